@@ -1,2 +1,15 @@
-__version__ = "0.0.1"
-"""GPT-1 rebuilt in notebooks."""
+"""GPT-1 rebuilt in notebooks: the public names. Every module is exported from the notebook of the same name."""
+
+from minigpt._version import __version__
+from minigpt.checkpoint import OpenAIGPTConfig
+from minigpt.lm_head import OpenAIGPTLMHeadModel
+from minigpt.model import OpenAIGPTModel
+from minigpt.tokenizer import OpenAIGPTTokenizer
+
+__all__ = [
+    "OpenAIGPTConfig",
+    "OpenAIGPTLMHeadModel",
+    "OpenAIGPTModel",
+    "OpenAIGPTTokenizer",
+    "__version__",
+]

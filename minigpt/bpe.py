@@ -37,8 +37,10 @@ def merge_pair(symbols: tuple[str, ...], pair: Pair) -> tuple[str, ...]:
     return tuple(merged)
 
 # %% ../notebooks/01_bpe.ipynb #f85c1128
-def learn_merges(word_counts: dict[str, int], num_merges: int, progress: bool = False) -> list[Pair]:
-    """Learn up to `num_merges` merges: again and again the most frequent pair, ties in alphabetical order.
+def learn_merges(
+    word_counts: dict[str, int], num_merges: int, progress: bool = False
+) -> list[Pair]:
+    """Learn up to `num_merges` merges: always the most frequent pair, ties in alphabetical order.
 
     `word_counts` maps each different word to how often it occurs. Stops early when no pair is left.
     Source: Sennrich et al. 2016, algorithm 1; Radford et al. 2018, section 4.1 (40,000 merges).
@@ -65,8 +67,13 @@ def learn_merges(word_counts: dict[str, int], num_merges: int, progress: bool = 
     return merges
 
 
-def apply_to_words(best: Pair, words: list, counts: list, pair_counts: Counter, words_with: dict) -> list[Pair]:
-    """Merge `best` in every word that holds it, keep both indexes true, and return the pairs whose count changed."""
+def apply_to_words(
+    best: Pair, words: list, counts: list, pair_counts: Counter, words_with: dict
+) -> list[Pair]:
+    """Merge `best` in every word that holds it, keep both indexes true.
+
+    Returns the pairs whose count changed.
+    """
     changes = Counter()
     for index in words_with.pop(best):
         before, words[index] = words[index], merge_pair(words[index], best)
@@ -82,7 +89,8 @@ def apply_to_words(best: Pair, words: list, counts: list, pair_counts: Counter, 
 def apply_merges(word: str, ranks: dict[Pair, int]) -> tuple[str, ...]:
     """Spell `word` with learned pieces: glue the pair of lowest rank until no known pair is left.
 
-    `ranks` maps a merge to its place in the learned list. Source: `TextEncoder.bpe` of OpenAI's `text_utils.py`.
+    `ranks` maps a merge to its place in the learned list. Source: `TextEncoder.bpe` of OpenAI's
+    `text_utils.py`.
     """
     symbols = split_letters(word)
     while len(symbols) > 1:
@@ -97,13 +105,16 @@ UNKNOWN, NEWLINE = "<unk>", "\n</w>"
 
 
 def order_letters(word_counts: Counter) -> list[str]:
-    """List the letters as they first appear, walking the words from the most frequent to the rarest (ties: alphabetical)."""
+    """List the letters as they first appear, walking from the most frequent word to the rarest.
+
+    Words of equal count come in alphabetical order. The line break is left out.
+    """
     by_count = sorted(word_counts, key=lambda word: (-word_counts[word], word))
     return [letter for letter in dict.fromkeys("".join(by_count)) if letter != "\n"]
 
 
 def build_vocabulary(letters: list[str], merges: list[Pair]) -> dict[str, int]:
-    """Number the pieces in the order of OpenAI's `encoder_bpe_40000.json`; see the table in notebook 01."""
+    """Number the pieces in the order of OpenAI's `encoder_bpe_40000.json`: see notebook 01."""
     finals = [letter + "</w>" for letter in letters]
     pieces = [UNKNOWN, *letters, *finals, *(a + b for a, b in merges), NEWLINE]
     return {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
@@ -115,7 +126,9 @@ def drop_rare_letters(word_counts: dict[str, int], min_count: int) -> Counter:
     for word, count in word_counts.items():
         for letter in word:
             letters[letter] += count
-    return Counter({word: n for word, n in word_counts.items() if all(letters[x] >= min_count for x in word)})
+    return Counter(
+        {word: n for word, n in word_counts.items() if all(letters[x] >= min_count for x in word)}
+    )
 
 # %% ../notebooks/01_bpe.ipynb #4aa748da
 def write_merges(path: str | Path, merges: Iterable[Pair]) -> None:
@@ -125,7 +138,10 @@ def write_merges(path: str | Path, merges: Iterable[Pair]) -> None:
 
 
 def read_merges(path: str | Path) -> list[Pair]:
-    """Read merges in the official format. A line that is not a pair raises ValueError with the file and its number."""
+    """Read merges in the official format.
+
+    Raises ValueError, naming the file and the line, if a line is not a pair.
+    """
     lines = Path(path).read_bytes().decode("utf-8").split("\n")
     merges = []
     for number, line in enumerate(lines, start=1):
@@ -133,6 +149,9 @@ def read_merges(path: str | Path) -> list[Pair]:
         if number == 1 and line.startswith("#version") or number == len(lines) and not line:
             continue
         if len(pair) != 2 or not all(pair):
-            raise ValueError(f"{path}, line {number}: {line!r} is not a merge; expected two pieces with one space between")
+            raise ValueError(
+                f"{path}, line {number}: {line!r} is not a merge; "
+                "expected two pieces with one space between"
+            )
         merges.append(pair)
     return merges

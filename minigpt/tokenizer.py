@@ -22,11 +22,16 @@ from .bpe import UNKNOWN, Pair, apply_merges, read_merges, write_merges
 
 # %% ../notebooks/02_tokenizer.ipynb #47d1b404
 LOOKALIKES = str.maketrans({"—": "-", "–": "-", "―": "-", "…": "...", "´": "'"})
-PUNCTUATION_RUN = re.compile("(" + "|".join(re.escape(sign) + "+" for sign in '-~!";?+,)(\\/*[]}{|_') + ")")
+PUNCTUATION_RUN = re.compile(
+    "(" + "|".join(re.escape(sign) + "+" for sign in '-~!";?+,)(\\/*[]}{|_') + ")"
+)
 
 
 def standardize(text: str) -> str:
-    """Unify dashes and dots, set runs of punctuation apart, reduce white space. Source: OpenAI's `text_standardize`."""
+    """Unify dashes and dots, set runs of punctuation apart, reduce white space.
+
+    Source: `text_standardize` of OpenAI's `text_utils.py`.
+    """
     text = PUNCTUATION_RUN.sub(r" \1 ", text.translate(LOOKALIKES))
     text = re.sub(r"\s*\n\s*", " \n ", text)
     return re.sub(r"[^\S\n]+", " ", text).strip()
@@ -34,8 +39,9 @@ def standardize(text: str) -> str:
 # %% ../notebooks/02_tokenizer.ipynb #2fc6372d
 @cache
 def original_pipeline() -> Callable[[str], list[str]]:
-    """Return OpenAI's text pipeline, a function from text to lower-case words. Needs the extra `original`.
+    """Return OpenAI's text pipeline, a function from text to lower-case words.
 
+    Raises ImportError, with the pip line, where the extra `original` is not installed.
     Source: `TextEncoder.encode` of OpenAI's `text_utils.py`.
     """
     missing = [name for name in ("ftfy", "spacy") if not find_spec(name)]
@@ -48,7 +54,9 @@ def original_pipeline() -> Callable[[str], list[str]]:
     import spacy
 
     english = spacy.blank("en").tokenizer
-    return lambda text: [word.text.strip(" ").lower() for word in english(standardize(ftfy.fix_text(text)))]
+    return lambda text: [
+        word.text.strip(" ").lower() for word in english(standardize(ftfy.fix_text(text)))
+    ]
 
 # %% ../notebooks/02_tokenizer.ipynb #d377776c
 def is_blank(letter: str) -> bool:
@@ -60,24 +68,35 @@ def is_invisible(letter: str) -> bool:
 
 
 def stands_alone(letter: str) -> bool:
-    """Say whether the basic pipeline makes a word of this one letter: punctuation and Chinese characters."""
+    """Say whether the basic pipeline makes a word of one letter: punctuation, Chinese characters."""
     ascii_sign = letter.isascii() and not letter.isalnum()
     return ascii_sign or unicodedata.category(letter).startswith("P") or is_chinese(letter)
 
 
 def is_chinese(letter: str) -> bool:
-    blocks = (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF), (0x2A700, 0x2CEAF), (0x2F800, 0x2FA1F)
+    blocks = (
+        (0x4E00, 0x9FFF),
+        (0x3400, 0x4DBF),
+        (0xF900, 0xFAFF),
+        (0x20000, 0x2A6DF),
+        (0x2A700, 0x2CEAF),
+        (0x2F800, 0x2FA1F),
+    )
     return any(first <= ord(letter) <= last for first, last in blocks)
 
 
 @cache
 def basic_pipeline() -> Callable[[str], list[str]]:
-    """Return the text pipeline of transformers' GPT (that of BERT), a function from text to lower-case words."""
+    """Return the pipeline of transformers' GPT (that of BERT): from text to lower-case words."""
 
     def split(text: str) -> list[str]:
-        text = "".join(" " if is_blank(x) else x for x in text if is_blank(x) or not is_invisible(x))
+        text = "".join(
+            " " if is_blank(x) else x for x in text if is_blank(x) or not is_invisible(x)
+        )
         text = "".join(f" {x} " if is_chinese(x) else x for x in text)
-        text = "".join(x for x in unicodedata.normalize("NFD", text) if unicodedata.category(x) != "Mn").lower()
+        text = "".join(
+            x for x in unicodedata.normalize("NFD", text) if unicodedata.category(x) != "Mn"
+        ).lower()
         return "".join(f" {x} " if stands_alone(x) else x for x in text).split()
 
     return split
@@ -87,19 +106,20 @@ TEXT_PIPELINES = {"original": original_pipeline, "basic": basic_pipeline}
 
 
 def choose_pipeline() -> str:
-    """Return "original" if its libraries are installed, else "basic" with a warning that says what is lost."""
+    """Return "original" if its libraries are installed, else "basic", with a warning."""
     if find_spec("ftfy") and find_spec("spacy"):
         return "original"
     warnings.warn(
-        "ftfy and spacy are not installed, so texts go through the basic pipeline: line breaks, curly quotes and accents "
-        "are lost, and \"i'm\" is split in three, unlike the text GPT-1 was trained on. pip install 'minigpt[original]'",
+        "ftfy and spacy are not installed, so texts go through the basic pipeline: line breaks, "
+        "curly quotes and accents are lost, and i'm is split in three, unlike the text that GPT-1 "
+        "was trained on. pip install 'minigpt[original]'",
         stacklevel=3,
     )
     return "basic"
 
 # %% ../notebooks/02_tokenizer.ipynb #22ea2cb1
 def clean_up(text: str) -> str:
-    """Remove the spaces that splitting put before punctuation and contractions, as transformers does."""
+    """Remove the spaces before punctuation and contractions, as transformers does."""
     for ending in (".", "?", "!", ","):
         text = text.replace(f" {ending}", ending)
     text = text.replace(" ' ", "'")
@@ -115,43 +135,53 @@ MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
 def find_file(checkpoint: str | Path, *names: str) -> Path:
     """Return the path of the first of `names` that a checkpoint holds.
 
-    `checkpoint` is `"tiny"` (inside this package), a folder, or a name on the hub (downloaded once, then cached).
+    `checkpoint` is `"tiny"` (inside this package), a folder, or a name on the hub (fetched once).
     Raises FileNotFoundError, naming what was looked for and where, if there is none.
     """
-    folder = Path(str(files("minigpt") / "assets" / "tiny")) if checkpoint == "tiny" else Path(checkpoint)
+    folder = (
+        Path(str(files("minigpt") / "assets" / "tiny"))
+        if checkpoint == "tiny"
+        else Path(checkpoint)
+    )
     if not folder.is_dir():
         return download_file(str(checkpoint), *names)
     for name in names:
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(
-        f"the folder {checkpoint} holds none of {', '.join(names)}; pass a folder that save_pretrained wrote, "
-        "an OpenAI release folder, or 'tiny'"
+        f"the folder {checkpoint} holds none of {', '.join(names)}; pass a folder that "
+        "save_pretrained wrote, an OpenAI release folder, or 'tiny'"
     )
 
 
 def download_file(checkpoint: str, *names: str) -> Path:
-    """Return the path, in the hub's cache, of the first of `names` that the hub's repository `checkpoint` holds."""
+    """Return the path, in the hub's cache, of the first of `names` that a repository holds."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
 
     reason = f"it holds none of {', '.join(names)}"
     for name in names:
         try:
             return Path(hf_hub_download(checkpoint, name))
         except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            if isinstance(error, EntryNotFoundError) and not isinstance(
+                error, LocalEntryNotFoundError
+            ):
                 continue  # the repository is there and lacks this name: try the next
             reason = str(error).strip().split("\n")[0]
             break
     raise FileNotFoundError(
-        f"no checkpoint {checkpoint!r}: it is not 'tiny', not a folder here, and the hub did not give it ({reason}); "
-        "check the spelling or the connection"
+        f"no checkpoint {checkpoint!r}: it is not 'tiny', not a folder here, and the hub did not "
+        f"give it ({reason}); check the spelling or the connection"
     )
 
 # %% ../notebooks/02_tokenizer.ipynb #b854e36d
 class BatchEncoding(dict):
-    """What a tokenizer returns: a dictionary whose entries are attributes too, and whose tensors move together."""
+    """What a tokenizer returns: a dictionary whose entries are attributes, and move together."""
 
     def __getattr__(self, name: str):
         if name in self:
@@ -168,20 +198,26 @@ def to_tensor(rows: list[list[int]]):
 
     lengths = {len(row) for row in rows}
     if len(lengths) > 1:
-        raise ValueError(f"texts of {min(lengths)} to {max(lengths)} tokens make no rectangle; pass them one by one")
+        raise ValueError(
+            f"texts of {min(lengths)} to {max(lengths)} tokens make no rectangle; "
+            "pass them one by one"
+        )
     return torch.tensor(rows, dtype=torch.long)
 
 # %% ../notebooks/02_tokenizer.ipynb #304a1282
 class OpenAIGPTTokenizer:
     """GPT-1's tokenizer in plain Python: text to words, words to pieces, pieces to ids, and back.
 
-    `vocab` maps a piece to its id, `merges` lists the pairs in the order learned. `text_pipeline` is "original"
-    (needs the extra of that name; the default where it is installed) or "basic". Source: OpenAI's `text_utils.py`.
+    `vocab` maps a piece to its id, `merges` lists the pairs in the order learned; `text_pipeline`
+    is "original" (needs the extra of that name; the default where it is installed) or "basic".
+    Source: `TextEncoder` of OpenAI's `text_utils.py`.
     """
 
     def __init__(self, vocab: dict[str, int], merges: list[Pair], text_pipeline: str | None = None):
         if text_pipeline not in (None, *TEXT_PIPELINES):
-            raise ValueError(f"text_pipeline={text_pipeline!r}; choose from {', '.join(TEXT_PIPELINES)}")
+            raise ValueError(
+                f"text_pipeline={text_pipeline!r}; choose from {', '.join(TEXT_PIPELINES)}"
+            )
         self.vocab, self.merges = vocab, merges
         self.text_pipeline = text_pipeline or choose_pipeline()
         self.ranks = {tuple(pair): rank for rank, pair in enumerate(merges)}
@@ -206,13 +242,13 @@ class OpenAIGPTTokenizer:
         return [self.vocab.get(piece, self.vocab[UNKNOWN]) for piece in self.tokenize(text)]
 
     def decode(self, ids, clean_up_tokenization_spaces: bool = False) -> str:
-        """Return the text of ids (a list or a one-dimensional tensor): lower case, words apart by one space."""
+        """Return the text of ids (a list or a tensor (T,)): lower case, a space between words."""
         pieces = [self.pieces[int(index)] for index in ids]
         text = "".join(pieces).replace("</w>", " ").strip()
         return clean_up(text) if clean_up_tokenization_spaces else text
 
     def __call__(self, text: str | list[str], return_tensors: str | None = None) -> BatchEncoding:
-        """Encode a text or a list of texts. With `return_tensors="pt"`: int64 tensors of shape (B, T)."""
+        """Encode a text or several. With `return_tensors="pt"`: int64 tensors of shape (B, T)."""
         rows = [self.encode(row) for row in ([text] if isinstance(text, str) else text)]
         masks = [[1] * len(row) for row in rows]
         if return_tensors == "pt":
@@ -220,16 +256,22 @@ class OpenAIGPTTokenizer:
         if return_tensors is not None:
             raise ValueError(f"return_tensors={return_tensors!r}; choose 'pt' or None")
         alone = isinstance(text, str)
-        return BatchEncoding(input_ids=rows[0] if alone else rows, attention_mask=masks[0] if alone else masks)
+        return BatchEncoding(
+            input_ids=rows[0] if alone else rows, attention_mask=masks[0] if alone else masks
+        )
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, text_pipeline: str | None = None) -> "OpenAIGPTTokenizer":
-        """Read the vocabulary of `"tiny"`, of a folder or of a name on the hub; see `find_file` for the errors."""
+    def from_pretrained(
+        cls, checkpoint: str | Path, text_pipeline: str | None = None
+    ) -> "OpenAIGPTTokenizer":
+        """Read the vocabulary of `"tiny"`, a folder or a name on the hub; errors: `find_file`."""
         vocab = json.loads(find_file(checkpoint, *VOCAB_NAMES).read_text(encoding="utf-8"))
         return cls(vocab, read_merges(find_file(checkpoint, *MERGES_NAMES)), text_pipeline)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `vocab.json` and `merges.txt` into `folder`."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        Path(folder, "vocab.json").write_text(json.dumps(self.vocab, ensure_ascii=False), encoding="utf-8")
+        Path(folder, "vocab.json").write_text(
+            json.dumps(self.vocab, ensure_ascii=False), encoding="utf-8"
+        )
         write_merges(Path(folder, "merges.txt"), self.merges)

@@ -1,0 +1,244 @@
+"""The house rules: each is a function from a notebook (or the package) to its complaints.
+
+`test_house.py` applies every rule to every notebook, and proves that it bites by feeding it a small
+offending notebook.
+"""
+
+import ast
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+IGNORED = "# NBVAL_IGNORE_OUTPUT"
+MACHINE_PATH = re.compile(r"(?<![\w.:/<])/(?:[\w.-]+/){2,}[\w.-]*|[A-Z]:\\\\?[\w.-]+\\")
+MEASURED = re.compile(r"(\d+) s, (\d+\.\d+) GiB")
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def output_text(output) -> str:
+    """What a reader sees of one output, as text."""
+    data = output.get("data", {})
+    return output.get("text", "") + "".join(
+        data.get(kind, "") for kind in ("text/plain", "text/html")
+    )
+
+
+def is_figure(output) -> bool:
+    return any(kind.startswith("image/") for kind in output.get("data", {}))
+
+
+def compared_cells(notebook) -> int:
+    """Count the cells in which nbval compares more than a figure's size."""
+    return sum(
+        any(not is_figure(output) for output in cell.outputs)
+        for cell in code_cells(notebook)
+        if not cell.source.startswith(IGNORED)
+    )
+
+
+# -- rules for one notebook
+
+
+def has_a_title(notebook, name: str) -> list[str]:
+    first = notebook.cells[0].source if notebook.cells else ""
+    good = re.match(rf"# {name[:2]} \S.*\n\n> \S.*", first)
+    return [] if good else [f"{name}: the first cell is not '# {name[:2]} Title' and a '> summary'"]
+
+
+def has_run(notebook, name: str) -> list[str]:
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    if not counts:
+        return [f"{name}: no code at all"]
+    return (
+        []
+        if counts == list(range(1, len(counts) + 1))
+        else [f"{name}: not run top to bottom: {counts}"]
+    )
+
+
+def has_clean_outputs(notebook, name: str) -> list[str]:
+    complaints = []
+    for number, cell in enumerate(code_cells(notebook), 1):
+        for output in cell.outputs:
+            text = output_text(output)
+            if output.output_type == "error":
+                complaints.append(f"{name}, code cell {number}: an error stands in the output")
+            if output.get("name") == "stderr" or re.search(r"\w*Warning: ", text):
+                complaints.append(f"{name}, code cell {number}: a warning stands in the output")
+            if MACHINE_PATH.search(text):
+                path = MACHINE_PATH.search(text).group()
+                complaints.append(
+                    f"{name}, code cell {number}: a machine's path in the output: {path}"
+                )
+    return complaints
+
+
+def compares_something(notebook, name: str) -> list[str]:
+    return (
+        [] if compared_cells(notebook) else [f"{name}: green because empty: no output is compared"]
+    )
+
+
+def ignores_with_a_reason(notebook, name: str) -> list[str]:
+    marked = [cell for cell in code_cells(notebook) if IGNORED[2:] in cell.source]
+    bad = [cell for cell in marked if not re.match(rf"{IGNORED}\n# \w", cell.source)]
+    return [
+        f"{name}: {IGNORED} must be a cell's first line, and the second a comment: why" for _ in bad
+    ]
+
+
+def has_short_cells(notebook, name: str) -> list[str]:
+    lengths = {
+        number: len(cell.source.splitlines()) for number, cell in enumerate(code_cells(notebook), 1)
+    }
+    sources = {number: cell.source for number, cell in enumerate(code_cells(notebook), 1)}
+    complaints = [
+        f"{name}, code cell {n}: {length} lines, over 60"
+        for n, length in lengths.items()
+        if length > 60
+    ]
+    complaints += [
+        f"{name}, code cell {n}: {length} lines, and not one class"
+        for n, length in lengths.items()
+        if 40 < length <= 60 and not re.search(r"^class ", sources[n], re.MULTILINE)
+    ]
+    if lengths and statistics.median(lengths.values()) > 6:
+        complaints.append(
+            f"{name}: the median code cell has {statistics.median(lengths.values())} lines, over 6"
+        )
+    return complaints
+
+
+def describes_pictures(notebook, name: str) -> list[str]:
+    """Alt text for every image in the text; '*In words:* ...' right after every figure."""
+    complaints = []
+    for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
+        if cell.cell_type == "markdown":
+            without = [alt for alt in re.findall(r"!\[(.*?)\]\(", cell.source) if not alt.strip()]
+            without += [
+                tag
+                for tag in re.findall(r"<img\b[^>]*>", cell.source)
+                if not re.search(r'alt="\s*\w', tag)
+            ]
+            complaints += [
+                f"{name}: an image without alt text: {cell.source[:60]!r}" for _ in without
+            ]
+        elif cell.cell_type == "code" and any(is_figure(output) for output in cell.outputs):
+            if following is None or not following.source.startswith("*In words:*"):
+                complaints.append(
+                    f"{name}: a figure without '*In words:*' after it: {cell.source[-60:]!r}"
+                )
+    return complaints
+
+
+def tells_its_cost(notebook, name: str, seconds: float = 60, gib: float = 2) -> list[str]:
+    """The last cell prints what the run took; both figures lie under the limits."""
+    last = "".join(
+        output_text(output) for cell in code_cells(notebook)[-1:] for output in cell.outputs
+    )
+    found = MEASURED.search(last)
+    if not found:
+        return [f"{name}: the last cell does not print its time and memory"]
+    took, used = float(found[1]), float(found[2])
+    return (
+        []
+        if took < seconds and used < gib
+        else [f"{name}: {took:.0f} s and {used} GiB; the limits are {seconds} s, {gib} GiB"]
+    )
+
+
+NOTEBOOK_RULES = [
+    has_a_title,
+    has_run,
+    has_clean_outputs,
+    compares_something,
+    ignores_with_a_reason,
+    has_short_cells,
+    describes_pictures,
+    tells_its_cost,
+]
+
+
+# -- rules for the whole house
+
+
+def module_of(notebook) -> str | None:
+    """The module that a notebook exports to, or None if it exports nothing."""
+    found = re.search(
+        r"^#\| default_exp (\w+)",
+        "\n".join(cell.source for cell in code_cells(notebook)),
+        re.MULTILINE,
+    )
+    return found[1] if found else None
+
+
+def imported_modules(source: str) -> set[str]:
+    """The modules of minigpt that some Python imports; 'minigpt' for the package itself."""
+    plain = "\n".join(
+        "" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines()
+    )
+    names = set()
+    for node in ast.walk(ast.parse(plain)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = f"minigpt.{node.module}" if node.level else node.module
+            names |= (
+                {base} if base != "minigpt" else {f"minigpt.{alias.name}" for alias in node.names}
+            )
+    return {
+        name.split(".")[1] if "." in name else name
+        for name in names
+        if name.split(".")[0] == "minigpt"
+    }
+
+
+def imports_downwards(notebooks: dict[str, nbformat.NotebookNode]) -> list[str]:
+    """Notebook N imports only modules of notebooks before N; one that exports nothing, any."""
+    complaints, earlier = [], set()
+    for name, notebook in notebooks.items():
+        module = module_of(notebook)
+        if module is None:
+            continue
+        used = set().union(*(imported_modules(cell.source) for cell in code_cells(notebook)))
+        complaints += [
+            f"{name} imports {wrong}, which is not of an earlier notebook"
+            for wrong in sorted(used - earlier)
+        ]
+        if module != name[3:]:
+            complaints.append(f"{name} exports to {module}; notebook and module have the same name")
+        earlier.add(module)
+    return complaints
+
+
+def public_names(source: str) -> list[str]:
+    """The public names that a module defines at top level: functions, classes, constants."""
+    names = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [name for name in names if not name.startswith("_")]
+
+
+def defined_once(modules: dict[str, str]) -> list[str]:
+    """No public name is defined twice, in one module or in two."""
+    home, complaints = {}, []
+    for module, source in modules.items():
+        for name in public_names(source):
+            if name in home:
+                complaints.append(f"{name} is defined in {home[name]} and again in {module}")
+            home[name] = module
+    return complaints

@@ -1,0 +1,108 @@
+"""Run every notebook and compare every stored output: `python -m tests.run_notebooks [NAME ...]`.
+
+Each notebook runs in a fresh kernel that sees only the modules exported by earlier notebooks (one
+that exports nothing sees the whole package). Prints a line a notebook and, last, how many stored
+outputs were compared.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.house import NOTEBOOKS, ROOT, code_cells, compared_cells, module_of, read
+
+PACKAGE = ROOT / "minigpt"
+
+
+@dataclass
+class Run:
+    name: str
+    cells: int  # code cells in the notebook
+    passed: int  # of them, as nbval counted
+    compared: int  # cells whose stored output was compared
+    seconds: float
+    log: str
+
+    @property
+    def ok(self) -> bool:
+        return self.cells == self.passed and self.compared > 0
+
+
+def earlier_modules(path: Path) -> list[str] | None:
+    """The modules a notebook may see, or None for all of them."""
+    if module_of(read(path)) is None:
+        return None
+    return [
+        module
+        for other in NOTEBOOKS
+        if other.name < path.name and (module := module_of(read(other)))
+    ]
+
+
+def stage(folder: Path, modules: list[str]) -> None:
+    """Build a package minigpt in `folder` that holds only `modules` and the assets."""
+    (folder / "minigpt").mkdir()
+    (folder / "minigpt" / "__init__.py").write_text(
+        '"""Only the modules of earlier notebooks."""\n'
+    )
+    (folder / "minigpt" / "assets").symlink_to(PACKAGE / "assets")
+    for module in modules:
+        (folder / "minigpt" / f"{module}.py").write_text((PACKAGE / f"{module}.py").read_text())
+
+
+def run_notebook(path: Path) -> Run:
+    notebook, modules = read(path), earlier_modules(path)
+    with tempfile.TemporaryDirectory() as folder:
+        env = dict(os.environ, PYTHONHASHSEED="0")
+        if modules is not None:
+            stage(Path(folder), modules)
+            env["PYTHONPATH"] = folder
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--nbval",
+            "--nbval-current-env",
+            "--nbval-cell-timeout=120",
+        ]
+        command += [
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--rootdir={path.parent}",
+            "-c",
+            os.devnull,
+            str(path),
+        ]
+        begin = time.perf_counter()
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        seconds = time.perf_counter() - begin
+    found = re.search(r"(\d+) passed", done.stdout)
+    passed = int(found[1]) if found and done.returncode == 0 else 0
+    log = done.stdout + done.stderr
+    return Run(path.stem, len(code_cells(notebook)), passed, compared_cells(notebook), seconds, log)
+
+
+def main(names: list[str]) -> int:
+    runs = []
+    for path in NOTEBOOKS:
+        if names and path.stem not in names:
+            continue
+        runs.append(run := run_notebook(path))
+        verdict = "ok" if run.ok else "FAILED"
+        counts = f"{run.cells:3} cells run, {run.compared:3} outputs compared"
+        print(f"{run.name:20} {verdict:6} {counts}, {run.seconds:3.0f} s", flush=True)
+        if not run.ok:
+            print(run.log)
+    cells, compared = sum(run.passed for run in runs), sum(run.compared for run in runs)
+    print(f"{len(runs)} notebooks, {cells} cells run, {compared} stored outputs compared")
+    return 0 if runs and all(run.ok for run in runs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

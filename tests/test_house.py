@@ -1,0 +1,245 @@
+"""Every house rule on every notebook, and a proof for each rule that it bites."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tests import house, run_notebooks
+
+MODULES = {path.stem: path.read_text() for path in sorted((house.ROOT / "minigpt").glob("*.py"))}
+
+
+@pytest.mark.parametrize("path", house.NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("rule", house.NOTEBOOK_RULES, ids=lambda rule: rule.__name__)
+def test_every_notebook_keeps_every_rule(rule, path):
+    assert rule(house.read(path), path.stem) == []
+
+
+def test_all_chapters_are_there():
+    names = [path.stem for path in house.NOTEBOOKS]
+    assert names[:9] == [
+        "00_tour",
+        "01_bpe",
+        "02_tokenizer",
+        "03_checkpoint",
+        "04_attention",
+        "05_block",
+        "06_model",
+        "07_generation",
+        "08_lm_head",
+    ]
+    assert "12_pretraining" in names
+
+
+def test_imports_run_downwards():
+    assert house.imports_downwards({path.stem: house.read(path) for path in house.NOTEBOOKS}) == []
+
+
+def test_every_public_name_is_defined_once():
+    assert house.defined_once(MODULES) == []
+
+
+def test_generation_and_checkpoint_know_nothing_of_the_network():
+    tower = {"attention", "block", "model", "lm_head", "pretraining"}
+    for stone in ("bpe", "tokenizer", "checkpoint", "generation"):
+        assert not house.imported_modules(MODULES[stone]) & tower
+
+
+# -- the package is what the notebooks export
+
+
+def export(folder: Path) -> dict[str, str]:
+    """Copy notebooks and package into `folder`, export there, and return the package's sources."""
+    shutil.copytree(house.ROOT / "notebooks", folder / "notebooks")
+    shutil.copytree(
+        house.ROOT / "minigpt",
+        folder / "minigpt",
+        ignore=shutil.ignore_patterns("__pycache__", "assets"),
+    )
+    shutil.copy(house.ROOT / "pyproject.toml", folder)
+    return export_in_place(folder)
+
+
+def export_in_place(folder: Path) -> dict[str, str]:
+    command = Path(sys.executable).with_name("nbdev-export")
+    subprocess.run([command], cwd=folder, check=True, capture_output=True)
+    return {path.stem: path.read_text() for path in sorted((folder / "minigpt").glob("*.py"))}
+
+
+def test_the_package_is_what_the_notebooks_export(tmp_path):
+    assert export(tmp_path) == MODULES
+
+
+def test_a_module_edited_by_hand_is_noticed(tmp_path):
+    export(tmp_path)
+    edited = tmp_path / "minigpt" / "bpe.py"
+    edited.write_text(MODULES["bpe"].replace("def merge_pair", "def merge_two"))
+    assert edited.read_text() != MODULES["bpe"]
+    assert (
+        export_in_place(tmp_path)["bpe"] == MODULES["bpe"]
+    )  # the notebook wins: a difference in git
+
+
+# -- each rule bites
+
+
+def good_cells() -> list:
+    return [
+        new_markdown_cell("# 01 Title\n\n> A summary."),
+        new_code_cell("#| default_exp title", execution_count=1),
+        new_code_cell("1 + 1", execution_count=2, outputs=[result("2")]),
+        new_code_cell("# the end", execution_count=3, outputs=[result("'3 s, 0.10 GiB at most'")]),
+    ]
+
+
+def result(text: str, **data) -> nbformat.NotebookNode:
+    return new_output("execute_result", {"text/plain": text, **data})
+
+
+def complaints(rule, cells) -> list[str]:
+    return rule(new_notebook(cells=cells), "01_title")
+
+
+def test_a_good_notebook_gets_no_complaint():
+    assert [
+        rule(new_notebook(cells=good_cells()), "01_title") for rule in house.NOTEBOOK_RULES
+    ] == [[] for _ in house.NOTEBOOK_RULES]
+
+
+def with_cell(source: str = "x", outputs: list | None = None, count: int | None = 2) -> list:
+    cells = good_cells()
+    cells[2] = new_code_cell(source, execution_count=count, outputs=outputs or [])
+    return cells
+
+
+OFFENDERS = {
+    "a title with another number": (house.has_a_title, [new_markdown_cell("# 02 Title\n\n> A.")]),
+    "no summary": (house.has_a_title, [new_markdown_cell("# 01 Title")]),
+    "an unrun cell": (house.has_run, with_cell(count=None)),
+    "cells run out of order": (house.has_run, with_cell(count=7)),
+    "no code": (house.has_run, [new_markdown_cell("# 01 Title\n\n> A.")]),
+    "an error": (house.has_clean_outputs, with_cell(outputs=[new_output("error", ename="E")])),
+    "something on stderr": (
+        house.has_clean_outputs,
+        with_cell(outputs=[new_output("stream", name="stderr", text="hm")]),
+    ),
+    "a warning": (
+        house.has_clean_outputs,
+        with_cell(outputs=[new_output("stream", name="stdout", text="UserWarning: hm")]),
+    ),
+    "a path": (house.has_clean_outputs, with_cell(outputs=[result("'/home/me/minigpt/x.py'")])),
+    "nothing to compare": (
+        house.compares_something,
+        [*good_cells()[:2], new_code_cell("1", execution_count=1)],
+    ),
+    "only ignored outputs": (
+        house.compares_something,
+        [new_code_cell("# NBVAL_IGNORE_OUTPUT\n# why\n1", outputs=[result("1")])],
+    ),
+    "ignored without a reason": (
+        house.ignores_with_a_reason,
+        with_cell("# NBVAL_IGNORE_OUTPUT\nx = 1"),
+    ),
+    "a reason where nbval does not look": (
+        house.ignores_with_a_reason,
+        with_cell("# NBVAL_IGNORE_OUTPUT: a reason\nx = 1"),
+    ),
+    "61 lines": (house.has_short_cells, with_cell("class A:\n" + "\n".join(["    x = 1"] * 60))),
+    "41 lines and no class": (house.has_short_cells, with_cell("\n".join(["x = 1"] * 41))),
+    "long cells throughout": (
+        house.has_short_cells,
+        [new_code_cell("\n".join(["x = 1"] * 7)) for _ in range(3)],
+    ),
+    "an image without alt text": (
+        house.describes_pictures,
+        [*good_cells(), new_markdown_cell("![](images/x.png)")],
+    ),
+    "an img tag without alt text": (
+        house.describes_pictures,
+        [*good_cells(), new_markdown_cell('<img src="x.png" alt="">')],
+    ),
+    "a figure without words": (
+        house.describes_pictures,
+        with_cell(outputs=[result("<Figure>", **{"image/png": "iVBORw0KGgo="})]),
+    ),
+    "no measured cost": (house.tells_its_cost, good_cells()[:3]),
+    "too slow": (
+        house.tells_its_cost,
+        [*good_cells()[:3], new_code_cell("1", outputs=[result("'61 s, 0.10 GiB at most'")])],
+    ),
+    "too large": (
+        house.tells_its_cost,
+        [*good_cells()[:3], new_code_cell("1", outputs=[result("'3 s, 2.10 GiB at most'")])],
+    ),
+}
+
+
+@pytest.mark.parametrize("offence", OFFENDERS)
+def test_the_rule_bites(offence):
+    rule, cells = OFFENDERS[offence]
+    assert complaints(rule, cells)
+
+
+def test_every_rule_has_an_offender():
+    assert {rule for rule, _ in OFFENDERS.values()} == set(house.NOTEBOOK_RULES)
+
+
+def notebook_of(module: str, source: str) -> nbformat.NotebookNode:
+    return new_notebook(cells=[new_code_cell(f"#| default_exp {module}"), new_code_cell(source)])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from minigpt.late import x",
+        "import minigpt.late",
+        "from minigpt import late",
+        "import minigpt",
+    ],
+)
+def test_an_upward_import_is_noticed(source):
+    notebooks = {"01_early": notebook_of("early", source), "02_late": notebook_of("late", "x = 1")}
+    assert house.imports_downwards(notebooks)
+
+
+def test_a_module_of_another_name_is_noticed():
+    assert house.imports_downwards({"01_early": notebook_of("other", "x = 1")})
+
+
+def test_a_name_defined_twice_is_noticed():
+    assert house.defined_once({"a": "def f(): pass", "b": "f = 1"})
+    assert house.defined_once({"a": "class A: pass\nclass A: pass"})
+
+
+# -- running: what the driver must notice
+
+
+def write_notebook(folder: Path, name: str, *cells) -> Path:
+    path = folder / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(f"#| default_exp {name[3:]}"), *cells]), path)
+    return path
+
+
+def test_the_driver_accepts_what_is_true(tmp_path):
+    path = write_notebook(tmp_path, "01_new", new_code_cell("1 + 1", outputs=[result("2")]))
+    run = run_notebooks.run_notebook(path)
+    assert run.ok and (run.cells, run.passed, run.compared) == (2, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        new_code_cell("1 + 1", outputs=[result("3")]),  # a stored output that is no longer true
+        new_code_cell("1 / 0", outputs=[result("0")]),  # an error
+        new_code_cell("from minigpt.lm_head import OpenAIGPTLMHeadModel\n1", outputs=[result("1")]),
+        new_code_cell("x = 1"),  # nothing compared
+    ],
+    ids=["another output", "error", "a module of a later notebook", "nothing compared"],
+)
+def test_the_driver_notices(tmp_path, cell):
+    assert not run_notebooks.run_notebook(write_notebook(tmp_path, "05_block", cell)).ok
