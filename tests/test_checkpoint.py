@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizer
-from minigpt.checkpoint import parameter_names, read_release, read_weights
+from minigpt.attention import ATTENTION
+from minigpt.block import ACTIVATIONS
+from minigpt.checkpoint import CHOICES, parameter_names, read_release, read_weights
 from tests import parity
 
 SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
@@ -89,6 +91,11 @@ def test_a_release_with_a_part_missing_is_refused(tmp_path):
     (tmp_path / "model" / "params_4.npy").unlink()
     with pytest.raises(ValueError, match="params_"):
         OpenAIGPTModel.from_pretrained(tmp_path / "model", n_head=4)
+
+
+def test_the_choices_are_those_that_are_built():
+    assert set(CHOICES["afn"]) == set(ACTIVATIONS)
+    assert set(CHOICES["attn_implementation"]) == set(ATTENTION)
 
 
 @pytest.mark.parametrize(
