@@ -1,7 +1,7 @@
-"""How long one waits: `python -m benchmarks.startup` writes a table and benchmarks/results/startup.json.
+"""How long one waits: `python -m benchmarks.startup` prints a table, writes results/startup.json.
 
-Measures, each in fresh processes and as the median of several: importing minigpt against importing torch,
-transformers' GPT beside them, and 200 greedy tokens from the embedded checkpoint after loading.
+Measured in fresh processes, as the median of several: importing minigpt against importing torch and
+against transformers' GPT, and 200 greedy tokens from the embedded checkpoint after loading.
 """
 
 import json
@@ -49,9 +49,10 @@ def main() -> None:
     samples = [{name: wall(code) - empty for name, code in IMPORTS.items()} for _ in range(rounds)]
     seconds = {name: statistics.median(sample[name] for sample in samples) for name in IMPORTS}
     greedy = statistics.median(printed(GREEDY) for _ in range(5))
+    processor = platform.processor() or platform.machine()
     result = {
         "command": "python -m benchmarks.startup",
-        "machine": f"{torch.get_num_threads()} threads, {platform.processor() or platform.machine()}",
+        "machine": f"{torch.get_num_threads()} threads, {processor}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "minigpt over torch": round(seconds["import minigpt"] / seconds["import torch"], 2),

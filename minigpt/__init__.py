@@ -1,10 +1,14 @@
-"""GPT-1 rebuilt in notebooks: the public names. Every module is exported from the notebook of the same name."""
+"""GPT-1 rebuilt in notebooks: the public names.
 
-from minigpt._version import __version__
+Every module is exported from the notebook of the same name.
+"""
+
 from minigpt.checkpoint import OpenAIGPTConfig
 from minigpt.lm_head import OpenAIGPTLMHeadModel
 from minigpt.model import OpenAIGPTModel
 from minigpt.tokenizer import OpenAIGPTTokenizer
+
+__version__ = "0.1.0"
 
 __all__ = [
     "OpenAIGPTConfig",

@@ -13,8 +13,8 @@ def main() -> None:
     """GPT-1 rebuilt in notebooks."""
 
 
-@app.command()
-def pretrain(
+@app.command("pretrain")
+def pretrain_command(
     books: Annotated[Path, typer.Argument(help="folder of .txt files, one book each")],
     held_out: Annotated[Path, typer.Argument(help="the same, to measure the perplexity with")],
     out: Annotated[

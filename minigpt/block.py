@@ -80,8 +80,8 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Two layers with a bend between, for each position alone: (B, T, C) -> (B, T, C).
 
-    In between the vector is 4C wide.
-    Raises ValueError if `config.afn` names no known activation. Source: `mlp` of OpenAI's train.py.
+    In between the vector is 4C wide. Raises ValueError if `config.afn` is no known activation.
+    Source: `mlp` of OpenAI's train.py.
     """
 
     def __init__(self, config: OpenAIGPTConfig):

@@ -29,6 +29,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
     The others are set to minus infinity. Source: Holtzman et al. 2020 ("nucleus").
     """
+    if p >= 1:
+        return logits  # keeps all; below, rounding could drop the last ones
     ordered, order = logits.sort(descending=True)
     probabilities = ordered.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities  # held by all that rank higher
@@ -74,7 +76,7 @@ def choose(
         return best.indices
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
-    if top_p is not None and top_p < 1:
+    if top_p is not None:
         logits = keep_top_p(logits, top_p)
     return torch.multinomial(logits.softmax(-1), 1, generator=generator)
 

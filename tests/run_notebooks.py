@@ -18,6 +18,14 @@ from tests.house import NOTEBOOKS, ROOT, code_cells, compared_cells, module_of, 
 
 PACKAGE = ROOT / "minigpt"
 
+# An editable install answers for every module of the package; the staged kernels must not ask it.
+FORGET_THE_INSTALLED_ONE = """
+import sys
+def installed(finder):
+    return getattr(finder, "__module__", "").startswith("__editable__")
+sys.meta_path[:] = [finder for finder in sys.meta_path if not installed(finder)]
+"""
+
 
 @dataclass
 class Run:
@@ -50,6 +58,7 @@ def stage(folder: Path, modules: list[str]) -> None:
     (folder / "minigpt" / "__init__.py").write_text(
         '"""Only the modules of earlier notebooks."""\n'
     )
+    (folder / "sitecustomize.py").write_text(FORGET_THE_INSTALLED_ONE)
     (folder / "minigpt" / "assets").symlink_to(PACKAGE / "assets")
     for module in modules:
         (folder / "minigpt" / f"{module}.py").write_text((PACKAGE / f"{module}.py").read_text())

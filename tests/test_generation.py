@@ -69,7 +69,7 @@ def test_generation_stops_at_the_last_position(tiny):
 
 def test_lengths(tiny):
     ids = torch.zeros(1, 5, dtype=torch.long)
-    assert tiny.generate(ids).shape == (1, 20)  # the reference's default
+    assert tiny.generate(ids).shape == (1, 25)  # 20 new ones, as the reference does
     assert tiny.generate(ids, max_length=9).shape == (1, 9)
     assert tiny.generate(ids, max_new_tokens=9).shape == (1, 14)
 

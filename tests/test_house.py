@@ -221,7 +221,12 @@ def test_a_name_defined_twice_is_noticed():
 
 def write_notebook(folder: Path, name: str, *cells) -> Path:
     path = folder / f"{name}.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell(f"#| default_exp {name[3:]}"), *cells]), path)
+    notebook = new_notebook(cells=[new_code_cell(f"#| default_exp {name[3:]}"), *cells])
+    for count, cell in enumerate(notebook.cells, 1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            output.execution_count = count
+    nbformat.write(notebook, path)
     return path
 
 
