@@ -137,7 +137,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'minigpt.tokenizer.is_blank': ('tokenizer.html#is_blank', 'minigpt/tokenizer.py'),
                                    'minigpt.tokenizer.is_chinese': ('tokenizer.html#is_chinese', 'minigpt/tokenizer.py'),
                                    'minigpt.tokenizer.is_invisible': ('tokenizer.html#is_invisible', 'minigpt/tokenizer.py'),
+                                   'minigpt.tokenizer.make_batch': ('tokenizer.html#make_batch', 'minigpt/tokenizer.py'),
                                    'minigpt.tokenizer.original_pipeline': ('tokenizer.html#original_pipeline', 'minigpt/tokenizer.py'),
                                    'minigpt.tokenizer.standardize': ('tokenizer.html#standardize', 'minigpt/tokenizer.py'),
-                                   'minigpt.tokenizer.stands_alone': ('tokenizer.html#stands_alone', 'minigpt/tokenizer.py'),
-                                   'minigpt.tokenizer.to_tensor': ('tokenizer.html#to_tensor', 'minigpt/tokenizer.py')}}}
+                                   'minigpt.tokenizer.stands_alone': ('tokenizer.html#stands_alone', 'minigpt/tokenizer.py')}}}

@@ -11,6 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
@@ -166,7 +167,10 @@ def train(
 # %% ../notebooks/12_pretraining.ipynb #38777a64
 @torch.inference_mode()
 def perplexity(model: OpenAIGPTLMHeadModel, ids: Tensor, batch_size: int = 16) -> float:
-    """exp(mean loss per token) of a text (N,), in windows of the model's full length, no rest."""
+    """exp(mean loss per token) of a text (N,), in windows of the model's full length.
+
+    Tokens behind the last whole window are left out.
+    """
     length, device = model.config.n_positions, next(model.parameters()).device
     rows = ids[: len(ids) // length * length].view(-1, length)  # (N,) -> (rows, T)
     batches = rows.to(device).long().split(batch_size)
@@ -184,12 +188,17 @@ def pretrain(
     peak: float = 2.5e-4,
     warmup: int = 2000,
     workers: int = 1,
+    device: str | None = None,  # default: the GPU if there is one
     progress: bool = True,
 ) -> float:
-    """Books in; checkpoint (float16) and `log.json` out. Returns the held-out perplexity."""
+    """Books in; checkpoint (float16) and `log.json` out. Returns the held-out perplexity.
+
+    `config.vocab_size` is the size to learn; the model gets that of the vocabulary found in `out`.
+    """
     train_ids, val_ids = prepare(books, held_out, out, config.vocab_size, workers, progress)
+    config = replace(config, vocab_size=len(OpenAIGPTTokenizer.from_pretrained(out, "original")))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model = OpenAIGPTLMHeadModel(config).to(device)
     losses = train(model, train_ids.int(), steps, batch_size, peak, warmup, progress=progress)
     model.half().save_pretrained(out)
