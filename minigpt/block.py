@@ -19,7 +19,8 @@ class Conv1D(nn.Module):
     """A linear layer, y = x W + b, with W stored as (in, out), as in OpenAI's checkpoint.
 
     New weights are drawn from the bell curve with deviation `std`, the bias starts at zero.
-    Source: `conv1d` of OpenAI's train.py; `Conv1D` of transformers takes (out, in) instead.
+    Source: `conv1d` of OpenAI's train.py. transformers stores the same, but its arguments come in
+    the other order: `Conv1D(n_out, n_in)`.
     """
 
     def __init__(self, n_in: int, n_out: int, std: float = 0.02):

@@ -142,11 +142,13 @@ def read_merges(path: str | Path) -> list[Pair]:
 
     Raises ValueError, naming the file and the line, if a line is not a pair.
     """
-    lines = Path(path).read_bytes().decode("utf-8").split("\n")
+    *lines, rest = Path(path).read_bytes().decode("utf-8").split("\n")
+    if rest:
+        raise ValueError(f"{path} ends in the middle of a line, {rest!r}; copy it again")
     merges = []
     for number, line in enumerate(lines, start=1):
         pair = tuple(line.removesuffix("\r").split(" "))
-        if number == 1 and line.startswith("#version") or number == len(lines) and not line:
+        if number == 1 and line.startswith("#version"):
             continue
         if len(pair) != 2 or not all(pair):
             raise ValueError(

@@ -29,15 +29,19 @@ CHOICES = {
 
 
 def check_config(config: "OpenAIGPTConfig") -> None:
-    """Raise ValueError, naming field and value, for settings that no model can be built from."""
+    """Raise ValueError, naming field and value, for a setting that no model can be built from."""
     for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
         size = getattr(config, name)
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"{name}={size!r}; it must be a whole number, at least 1")
     for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
         rate = getattr(config, name)
-        if not 0 <= rate <= 1:
-            raise ValueError(f"{name}={rate}; a dropout rate lies between 0 and 1")
+        if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+            raise ValueError(f"{name}={rate!r}; a dropout rate lies between 0 and 1")
+    for name in ("layer_norm_epsilon", "initializer_range"):
+        number = getattr(config, name)
+        if not isinstance(number, int | float) or not number >= 0:
+            raise ValueError(f"{name}={number!r}; it must be a number, at least 0")
     if config.n_embd % config.n_head:
         raise ValueError(
             f"n_embd={config.n_embd} cannot be cut into n_head={config.n_head} heads of equal "
@@ -134,10 +138,11 @@ def read_release(folder: str | Path) -> dict[str, Tensor]:
     sizes = [int(np.prod(shape)) for shape in shapes]
     parts = {int(path.stem[7:]): read_part(path) for path in Path(folder).glob("params_*.npy")}
     found = sum(part.size for part in parts.values())
-    if found != sum(sizes):
+    if found != sum(sizes) or sorted(parts) != list(range(len(parts))):
         raise ValueError(
             f"{folder}: params_shapes.json promises {sum(sizes)} numbers, but the files "
-            f"params_N.npy with N = {sorted(parts)} hold {found}; copy the missing ones again"
+            f"params_N.npy with N = {sorted(parts)} hold {found}; N must run from 0 without a gap: "
+            "copy them again"
         )
     numbers = np.concatenate([parts[number] for number in sorted(parts)], dtype=np.float32)
     arrays = np.split(numbers, np.cumsum(sizes)[:-1])
@@ -174,6 +179,8 @@ def read_config(checkpoint: str | Path) -> dict:
     if path.name == "params_shapes.json":
         return release_config(path.parent)
     settings = read_json(path)
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds no settings but {settings!r}; copy it again")
     if settings.get("model_type", MODEL_TYPE) != MODEL_TYPE:
         raise ValueError(
             f"{path} is for a {settings['model_type']!r} model, but minigpt builds only "
@@ -198,7 +205,15 @@ def read_weights(checkpoint: str | Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} is damaged or was not copied whole ({error}); copy or download it again"
         ) from error
-    return {bare_name(name): array for name, array in weights.items()}
+    weights = {bare_name(name): array for name, array in weights.items()}
+    if "lm_head.weight" in weights:  # the token table once more: GPT-1 uses it twice
+        head = weights.pop("lm_head.weight")
+        if not torch.equal(weights.setdefault("tokens_embed.weight", head), head):
+            raise ValueError(
+                f"{path}: lm_head.weight differs from the token table; in GPT-1 they are one, and "
+                "minigpt builds nothing else"
+            )
+    return weights
 
 # %% ../notebooks/03_checkpoint.ipynb #566a2402
 def write_whole(path: Path, data: bytes) -> None:

@@ -143,7 +143,7 @@ def look_up(table: nn.Embedding, rows: Tensor, what: str) -> Tensor:
 
 # %% ../notebooks/06_model.ipynb #7952f051
 class OpenAIGPTModel(OpenAIGPTPreTrainedModel):
-    """GPT-1 without a head: token ids (B, T) in, hidden states (B, T, C) out.
+    """GPT-1 up to its last block: token ids (B, T) in, hidden states (B, T, C) out.
 
     Source: Radford et al. 2018, section 3.1; `model` of OpenAI's train.py.
     """
@@ -163,7 +163,7 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel):
         attention_mask: Tensor | None = None,  # (B, S): 1 real, 0 padding; those in the cache too
         token_type_ids: Tensor | None = None,  # (B, T): further rows of the token table to add
         position_ids: Tensor | None = None,  # (B or 1, T); default: count on from the cache
-        past_key_values: KeyValueCache | None = None,  # continue from here
+        past_key_values: KeyValueCache | None = None,  # continue from here; it grows in place
         use_cache: bool = False,  # return a cache, to continue from later
         output_attentions: bool = False,
         output_hidden_states: bool = False,

@@ -61,8 +61,8 @@ def original_pipeline() -> Callable[[str], list[str]]:
 
 # %% ../notebooks/02_tokenizer.ipynb #d377776c
 def is_blank(letter: str) -> bool:
-    """Say whether a letter ends a word: spaces of all kinds, tabs, line breaks."""
-    return letter in "\t\n\r" or letter.isspace() and letter not in "\x1c\x1d\x1e\x1f"
+    """Say whether a letter ends a word: spaces of all kinds (category Z), tabs, line breaks."""
+    return letter in "\t\n\r" or unicodedata.category(letter).startswith("Z")
 
 
 def is_invisible(letter: str) -> bool:
@@ -71,7 +71,7 @@ def is_invisible(letter: str) -> bool:
 
 # %% ../notebooks/02_tokenizer.ipynb #1d6d594d
 CHINESE = [(0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF)]
-CHINESE += [(0x2A700, 0x2CEAF), (0x2F800, 0x2FA1F)]  # the blocks of Unicode that BERT lists
+CHINESE += [(0x2A700, 0x2B81F), (0x2B920, 0x2CEAF), (0x2F800, 0x2FA1F)]  # as transformers has them
 
 
 def is_chinese(letter: str) -> bool:
@@ -93,7 +93,7 @@ def basic_pipeline() -> Callable[[str], list[str]]:
         text = (" " if is_blank(x) else x for x in text if is_blank(x) or not is_invisible(x))
         text = "".join(f" {x} " if is_chinese(x) else x for x in text)
         letters = unicodedata.normalize("NFD", text)
-        text = "".join(x for x in letters if unicodedata.category(x) != "Mn").lower()
+        text = "".join(x.lower() for x in letters if unicodedata.category(x) != "Mn")
         return "".join(f" {x} " if stands_alone(x) else x for x in text).split()
 
     return split
@@ -241,7 +241,7 @@ class OpenAIGPTTokenizer:
     def decode(self, ids, clean_up_tokenization_spaces: bool = False) -> str:
         """Return the text of ids (a list or a tensor (T,)): lower case, a space between words."""
         pieces = [self.pieces[int(index)] for index in ids]
-        text = "".join(pieces).replace("</w>", " ").strip()
+        text = "".join(pieces).replace("</w>", " ").removesuffix(" ")
         return clean_up(text) if clean_up_tokenization_spaces else text
 
     def __call__(self, text: str | list[str], return_tensors: str | None = None) -> BatchEncoding:

@@ -14,8 +14,13 @@ import nbformat
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 IGNORED = "# NBVAL_IGNORE_OUTPUT"
-MACHINE_PATH = re.compile(r"(?<![\w.:/<])/(?:[\w.-]+/){2,}[\w.-]*|[A-Z]:\\\\?[\w.-]+\\")
-MEASURED = re.compile(r"(\d+) s, (\d+\.\d+) GiB")
+OTHER_MARKERS = re.compile(r"NBVAL_(?!IGNORE_OUTPUT)\w+|PYTEST_VALIDATE\w*")
+MACHINE_PATH = re.compile(
+    r"(?<![\w.:/<])/(?:home|root|tmp|work|Users|mnt|opt|var|usr)\b[\w./-]*"  # a known root
+    r"|(?<![\w.:/<])/(?:[\w.-]+/){2,}[\w.-]*"  # anything three levels deep
+    r"|file://|\b[A-Z]:[\\/]\w+|\bat 0x[0-9a-f]{6,}"
+)
+MEASURED = re.compile(r"'?(\d+) s, (\d+\.\d+) GiB at most'?\n?")
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -91,11 +96,23 @@ def compares_something(notebook, name: str) -> list[str]:
 
 
 def ignores_with_a_reason(notebook, name: str) -> list[str]:
-    marked = [cell for cell in code_cells(notebook) if IGNORED[2:] in cell.source]
-    bad = [cell for cell in marked if not re.match(rf"{IGNORED}\n# \w", cell.source)]
-    return [
-        f"{name}: {IGNORED} must be a cell's first line, and the second a comment: why" for _ in bad
+    complaints = []
+    for number, cell in enumerate(code_cells(notebook), 1):
+        if IGNORED[2:] in cell.source and not re.match(rf"{IGNORED}\n# \w", cell.source):
+            complaints.append(f"{name}, code cell {number}: {IGNORED} is line 1, its reason line 2")
+        if OTHER_MARKERS.search(cell.source) or cell.metadata.get("tags"):
+            complaints.append(
+                f"{name}, code cell {number}: no other marker or tag may hide outputs"
+            )
+    return complaints
+
+
+def is_one_class(source: str) -> bool:
+    """Say whether a cell is a single class, with nothing beside it but imports."""
+    body = [
+        node for node in ast.parse(source).body if not isinstance(node, ast.Import | ast.ImportFrom)
     ]
+    return len(body) == 1 and isinstance(body[0], ast.ClassDef)
 
 
 def has_short_cells(notebook, name: str) -> list[str]:
@@ -111,7 +128,7 @@ def has_short_cells(notebook, name: str) -> list[str]:
     complaints += [
         f"{name}, code cell {n}: {length} lines, and not one class"
         for n, length in lengths.items()
-        if 40 < length <= 60 and not re.search(r"^class ", sources[n], re.MULTILINE)
+        if 40 < length <= 60 and not is_one_class(sources[n])
     ]
     if lengths and statistics.median(lengths.values()) > 6:
         complaints.append(
@@ -147,7 +164,7 @@ def tells_its_cost(notebook, name: str, seconds: float = 60, gib: float = 2) -> 
     last = "".join(
         output_text(output) for cell in code_cells(notebook)[-1:] for output in cell.outputs
     )
-    found = MEASURED.search(last)
+    found = MEASURED.fullmatch(last)
     if not found:
         return [f"{name}: the last cell does not print its time and memory"]
     took, used = float(found[1]), float(found[2])
@@ -176,7 +193,7 @@ NOTEBOOK_RULES = [
 def module_of(notebook) -> str | None:
     """The module that a notebook exports to, or None if it exports nothing."""
     found = re.search(
-        r"^#\| default_exp (\w+)",
+        r"^#\|\s*default_exp\s+(\w+)",
         "\n".join(cell.source for cell in code_cells(notebook)),
         re.MULTILINE,
     )
@@ -226,10 +243,12 @@ def public_names(source: str) -> list[str]:
     """The public names that a module defines at top level: functions, classes, constants."""
     names = []
     for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.append(node.name)
-        elif isinstance(node, ast.Assign):
-            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found = [part for target in targets for part in ast.walk(target)]
+            names += [part.id for part in found if isinstance(part, ast.Name)]
     return [name for name in names if not name.startswith("_")]
 
 

@@ -10,9 +10,10 @@ import torch
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
-OFFICIAL = Path(
-    os.environ.get("MINIGPT_OFFICIAL_DIR", Path(__file__).parents[2] / "shared" / "openai-gpt")
-)
+NAMED = os.environ.get("MINIGPT_OFFICIAL_DIR")
+OFFICIAL = Path(NAMED) if NAMED else Path(__file__).parents[2] / "shared" / "openai-gpt"
+if NAMED and not OFFICIAL.is_dir():
+    raise FileNotFoundError(f"MINIGPT_OFFICIAL_DIR={NAMED} is no folder; mend it or unset it")
 NO_OFFICIAL = "not checked: no official vocabulary (MINIGPT_OFFICIAL_DIR names no folder)"
 
 

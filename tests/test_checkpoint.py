@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizer
 from minigpt.attention import ATTENTION
@@ -78,6 +79,28 @@ def test_another_model_type_is_refused(tmp_path):
         OpenAIGPTConfig.from_pretrained(tmp_path)
 
 
+def test_a_release_with_a_part_misnumbered_is_refused(tmp_path):
+    shutil.copytree(parity.GOLDEN / "model", tmp_path / "model")
+    (tmp_path / "model" / "params_4.npy").rename(tmp_path / "model" / "params_44.npy")
+    with pytest.raises(ValueError, match="without a gap"):
+        OpenAIGPTModel.from_pretrained(tmp_path / "model", n_head=4)
+
+
+def test_a_head_of_its_own_is_refused_and_a_tied_one_is_the_table(tmp_path):
+    model = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**SMALL))
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    table = weights.pop("transformer.tokens_embed.weight")
+    save_file(weights | {"lm_head.weight": table}, path)  # how transformers' double heads are saved
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    assert torch.equal(again.transformer.tokens_embed.weight, table)
+    both = {"transformer.tokens_embed.weight": table, "lm_head.weight": table + 1}
+    save_file(weights | both, path)
+    with pytest.raises(ValueError, match="lm_head.weight differs"):
+        OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+
+
 def test_a_parameter_of_another_shape_is_named(tmp_path):
     OpenAIGPTLMHeadModel(OpenAIGPTConfig(**SMALL)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"tokens_embed\.weight.*\(11, 8\).*\(12, 8\)"):
@@ -105,6 +128,9 @@ def test_the_choices_are_those_that_are_built():
         ("n_layer", 0),
         ("vocab_size", -1),
         ("resid_pdrop", 1.5),
+        ("embd_pdrop", "0.1"),
+        ("layer_norm_epsilon", -1),
+        ("initializer_range", None),
         ("attn_pdrop", -0.1),
         ("afn", "gelo"),
         ("attn_implementation", "magic"),

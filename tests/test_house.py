@@ -149,6 +149,17 @@ OFFENDERS = {
         house.ignores_with_a_reason,
         with_cell("# NBVAL_IGNORE_OUTPUT: a reason\nx = 1"),
     ),
+    "another marker": (house.ignores_with_a_reason, with_cell("#PYTEST_VALIDATE_IGNORE_OUTPUT\nx")),
+    "a path of one step": (house.has_clean_outputs, with_cell(outputs=[result("'/tmp/x.npy'")])),
+    "an address": (house.has_clean_outputs, with_cell(outputs=[result("<A at 0x7f3a2b1c>")])),
+    "a class and more": (
+        house.has_short_cells,
+        with_cell("class A:\n    x = 1\n" + "\n".join(["x = 1"] * 40)),
+    ),
+    "seconds with a fraction": (
+        house.tells_its_cost,
+        [*good_cells()[:3], new_code_cell("1", outputs=[result("'120.5 s, 0.10 GiB at most'")])],
+    ),
     "61 lines": (house.has_short_cells, with_cell("class A:\n" + "\n".join(["    x = 1"] * 60))),
     "41 lines and no class": (house.has_short_cells, with_cell("\n".join(["x = 1"] * 41))),
     "long cells throughout": (
@@ -207,6 +218,16 @@ def test_an_upward_import_is_noticed(source):
     assert house.imports_downwards(notebooks)
 
 
+def test_a_tag_that_hides_outputs_is_noticed():
+    cells = with_cell("x = 1")
+    cells[2].metadata["tags"] = ["nbval-ignore-output"]
+    assert complaints(house.ignores_with_a_reason, cells)
+
+
+def test_every_spelling_of_the_export_directive_is_understood():
+    assert house.module_of(new_notebook(cells=[new_code_cell("#|default_exp x")])) == "x"
+
+
 def test_a_module_of_another_name_is_noticed():
     assert house.imports_downwards({"01_early": notebook_of("other", "x = 1")})
 
@@ -214,6 +235,7 @@ def test_a_module_of_another_name_is_noticed():
 def test_a_name_defined_twice_is_noticed():
     assert house.defined_once({"a": "def f(): pass", "b": "f = 1"})
     assert house.defined_once({"a": "class A: pass\nclass A: pass"})
+    assert house.defined_once({"a": "x: int = 1", "b": "y, x = 1, 2"})
 
 
 # -- running: what the driver must notice

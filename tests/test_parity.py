@@ -18,7 +18,7 @@ def test_every_layer_equals_openai(implementation):
 
 
 def test_the_openai_comparison_can_fail():
-    # two heads instead of four: the same weights, used differently
+    # another activation function: the same weights, used differently
     assert parity.openai_differences(afn="relu")["lm_logits"] > 1e-3
 
 
@@ -34,7 +34,8 @@ def test_every_layer_equals_transformers(implementation, seed):
 def test_greedy_ids_equal_transformers(seed):
     theirs, ours = parity.random_pair(seed=seed)
     ids = torch.randint(ours.config.vocab_size, (2, 5))
-    expected = theirs.generate(ids, max_new_tokens=40, do_sample=False, pad_token_id=0)
+    options = {"max_new_tokens": 40, "do_sample": False, "pad_token_id": 0}
+    expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), **options)  # 0 is a token
     assert torch.equal(ours.generate(ids, max_new_tokens=40), expected)
 
 

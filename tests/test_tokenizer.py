@@ -72,6 +72,29 @@ def test_decode_gives_the_words_back(tiny):
     assert tiny.decode(tiny.encode(text)) == expected
 
 
+def test_decode_keeps_a_line_break_at_the_end(tiny):
+    ids = [*tiny.encode("the end ."), tiny.vocab["\n</w>"]]
+    assert tiny.decode(ids) == "the end . \n"
+
+
+@pytest.mark.parametrize(
+    "text", ["a\x0cb", "ΟΔΟΣ", "a\u2028b", "x\U0002b820y", "e\u0301 ﬁ \u200b."]
+)
+def test_the_basic_pipeline_splits_as_transformers_does(text):
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    normal = BertNormalizer(lowercase=True).normalize_str(text)
+    expected = [word for word, _ in BertPreTokenizer().pre_tokenize_str(normal)]
+    assert module.basic_pipeline()(text) == expected
+
+
+def test_a_merges_file_cut_short_is_refused(tmp_path):
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nt h\na n")
+    with pytest.raises(ValueError, match="middle of a line, 'a n'"):
+        bpe.read_merges(tmp_path / "merges.txt")
+
+
 def test_tensors(tiny):
     batch = tiny(["the old man", "the new man"], return_tensors="pt")
     assert batch.input_ids.shape == batch["attention_mask"].shape == (2, 3)
