@@ -1,8 +1,8 @@
 """Run every notebook and compare every stored output: `python -m tests.run_notebooks [NAME ...]`.
 
 Each notebook runs in a fresh kernel that sees only the modules exported by earlier notebooks (one
-that exports nothing sees the whole package). Prints a line a notebook and, last, how many stored
-outputs were compared.
+that exports nothing sees the whole package), and must stay under 60 s and 2 GiB. Prints a line a
+notebook and, last, how many stored outputs were compared.
 """
 
 import os
@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.house import NOTEBOOKS, ROOT, code_cells, compared_cells, module_of, read
 
 PACKAGE = ROOT / "minigpt"
+SECONDS, GIB = 60, 2  # what one notebook may take
 
 # An editable install answers for every module of the package; the staged kernels must not ask it.
 FORGET_THE_INSTALLED_ONE = """
@@ -34,11 +35,13 @@ class Run:
     passed: int  # of them, as nbval counted
     compared: int  # cells whose stored output was compared
     seconds: float
+    gib: float  # of its largest process, the kernel
     log: str
 
     @property
     def ok(self) -> bool:
-        return self.cells == self.passed and self.compared > 0
+        whole = self.cells == self.passed and self.compared > 0
+        return whole and self.seconds < SECONDS and self.gib < GIB
 
 
 def earlier_modules(path: Path) -> list[str] | None:
@@ -67,34 +70,26 @@ def stage(folder: Path, modules: list[str]) -> None:
 def run_notebook(path: Path) -> Run:
     notebook, modules = read(path), earlier_modules(path)
     with tempfile.TemporaryDirectory() as folder:
-        env = dict(os.environ, PYTHONHASHSEED="0")
+        env = dict(os.environ)
         if modules is not None:
             stage(Path(folder), modules)
             env["PYTHONPATH"] = folder
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "--nbval",
-            "--nbval-current-env",
-            "--nbval-cell-timeout=120",
-        ]
-        command += [
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            f"--rootdir={path.parent}",
-            "-c",
-            os.devnull,
-            str(path),
-        ]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
+        command += ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=120"]
+        command += [f"--rootdir={path.parent}", "-c", os.devnull]
+        log_file = Path(folder) / "log"
         begin = time.perf_counter()
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-        seconds = time.perf_counter() - begin
-    found = re.search(r"(\d+) passed", done.stdout)
-    passed = int(found[1]) if found and done.returncode == 0 else 0
-    log = done.stdout + done.stderr
-    return Run(path.stem, len(code_cells(notebook)), passed, compared_cells(notebook), seconds, log)
+        with log_file.open("w") as log:
+            process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+            _, status, used = os.wait4(process.pid, 0)  # with the kernel it started and waited for
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds, log = time.perf_counter() - begin, log_file.read_text()
+    found = re.search(r"(\d+) passed", log)
+    passed = int(found[1]) if found and process.returncode == 0 else 0
+    gib = used.ru_maxrss / 2**20
+    return Run(
+        path.stem, len(code_cells(notebook)), passed, compared_cells(notebook), seconds, gib, log
+    )
 
 
 def main(names: list[str]) -> int:
@@ -105,7 +100,10 @@ def main(names: list[str]) -> int:
         runs.append(run := run_notebook(path))
         verdict = "ok" if run.ok else "FAILED"
         counts = f"{run.cells:3} cells run, {run.compared:3} outputs compared"
-        print(f"{run.name:20} {verdict:6} {counts}, {run.seconds:3.0f} s", flush=True)
+        print(
+            f"{run.name:20} {verdict:6} {counts}, {run.seconds:3.0f} s, {run.gib:.1f} GiB",
+            flush=True,
+        )
         if not run.ok:
             print(run.log)
     cells, compared = sum(run.passed for run in runs), sum(run.compared for run in runs)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -250,6 +251,20 @@ def write_notebook(folder: Path, name: str, *cells) -> Path:
             output.execution_count = count
     nbformat.write(notebook, path)
     return path
+
+
+def test_the_driver_minds_time_and_memory():
+    fine = run_notebooks.Run("01_new", 3, 3, 1, seconds=59, gib=1.9, log="")
+    assert fine.ok
+    assert not replace(fine, seconds=61).ok
+    assert not replace(fine, gib=2.1).ok
+
+
+def test_the_driver_sees_the_memory_of_the_kernel(tmp_path):
+    hungry = new_code_cell("x = bytearray(2_400 * 2**20)\nlen(x)", outputs=[result("2516582400")])
+    path = write_notebook(tmp_path, "01_new", hungry)
+    run = run_notebooks.run_notebook(path)
+    assert run.passed == run.cells and run.gib > 2.3 and not run.ok
 
 
 def test_the_driver_accepts_what_is_true(tmp_path):
