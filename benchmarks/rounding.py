@@ -1,9 +1,10 @@
-"""Why did the training of "tiny" break? `python -m benchmarks.rounding BOOK.txt`.
+"""Why did 16-bit training break? `python -m benchmarks.rounding BOOK.txt [CHECKPOINT ...]`.
 
-Measures one cause. Takes the embedded checkpoint and four windows of a book, and compares the
-gradient of the loss in float32 with the gradient under 16-bit autocast, block by block, for the
-weights that make queries and keys: ||g16 - g32|| / ||g32||. Then again with parts of the attention
-kept in float32. Prints a table and writes results/rounding.json.
+Takes a checkpoint (default: the embedded one) and four windows of a book, and compares the gradient
+of the loss in float32 with the gradient under 16-bit autocast, block by block, for the weights that
+make queries and keys: ||g16 - g32|| / ||g32||. Then again with parts of the attention kept in
+float32. Prints a table for each checkpoint and writes results/rounding.json. A checkpoint of a
+broken run is kept in the history: `git show 0c893a5:minigpt/assets/tiny/model.safetensors`.
 """
 
 import json
@@ -45,28 +46,36 @@ def errors(found: list, exact: list) -> list[float]:
     return [float(f"{(a - b).norm() / b.norm():.2g}") for a, b in pairs]
 
 
-def main(book: str) -> None:
+def measure(checkpoint: str, book: str) -> dict[str, list[float]]:
+    """The relative errors of the gradient: what is rounded -> one number a block."""
     tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny")
-    model = OpenAIGPTLMHeadModel.from_pretrained("tiny")
+    model = OpenAIGPTLMHeadModel.from_pretrained(checkpoint)
     ids = torch.tensor(tokenizer.encode(Path(book).read_text(encoding="utf-8")))
     ids = ids[: WINDOWS * LENGTH].view(WINDOWS, LENGTH)  # (N,) -> (B, T)
     exact = gradients(model, ids, bits16=False)
-    rounded = gradients(model, ids, bits16=True)
-    table = {"all in bfloat16": errors(rounded, exact)}
+    table = {"all in bfloat16": errors(gradients(model, ids, bits16=True), exact)}
     with patch.dict(block.ATTENTION, sdpa=exact_product):
         table["q k v product in float32"] = errors(gradients(model, ids, bits16=True), exact)
     with patch.object(block.Attention, "forward", exact_layer):
         table["attention layer in float32"] = errors(gradients(model, ids, bits16=True), exact)
-    for name, row in table.items():
-        print(f"{name:28}", *(f"{value:8.2g}" for value in row))
+    return table
+
+
+def main(book: str, *checkpoints: str) -> None:
+    tables = {}
+    for checkpoint in checkpoints or ("tiny",):
+        tables[Path(checkpoint).name] = table = measure(checkpoint, book)
+        print(checkpoint)
+        for name, row in table.items():
+            print(f"{name:28}", *(f"{value:8.2g}" for value in row))
     result = {
-        "command": "python -m benchmarks.rounding BOOK.txt",
+        "command": "python -m benchmarks.rounding BOOK.txt tiny collapsed",
         "machine": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "relative error of the gradient, per block": table,
+        "relative error of the gradient, per block": tables,
     }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -26,10 +26,10 @@ def pretrain_command(
     n_head: int = 4,
     vocab_size: int = 8192,
     pdrop: Annotated[float, typer.Option(help="all three dropout rates")] = 0.0,
-    steps: int = 10500,
+    steps: int = 5600,
     batch_size: int = 256,
-    peak: Annotated[float, typer.Option(help="highest learning rate")] = 5e-4,
-    warmup: Annotated[int, typer.Option(help="steps until the learning rate is highest")] = 2000,
+    peak: Annotated[float, typer.Option(help="highest learning rate")] = 1e-3,
+    warmup: Annotated[int, typer.Option(help="steps until the learning rate is highest")] = 1000,
     workers: Annotated[int, typer.Option(help="processes that read the books")] = 2,
 ) -> None:
     """Make a checkpoint from a folder of books: vocabulary, training, perplexity. The defaults made minigpt's "tiny"."""
@@ -40,7 +40,9 @@ def pretrain_command(
     config = OpenAIGPTConfig(
         vocab_size=vocab_size, n_embd=n_embd, n_layer=n_layer, n_head=n_head, **rates
     )
-    result = pretrain(books, held_out, out, config, steps, batch_size, peak, warmup, workers)
+    result = pretrain(
+        books, held_out, out, config, steps, batch_size, peak, warmup, workers=workers
+    )
     typer.echo(f"{out}: perplexity {result:.2f} on {held_out}")
 
 

@@ -11,6 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from multiprocessing import Pool
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .bpe import NEWLINE, build_vocabulary, drop_rare_letters, learn_merges, order_letters
-from .checkpoint import OpenAIGPTConfig
+from .checkpoint import OpenAIGPTConfig, write_whole
 from .lm_head import OpenAIGPTLMHeadModel
 from .tokenizer import OpenAIGPTTokenizer, original_pipeline
 
@@ -150,31 +151,25 @@ def train(
     warmup: int = 2000,  # steps until then
     seed: int = 0,
     progress: bool = False,
-) -> list[float]:
-    """Train `model` where it is (on a GPU: bfloat16, compiled).
-
-    Returns the loss of each step, in nats per token.
-    """
+) -> Iterator[Tensor]:
+    """Train `model` where it is (on a GPU: compiled); yield each step's loss, in nats per token."""
     device = next(model.parameters()).device
-    on_gpu = device.type == "cuda"
     optimizer, generator = make_optimizer(model), torch.Generator(device).manual_seed(seed)
-    forward, ids, losses = torch.compile(model) if on_gpu else model, ids.to(device), []
-    model.train()
+    forward, ids = torch.compile(model) if device.type == "cuda" else model, ids.to(device)
     for step in (bar := tqdm(range(steps), desc="train", unit="step", disable=not progress)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak, warmup)
         batch = windows(ids, batch_size, model.config.n_positions, generator)  # (B, T)
-        with torch.autocast(device.type, torch.bfloat16, enabled=on_gpu):
-            loss = forward(batch, labels=batch).loss
+        model.train()
+        loss = forward(batch, labels=batch).loss
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.detach())
+        model.eval()
         if step % 100 == 99:
-            bar.set_postfix(loss=f"{torch.stack(losses[-100:]).mean():.3f}")
-    model.eval()
-    return torch.stack(losses).tolist()
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+        yield loss.detach()
 
 # %% ../notebooks/12_pretraining.ipynb #38777a64
 @torch.inference_mode()
@@ -200,23 +195,31 @@ def pretrain(
     batch_size: int = 64,
     peak: float = 2.5e-4,
     warmup: int = 2000,
+    measure_every: int = 1000,  # steps from one measurement to the next
     workers: int = 1,
     device: str | None = None,  # default: the GPU if there is one
     progress: bool = True,
 ) -> float:
-    """Books in; checkpoint (float16) and `log.json` out. Returns the held-out perplexity.
+    """Books in; the best checkpoint (float16) and `log.json` out. Returns its held-out perplexity.
 
     `config.vocab_size` is the size to learn; the model gets that of the vocabulary found in `out`.
+    Sets the precision of float32 products on a GPU to TF32 for the whole process.
     """
     train_ids, val_ids = prepare(books, held_out, out, config.vocab_size, workers, progress)
     config = replace(config, vocab_size=len(OpenAIGPTTokenizer.from_pretrained(out, "original")))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = {"steps": steps, "batch_size": batch_size, "peak": peak, "warmup": warmup}
+    torch.set_float32_matmul_precision("high")
     torch.manual_seed(0)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = OpenAIGPTLMHeadModel(config).to(device)
-    losses = train(model, train_ids.int(), steps, batch_size, peak, warmup, progress=progress)
-    model.half().save_pretrained(out)
-    result = perplexity(OpenAIGPTLMHeadModel.from_pretrained(out, device=device), val_ids.int())
-    log = {"config": config.to_dict(), "steps": steps, "batch_size": batch_size, "peak": peak}
-    log |= {"warmup": warmup, "perplexity": result, "losses": [round(loss, 4) for loss in losses]}
-    (out / "log.json").write_text(json.dumps(log) + "\n", encoding="utf-8")
-    return result
+    losses, measured = [], {}  # step -> perplexity
+    for loss in train(model, train_ids.int(), **recipe, progress=progress):
+        losses.append(loss)
+        if len(losses) % measure_every == 0 or len(losses) == steps:
+            measured[len(losses)] = perplexity(model, val_ids.int())
+            if measured[len(losses)] == min(measured.values()):
+                deepcopy(model).half().save_pretrained(out)
+            log = {"config": config.to_dict(), **recipe, "perplexity": measured}
+            log["losses"] = [round(loss, 4) for loss in torch.stack(losses).tolist()]
+            write_whole(out / "log.json", (json.dumps(log) + "\n").encode())
+    return perplexity(OpenAIGPTLMHeadModel.from_pretrained(out, device=device), val_ids.int())
