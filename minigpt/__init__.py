@@ -6,7 +6,7 @@ Every module is exported from the notebook of the same name.
 from minigpt.checkpoint import OpenAIGPTConfig
 from minigpt.lm_head import OpenAIGPTLMHeadModel
 from minigpt.model import OpenAIGPTModel
-from minigpt.tokenizer import OpenAIGPTTokenizer
+from minigpt.tokenizer import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 
 __version__ = "0.1.0"
 
@@ -15,5 +15,6 @@ __all__ = [
     "OpenAIGPTLMHeadModel",
     "OpenAIGPTModel",
     "OpenAIGPTTokenizer",
+    "OpenAIGPTTokenizerFast",
     "__version__",
 ]

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'MODEL_TYPE', 'RUNTIME_FIELDS', 'BLOCK_PARAMETERS', 'CONFIG_FILES', 'WEIGHT_FILES', 'check_config',
-           'OpenAIGPTConfig', 'parameter_names', 'bare_name', 'read_json', 'read_part', 'read_release',
-           'release_config', 'read_config', 'read_weights', 'write_whole', 'write_checkpoint']
+           'OpenAIGPTConfig', 'parameter_names', 'bare_name', 'read_part', 'read_release', 'release_config',
+           'read_config', 'read_weights', 'write_checkpoint']
 
 # %% ../notebooks/03_checkpoint.ipynb #53e76a91
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from .bpe import read_json, write_whole
 from .tokenizer import find_file
 
 # %% ../notebooks/03_checkpoint.ipynb #097e39d1
@@ -109,14 +109,6 @@ def bare_name(name: str) -> str:
     return name.removeprefix("transformer.")
 
 # %% ../notebooks/03_checkpoint.ipynb #2b4bfd91
-def read_json(path: Path):
-    """Read a JSON file. Raises ValueError, naming the file, if it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); copy it again") from error
-
-
 def read_part(path: Path) -> np.ndarray:
     """Read one `.npy` file. Raises ValueError if it is cut short or holds Python objects."""
     try:
@@ -214,16 +206,6 @@ def read_weights(checkpoint: str | Path) -> dict[str, Tensor]:
                 "minigpt builds nothing else"
             )
     return weights
-
-# %% ../notebooks/03_checkpoint.ipynb #566a2402
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that under its name stands all of `data`, or what stood there before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)  # one act: nobody sees half a file
-    finally:
-        temporary.unlink(missing_ok=True)
 
 # %% ../notebooks/03_checkpoint.ipynb #e52746b6
 def write_checkpoint(

@@ -22,8 +22,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .bpe import NEWLINE, build_vocabulary, drop_rare_letters, learn_merges, order_letters
-from .checkpoint import OpenAIGPTConfig, write_whole
+from minigpt.bpe import (
+    NEWLINE,
+    build_vocabulary,
+    drop_rare_letters,
+    learn_merges,
+    order_letters,
+    write_whole,
+)
+from .checkpoint import OpenAIGPTConfig
 from .lm_head import OpenAIGPTLMHeadModel
 from .tokenizer import OpenAIGPTTokenizer, original_pipeline
 

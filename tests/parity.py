@@ -9,9 +9,10 @@ import torch
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
 
-GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
 NAMED = os.environ.get("MINIGPT_OFFICIAL_DIR")
-OFFICIAL = Path(NAMED) if NAMED else Path(__file__).parents[2] / "shared" / "openai-gpt"
+OFFICIAL = Path(NAMED) if NAMED else ROOT.parent / "shared" / "openai-gpt"
 if NAMED and not OFFICIAL.is_dir():
     raise FileNotFoundError(f"MINIGPT_OFFICIAL_DIR={NAMED} is no folder; mend it or unset it")
 NO_OFFICIAL = "not checked: no official vocabulary (MINIGPT_OFFICIAL_DIR names no folder)"
@@ -87,8 +88,8 @@ def transformers_differences(**sizes) -> dict[str, float]:
     return differences | {"loss": largest_difference(out.loss, out_theirs.loss)}
 
 
-def tokenizer_agreement(pipeline: str = "original") -> tuple[int, int]:
+def tokenizer_agreement(pipeline: str = "original", kind=OpenAIGPTTokenizer) -> tuple[int, int]:
     """On how many of the golden strings our ids are those of the reference: (agreeing, in all)."""
     cases = json.loads((GOLDEN / f"tokenizer_{pipeline}.json").read_text(encoding="utf-8"))["cases"]
-    tokenizer = OpenAIGPTTokenizer.from_pretrained(OFFICIAL, text_pipeline=pipeline)
+    tokenizer = kind.from_pretrained(OFFICIAL, text_pipeline=pipeline)
     return sum(tokenizer.encode(case["text"]) == case["ids"] for case in cases), len(cases)

@@ -1,40 +1,77 @@
-"""Merges and tokenizer: golden strings, round trips, bad files, what is missing."""
+"""The tokenizers: golden strings, slow, fast and transformers compared, interface, bad files."""
 
 import json
-import re
+import pickle
+import random
 import warnings
 
+import numpy as np
 import pytest
+import torch
+import transformers
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from minigpt import OpenAIGPTTokenizer, bpe
+from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 from minigpt import tokenizer as module
 from tests import parity
 
 official = pytest.mark.skipif(not parity.OFFICIAL.is_dir(), reason=parity.NO_OFFICIAL)
+TINY = parity.ROOT / "minigpt" / "assets" / "tiny"
+BOTH = (OpenAIGPTTokenizer, OpenAIGPTTokenizerFast)
+FILES = ["merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
+
+
+def load(kind=OpenAIGPTTokenizer, pipeline="original", **changes):
+    return kind.from_pretrained("tiny", text_pipeline=pipeline, **changes)
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return OpenAIGPTTokenizer.from_pretrained("tiny", text_pipeline="original")
+    return load()
+
+
+@pytest.fixture(scope="module")
+def four():
+    """Each class in each pipeline, with a pad token and an added one."""
+    made = {(kind, name): load(kind, name) for kind in BOTH for name in module.TEXT_PIPELINES}
+    for tokenizer in made.values():
+        add_pieces(tokenizer)
+    return made
+
+
+def add_pieces(tokenizer):
+    tokenizer.add_special_tokens({"pad_token": "<pad>", "cls_token": "<cls>"})
+    tokenizer.add_tokens(["Zeppelin", "x-ray"])
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    tokenizer = transformers.OpenAIGPTTokenizer.from_pretrained(TINY)
+    add_pieces(tokenizer)
+    return tokenizer
+
+
+# --- references
 
 
 @official
-def test_every_golden_string_gives_openais_ids():
-    assert parity.tokenizer_agreement("original") == (40, 40)
+@pytest.mark.parametrize("pipeline", ["original", "basic"])
+def test_every_golden_string_gives_the_ids_of_the_reference(pipeline):
+    assert parity.tokenizer_agreement(pipeline) == (40, 40)
 
 
 @official
-def test_basic_gives_transformers_ids_but_for_special_pieces():
-    # the one string that writes "<unk>" itself: special pieces are not read as such yet
-    assert parity.tokenizer_agreement("basic") == (39, 40)
+def test_fast_gives_transformers_ids_on_every_golden_string():
+    assert parity.tokenizer_agreement("basic", OpenAIGPTTokenizerFast) == (40, 40)
 
 
 @official
-def test_the_official_vocabulary_is_numbered_as_we_number():
-    official = OpenAIGPTTokenizer.from_pretrained(parity.OFFICIAL)
-    letters = [piece for piece, index in official.vocab.items() if 1 <= index <= 238]
-    letters.sort(key=official.vocab.get)
-    assert bpe.build_vocabulary(letters, official.merges) == official.vocab
+def test_fast_misses_openais_ids_only_where_its_notebook_says():
+    cases = json.loads((parity.GOLDEN / "tokenizer_original.json").read_text())["cases"]
+    fast = OpenAIGPTTokenizerFast.from_pretrained(parity.OFFICIAL)
+    missed = [case["text"] for case in cases if fast.encode(case["text"]) != case["ids"]]
+    assert [text.split()[0] for text in missed] == ["schÃ¶n", "ﬁne", "ＦＵＬＬ", "İstanbul"]
 
 
 def golden_words(name):
@@ -45,36 +82,6 @@ def golden_words(name):
 @pytest.mark.parametrize("text, words", golden_words("original"))
 def test_the_original_pipeline_splits_as_openai_does(text, words):
     assert module.original_pipeline()(text) == words
-
-
-def test_learning_agrees_with_counting_afresh():
-    counts = {"lower": 4, "lowest": 3, "newer": 2, "aaaa": 5, "low": 7, "owl": 1}
-    words = {word: bpe.split_letters(word) for word in counts}
-    for expected in bpe.learn_merges(counts, 30):
-        pairs = {}
-        for word, symbols in words.items():
-            for pair in zip(symbols, symbols[1:], strict=False):
-                pairs[pair] = pairs.get(pair, 0) + counts[word]
-        assert expected == min(pairs, key=lambda pair: (-pairs[pair], pair))
-        words = {word: bpe.merge_pair(symbols, expected) for word, symbols in words.items()}
-    assert all(len(symbols) == 1 for symbols in words.values())
-
-
-def test_a_round_trip_through_disk(tiny, tmp_path):
-    tiny.save_pretrained(tmp_path)
-    again = OpenAIGPTTokenizer.from_pretrained(tmp_path)
-    assert (again.vocab, again.merges) == (tiny.vocab, tiny.merges)
-
-
-def test_decode_gives_the_words_back(tiny):
-    text = "“I don't know,” said Mr. Smith.\nWhy?"
-    expected = '" i do n\'t know , " said mr. smith . \n why ?'
-    assert tiny.decode(tiny.encode(text)) == expected
-
-
-def test_decode_keeps_a_line_break_at_the_end(tiny):
-    ids = [*tiny.encode("the end ."), tiny.vocab["\n</w>"]]
-    assert tiny.decode(ids) == "the end . \n"
 
 
 @pytest.mark.parametrize(
@@ -89,48 +96,330 @@ def test_the_basic_pipeline_splits_as_transformers_does(text):
     assert module.basic_pipeline()(text) == expected
 
 
-def test_a_merges_file_cut_short_is_refused(tmp_path):
-    (tmp_path / "merges.txt").write_text("#version: 0.2\nt h\na n")
-    with pytest.raises(ValueError, match="middle of a line, 'a n'"):
-        bpe.read_merges(tmp_path / "merges.txt")
+ANY_TEXT = st.text(st.characters())  # lone surrogates and NUL included
+# letters that Python's tables and those of the Rust library know alike
+KNOWN = st.text(st.characters(exclude_categories=["Cn", "Cs"]))
 
 
-def test_tensors(tiny):
-    batch = tiny(["the old man", "the new man"], return_tensors="pt")
-    assert batch.input_ids.shape == batch["attention_mask"].shape == (2, 3)
-    assert tiny("the old man")["input_ids"] == batch.input_ids[0].tolist()
-    with pytest.raises(ValueError, match="3 to 4 tokens"):
-        tiny(["the old man", "the very old man"], return_tensors="pt")
-    with pytest.raises(ValueError, match="return_tensors='tf'"):
-        tiny("a", return_tensors="tf")
+@given(KNOWN)
+@example("<unk> a<pad>b ZEPPELIN x-ray")
+@settings(max_examples=300, deadline=None)
+def test_basic_slow_fast_and_transformers_agree_on_any_text(four, theirs, text):
+    slow, fast = (four[kind, "basic"](text).input_ids for kind in BOTH)
+    assert slow == fast == theirs(text).input_ids
 
 
-@pytest.mark.parametrize("line", ["the</w>", "a b c", "", "a  b"])
-def test_a_bad_merge_is_named_with_its_line(tmp_path, line):
-    path = tmp_path / "merges.txt"
-    path.write_text(f"#version: 0.2\nt h\n{line}\na b\n")
-    with pytest.raises(ValueError, match=rf"merges\.txt, line 3: {re.escape(repr(line))}"):
-        bpe.read_merges(path)
+WORDS = """the old Man I he'll it's don't can't cannot Mr. Mrs. Smith's dogs' a.m. 10 1,234.56
+U.S. St. we've You're they'd o'clock John's "Well," said ‘So’ “No!” end. Why? yes; (perhaps) mid-day
+— … !!! ... No. his' him. A. B. Co. mass. Mass. isn't ain't 'tis 'Tis: £5 $10 20% and/or * _it_ café
+naïve""".split()
+BOOKISH = st.lists(st.sampled_from(WORDS)).flatmap(
+    lambda words: st.lists(
+        st.sampled_from([" ", "\n", "\n\n", "  "]), min_size=len(words), max_size=len(words)
+    ).map(lambda gaps: "".join(x for pair in zip(words, gaps, strict=True) for x in pair))
+)
 
 
-def test_exotic_line_separators_may_be_pieces(tmp_path):
-    merges = [("\u2028", "a"), ("\x85", "b</w>"), ("\x0c", "c")]
-    bpe.write_merges(tmp_path / "merges.txt", merges)
-    assert bpe.read_merges(tmp_path / "merges.txt") == merges
+@given(BOOKISH)
+@settings(max_examples=200, deadline=None)
+def test_original_slow_and_fast_agree_on_text_like_that_of_books(four, text):
+    assert four[BOTH[0], "original"](text).input_ids == four[BOTH[1], "original"](text).input_ids
 
 
-def test_a_missing_extra_is_named_with_the_way_out(monkeypatch):
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("pipeline", ["original", "basic"])
+def test_no_text_breaks_a_tokenizer(four, kind, pipeline):
+    tokenizer = four[kind, pipeline]
+
+    @given(ANY_TEXT)
+    @example("\0\ud800a\udfff")
+    @settings(max_examples=150, deadline=None)
+    def check(text):
+        ids = tokenizer(text).input_ids
+        assert all(0 <= index < len(tokenizer) for index in ids)
+        assert tokenizer(text).input_ids == ids  # the memory of words changes nothing
+        assert isinstance(tokenizer.decode(ids), str)
+
+    check()
+
+
+@given(KNOWN)
+@settings(max_examples=100, deadline=None)
+def test_offsets_are_places_in_the_text_in_order(four, text):
+    for pipeline in module.TEXT_PIPELINES:
+        found = four[BOTH[1], pipeline](text, return_offsets_mapping=True)
+        begins = [begin for begin, _ in found.offset_mapping]
+        assert begins == sorted(begins)  # one letter may be several pieces: equal begins
+        assert all(0 <= begin <= end <= len(text) for begin, end in found.offset_mapping)
+
+
+def test_offsets_show_the_words(four):
+    text = "“I can't,” said Mr. Smith—softly."
+    found = four[BOTH[1], "original"](text, return_offsets_mapping=True)
+    shown = [text[begin:end] for begin, end in found.offset_mapping]
+    assert "".join(shown) == text.replace(" ", "")
+    assert shown[1:4] == ["I", "ca", "n't"]
+
+
+# --- the interface, against transformers
+
+PAIRS = [("the old man of the sea", "a dog"), ("a", "a dog in the house by the sea"), ("", "b")]
+CALLS = [
+    {"text": "the old man", "text_pair": "a dog"},
+    {"text": PAIRS},
+    {"text": ["the", "old", "man"], "is_split_into_words": True},
+    {"text": [["the", "old"], ["man"]], "is_split_into_words": True},
+    {"text": [(["the"], ["man"]), (["a", "b"], ["c"])], "is_split_into_words": True},
+    {"text": "the old man", "return_special_tokens_mask": True, "return_token_type_ids": True},
+    {"text": "the old man", "return_attention_mask": False},
+    {"text": ["the old", "a"], "padding": True},
+    {"text": ["the old", "a"], "padding": "max_length", "max_length": 5, "pad_to_multiple_of": 4},
+    {"text": PAIRS, "padding": True, "return_token_type_ids": True},
+    {"text": PAIRS, "padding": "longest", "return_special_tokens_mask": True},
+    {"text": "the old man", "max_length": 2},
+    {"text": "the old man", "truncation": True, "max_length": 2, "padding": "max_length"},
+    *({"text": PAIRS, "truncation": True, "max_length": n} for n in range(1, 10)),
+    {"text": PAIRS[:1], "truncation": "only_first", "max_length": 5},
+    {"text": PAIRS[1:2], "truncation": "only_second", "max_length": 5},
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_call_gives_what_transformers_gives(four, theirs, kind, call):
+    assert dict(four[kind, "basic"](**call)) == dict(theirs(**call))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_pieces_and_ids_go_as_in_transformers(four, theirs, kind):
+    ours, text = four[kind, "basic"], "the <pad> X-Ray's <unk> x-ray isn't <UNK>"
+    assert ours.tokenize(text) == theirs.tokenize(text)
+    ids = theirs(text).input_ids
+    for skip in (True, False):
+        assert ours.decode(ids, skip_special_tokens=skip) == theirs.decode(
+            ids, skip_special_tokens=skip
+        )
+        tokens = theirs.convert_ids_to_tokens(ids, skip_special_tokens=skip)
+        assert ours.convert_ids_to_tokens(ids, skip_special_tokens=skip) == tokens
+    assert ours.batch_decode([ids, ids[:2]]) == theirs.batch_decode([ids, ids[:2]])
+    assert ours.decode(torch.tensor(ids)) == ours.decode(np.array(ids)) == theirs.decode(ids)
+    assert ours.convert_tokens_to_ids(["the</w>", "?!"]) == [194, 0]
+    assert ours.get_vocab() == theirs.get_vocab() and len(ours) == len(theirs)
+    assert ours.get_added_vocab() == theirs.get_added_vocab()
+    assert ours.all_special_tokens == theirs.all_special_tokens
+    assert ours.all_special_ids == theirs.all_special_ids
+    assert ours.special_tokens_map == theirs.special_tokens_map
+    assert (ours.vocab_size, ours.pad_token, ours.pad_token_id) == (8192, "<pad>", 8192)
+    assert (ours.eos_token, ours.eos_token_id) == (None, None)
+
+
+@pytest.mark.parametrize("tensors", ["pt", "np"])
+def test_pad_and_tensors_are_those_of_transformers(four, theirs, tensors):
+    for encoded in ({"input_ids": [[1, 2], [3]]}, [{"input_ids": [1, 2]}, {"input_ids": [3]}]):
+        ours = four[BOTH[0], "basic"].pad(encoded, return_tensors=tensors)
+        expected = theirs.pad(encoded, return_tensors=tensors)
+        assert ours.keys() == expected.keys()
+        for name in ours:
+            assert type(ours[name]) is type(expected[name])
+            assert ours[name].tolist() == expected[name].tolist()
+    assert four[BOTH[0], "basic"]("the old", return_tensors=tensors).input_ids.shape == (1, 2)
+
+
+def test_padding_to_the_left_is_a_choice(four):
+    tokenizer = pickle.loads(pickle.dumps(four[BOTH[0], "basic"]))
+    tokenizer.padding_side = "left"
+    batch = tokenizer(["the old", "a"], padding=True)
+    assert batch.input_ids[1] == [tokenizer.pad_token_id, 101] and batch.attention_mask[1] == [0, 1]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_an_added_piece_is_never_split_and_a_second_time_is_not_new(kind):
+    for pipeline in module.TEXT_PIPELINES:
+        tokenizer = load(kind, pipeline)
+        count = tokenizer.add_special_tokens({"additional_special_tokens": ["<q: 'a'>", "[S]"]})
+        assert count == 2 and tokenizer.add_tokens("[S]") == 0
+        assert tokenizer.tokenize("so<q: 'a'>the[S]") == ["so</w>", "<q: 'a'>", "the</w>", "[S]"]
+        assert tokenizer.decode([194, 8192, 194], skip_special_tokens=True) == "the the"
+
+
+def test_roles_can_be_given_to_pieces_that_exist(tiny):
+    tokenizer = load(pad_token="<unk>", eos_token="<end>")
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id, len(tokenizer)) == (0, 8192, 8193)
+    with pytest.raises(ValueError, match=r"sep_token='<nope>'.*add_special_tokens"):
+        tokenizer.sep_token = "<nope>"
+    tokenizer.pad_token = None
+    assert tokenizer.pad_token_id is None
+
+
+# --- disk
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("pipeline", ["original", "basic"])
+def test_a_round_trip_through_pickle_and_disk(four, kind, pipeline, tmp_path):
+    tokenizer, text = four[kind, pipeline], "Mr. Zeppelin isn't<pad>\nhere, i'm <unk> x-ray."
+    assert pickle.loads(pickle.dumps(tokenizer)) == tokenizer
+    assert sorted(tokenizer.save_pretrained(tmp_path)) == FILES
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    again = kind.from_pretrained(tmp_path)
+    assert again == tokenizer and again(text).input_ids == tokenizer(text).input_ids
+    (tmp_path / "vocab.json").unlink(), (tmp_path / "merges.txt").unlink()
+    assert kind.from_pretrained(tmp_path) == tokenizer  # tokenizer.json holds all
+
+
+def test_tokenizers_of_other_classes_pipelines_or_pieces_are_not_equal(four, tiny):
+    assert len(set(four.values())) == 4 and load() == tiny
+    assert load(pad_token="<unk>") != tiny and load(model_max_length=9) != tiny
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("pipeline", ["original", "basic"])
+def test_transformers_reads_what_we_write(four, kind, pipeline, tmp_path):
+    tokenizer, text = four[kind, pipeline], "Mr. Zeppelin isn't<pad>\nhere, i'm an x-ray."
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "openai-gpt"}')
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs(text).input_ids == tokenizer(text).input_ids
+    assert (theirs.pad_token, len(theirs)) == ("<pad>", len(tokenizer))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_we_read_what_transformers_writes(theirs, kind, tmp_path):
+    theirs.save_pretrained(tmp_path)
+    assert not (tmp_path / "vocab.json").exists()
+    ours = kind.from_pretrained(tmp_path)
+    text = "Mr. Zeppelin isn't<pad>\nhere, i'm <unk>."
+    assert ours.text_pipeline == "basic" and ours(text).input_ids == theirs(text).input_ids
+    assert kind.from_pretrained(tmp_path, text_pipeline="original").text_pipeline == "original"
+
+
+def damage(path, change):
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    change(whole)
+    path.write_text(json.dumps(whole), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("vocab.json", lambda v: v.update({"new": 5}), r"vocab\.json.*both have the number 5"),
+        ("vocab.json", lambda v: v.pop("the</w>"), r"none has the number 194"),
+        (
+            "tokenizer_config.json",
+            lambda c: c["added_tokens_decoder"].update({"9000": {"content": "<far>"}}),
+            "'<far>' the id 9000",
+        ),
+        ("tokenizer.json", lambda t: t["model"]["vocab"].pop("<unk>"), r"tokenizer\.json"),
+        ("tokenizer.json", lambda t: t["model"].update(type="Unigram"), "another kind"),
+    ],
+)
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_damaged_file_is_named(tiny, tmp_path, kind, name, change, message):
+    tiny.save_pretrained(tmp_path)
+    damage(tmp_path / name, change)
+    if name == "tokenizer.json":
+        (tmp_path / "vocab.json").unlink()
+    with pytest.raises(ValueError, match=message):
+        kind.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
+def test_a_file_cut_short_is_named(tiny, tmp_path, name):
+    tiny.save_pretrained(tmp_path)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-9])
+    with pytest.raises(ValueError, match=name):
+        OpenAIGPTTokenizer.from_pretrained(tmp_path)
+
+
+def test_a_merge_of_an_unknown_piece_is_named_with_its_line(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path)
+    with (tmp_path / "merges.txt").open("a", encoding="utf-8") as file:
+        file.write("zz qq</w>\n")
+    with pytest.raises(ValueError, match=r"merges\.txt, line \d+: .*'qq</w>'"):
+        OpenAIGPTTokenizer.from_pretrained(tmp_path)
+
+
+# --- errors
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        ({"text": 5}, TypeError, "cannot encode 5"),
+        ({"text": ["a", None]}, TypeError, "text 1 is None"),
+        ({"text": ["a"], "is_split_into_words": True, "text_pair": ["b", 3]}, TypeError, "text 0"),
+        ({"text": ["a", "b"], "text_pair": ["c"]}, ValueError, "2 texts, but 1 second"),
+        ({"text": "a", "padding": "nope"}, ValueError, "padding='nope'.*longest"),
+        ({"text": "a", "truncation": "nope"}, ValueError, "truncation='nope'.*only_first"),
+        ({"text": "a", "return_tensors": "tf"}, ValueError, "return_tensors='tf'"),
+        ({"text": ["a", "a b"], "return_tensors": "pt"}, ValueError, "1 to 2 tokens.*padding=True"),
+        ({"text": ["a", "a b"], "padding": True}, ValueError, "tokenizer.pad_token = "),
+        (
+            {"text": "a b", "text_pair": "c", "truncation": "only_second", "max_length": 2},
+            ValueError,
+            "cannot shorten 2 and 1 tokens to 2",
+        ),
+    ],
+)
+def test_a_bad_call_is_refused_in_words(kind, call, error, message):
+    with pytest.raises(error, match=message):
+        load(kind, "basic")(**call)
+
+
+def test_what_cannot_be_done_says_so(tiny):
+    with pytest.raises(NotImplementedError, match="OpenAIGPTTokenizerFast"):
+        tiny("a", return_offsets_mapping=True)
+    with pytest.raises(ValueError, match="id 9999, but this tokenizer has ids 0 to 8191"):
+        tiny.decode([9999])
+    with pytest.raises(ValueError, match="no role 'start_token'; choose from bos_token"):
+        tiny.add_special_tokens({"start_token": "<s>"})
+    with pytest.raises(ValueError, match="the vocabulary lacks '<unk>'"):
+        OpenAIGPTTokenizer({"a": 0}, [], "basic")
+
+
+def test_decode_gives_the_words_back(tiny):
+    text = "“I don't know,” said Mr. Smith.\nWhy?"
+    expected = '" i do n\'t know , " said mr. smith . \n why ?'
+    assert tiny.decode(tiny.encode(text)) == expected
+    cleaned = tiny.decode(tiny.encode(text), clean_up_tokenization_spaces=True)
+    assert cleaned == '" i don\'t know, " said mr. smith. \n why?'
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyz \n,;!?"))
+@settings(max_examples=100, deadline=None)
+def test_decode_undoes_encode_but_for_spaces(four, text):
+    """In text of small letters and signs that stand alone nothing but spaces is lost."""
+    for kind in BOTH:
+        tokenizer = four[kind, "original"]
+        back = tokenizer.decode(tokenizer.encode(text))
+        squeezed = "".join(text.split(" ")).strip("\n")
+        while "\n\n" in squeezed:
+            squeezed = squeezed.replace("\n\n", "\n")
+        assert "".join(back.split(" ")) == squeezed
+
+
+def test_decode_keeps_a_line_break_at_the_end(tiny):
+    ids = [*tiny.encode("the end ."), tiny.vocab["\n</w>"]]
+    assert tiny.decode(ids) == "the end . \n"
+
+
+# --- the missing extra
+
+
+@pytest.fixture
+def without_extra(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     module.original_pipeline.cache_clear()
-    tokenizer = OpenAIGPTTokenizer({"<unk>": 0}, [], text_pipeline="original")
-    with pytest.raises(
-        ImportError, match=r"needs ftfy and spacy: pip install 'minigpt\[original\]'"
-    ):
-        tokenizer.encode("a")
 
 
-def test_without_the_extra_there_is_one_warning_and_the_basic_pipeline(monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+def test_a_missing_extra_is_named_with_the_way_out(without_extra):
+    message = r"needs ftfy and spacy: pip install 'minigpt\[original\]'"
+    with pytest.raises(ImportError, match=message):
+        OpenAIGPTTokenizer({"<unk>": 0}, [], text_pipeline="original")
+
+
+def test_without_the_extra_there_is_one_warning_and_the_basic_pipeline(without_extra):
     with pytest.warns(UserWarning, match=r"pip install 'minigpt\[original\]'") as caught:
         tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny")
     assert len(caught) == 1 and tokenizer.text_pipeline == "basic"
@@ -139,6 +428,22 @@ def test_without_the_extra_there_is_one_warning_and_the_basic_pipeline(monkeypat
         assert tokenizer.encode("it's late")
 
 
-def test_an_unknown_pipeline_is_refused():
+def test_the_fast_tokenizer_needs_no_extra(without_extra):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tokenizer = OpenAIGPTTokenizerFast.from_pretrained("tiny")
+    assert tokenizer.text_pipeline == "original"
+    assert tokenizer.tokenize("I don't.\n") == ["i</w>", "do</w>", "n't</w>", ".</w>"]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_an_unknown_pipeline_is_refused(kind):
     with pytest.raises(ValueError, match="text_pipeline='fast'.*original, basic"):
-        OpenAIGPTTokenizer({}, [], text_pipeline="fast")
+        kind({}, [], text_pipeline="fast")
+
+
+def test_random_texts_of_awkward_signs(four, theirs):
+    rng, signs = random.Random(1), "aeioutsAE 's.,\n\t“”…éß日本½©\u200d\u0301İ<>unk😀"
+    texts = ["".join(rng.choices(signs, k=rng.randint(0, 30))) for _ in range(3000)]
+    slow, fast = (four[kind, "basic"](texts).input_ids for kind in BOTH)
+    assert slow == fast == theirs(texts).input_ids

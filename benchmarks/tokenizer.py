@@ -1,0 +1,154 @@
+"""How fast texts become ids: `python -m benchmarks.tokenizer BOOKS [MEGABYTES]`.
+
+BOOKS is a folder of .txt files. Takes the first MEGABYTES (default 4) of them, cut into paragraphs,
+and measures in interleaved rounds, as medians: the fast tokenizer in both pipelines against that of
+transformers (which knows only the basic one), one paragraph a call and all paragraphs as one batch;
+the slow tokenizer, with and without its memory of spelled words, against ftfy and spaCy alone, all
+three fresh, as one meets them (spaCy remembers words, too, so a second pass would be faster); and
+on how many paragraphs fast and slow agree. Prints a table and writes results/tokenizer.json.
+"""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ftfy
+import spacy
+import tokenizers
+import transformers
+
+from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
+from minigpt.bpe import apply_merges
+from minigpt.tokenizer import original_pipeline, standardize
+
+RESULTS = Path(__file__).parent / "results" / "tokenizer.json"
+TINY = Path(__file__).parents[1] / "minigpt" / "assets" / "tiny"
+ROUNDS, SLOW_SHARE = 5, 2  # the slow ones get half of the text
+
+
+def paragraphs(folder: str, megabytes: float) -> list[str]:
+    texts, size = [], 0
+    for path in sorted(Path(folder).rglob("*.txt")):
+        if size >= megabytes * 1e6:
+            break
+        texts += [part for part in path.read_text(encoding="utf-8").split("\n\n") if part.strip()]
+        size += path.stat().st_size
+    return texts
+
+
+def libraries_alone(texts: list[str]) -> Callable:
+    """ftfy on the texts and spaCy on what it gets from us: the floor under our pipeline."""
+    english = spacy.blank("en").tokenizer
+    pairs = [(text, standardize(ftfy.fix_text(text))) for text in texts]
+
+    def job():
+        for text, standard in pairs:
+            ftfy.fix_text(text)
+            english(standard)
+
+    return job
+
+
+def fresh_slow(texts: list[str], keep_words: bool = True) -> Callable:
+    """The slow tokenizer with a spaCy that has seen nothing; without memory: spelled each time."""
+    original_pipeline.cache_clear()
+    tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny", "original")
+    split, vocab, ranks = tokenizer.split_words, tokenizer.vocab, tokenizer.speller.ranks
+    if keep_words:
+        return each(tokenizer.encode, texts)
+    return each(
+        lambda text: [vocab.get(x, 0) for word in split(text) for x in apply_merges(word, ranks)],
+        texts,
+    )
+
+
+def medians(jobs: dict[str, Callable], rounds: int = ROUNDS) -> dict[str, float]:
+    """Seconds for each job; one round runs them all, so that a busy moment hits them alike."""
+    samples = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            begin = time.perf_counter()
+            job()
+            samples[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def each(encode: Callable, texts: list[str]) -> Callable:
+    def job():
+        for text in texts:
+            encode(text)
+
+    return job
+
+
+def slow_jobs(texts: list[str]) -> dict[str, Callable]:
+    return {
+        "ftfy and spaCy alone": libraries_alone(texts),
+        "slow, original": fresh_slow(texts),
+        "slow, original, words not kept": fresh_slow(texts, keep_words=False),
+    }
+
+
+def main(folder: str, megabytes: str = "4") -> None:
+    texts = paragraphs(folder, float(megabytes))
+    size = sum(len(text.encode()) for text in texts) / 1e6
+    some = texts[: len(texts) // SLOW_SHARE]
+    some_size = sum(len(text.encode()) for text in some) / 1e6
+    fast = {
+        "fast, original": OpenAIGPTTokenizerFast.from_pretrained("tiny", "original"),
+        "fast, basic": OpenAIGPTTokenizerFast.from_pretrained("tiny", "basic"),
+        "transformers": transformers.OpenAIGPTTokenizer.from_pretrained(TINY),
+    }
+    slow = OpenAIGPTTokenizer.from_pretrained("tiny", "original")
+    print(f"{len(texts)} paragraphs, {size:.1f} MB; the slow ones: {some_size:.1f} MB")
+
+    table = {}
+    jobs = {f"{name}, one by one": each(tok, texts) for name, tok in fast.items()}
+    jobs |= {f"{name}, batch": lambda tok=tok: tok(texts) for name, tok in fast.items()}
+    table |= {name: size / seconds for name, seconds in medians(jobs).items()}
+    samples = [medians(slow_jobs(some), rounds=1) for _ in range(3)]
+    for name in samples[0]:
+        table[name] = some_size / statistics.median(sample[name] for sample in samples)
+    ratios = {
+        f"{name} {how} over transformers": table[f"{name}, {how}"] / table[f"transformers, {how}"]
+        for name in ("fast, original", "fast, basic")
+        for how in ("one by one", "batch")
+    }
+    ratios["slow, original over ftfy and spaCy alone"] = (
+        table["slow, original"] / table["ftfy and spaCy alone"]
+    )
+    same = sum(
+        slow.encode(text) == found
+        for text, found in zip(some, fast["fast, original"](some).input_ids, strict=True)
+    )
+    for name, value in table.items():
+        print(f"{name:34} {value:7.2f} MB/s")
+    for name, value in ratios.items():
+        print(f"{name:50} {value:5.2f}")
+    print(f"fast and slow agree on {same} of {len(some)} paragraphs")
+    packages = {
+        "tokenizers": tokenizers,
+        "transformers": transformers,
+        "ftfy": ftfy,
+        "spacy": spacy,
+    }
+    result = {
+        "command": "python -m benchmarks.tokenizer BOOKS " + megabytes,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "versions": {"python": platform.python_version()}
+        | {name: module.__version__ for name, module in packages.items()},
+        "MB/s": {name: round(value, 2) for name, value in table.items()},
+        "ratios": {name: round(value, 2) for name, value in ratios.items()},
+        "paragraphs": len(some),
+        "paragraphs on which fast and slow agree": same,
+    }
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
