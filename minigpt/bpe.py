@@ -242,7 +242,7 @@ def split_merge_lines(path: str | Path) -> list[str]:
         )
     return lines[1:]
 
-
+# %% ../notebooks/01_bpe.ipynb #0c1ffb52
 def read_merges(path: str | Path) -> list[Pair]:
     """Read merges in the official format.
 

@@ -312,8 +312,12 @@ def join_rows(first: Row, second: Row | None, keep: tuple[int, int], columns: li
 
 # %% ../notebooks/02_tokenizer.ipynb #52082ec9
 PADDINGS = ("longest", "max_length", "do_not_pad")
-FILLERS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
-FILLERS["offset_mapping"] = (0, 0)
+FILLERS = {
+    "attention_mask": 0,
+    "token_type_ids": 0,
+    "special_tokens_mask": 1,
+    "offset_mapping": (0, 0),
+}
 
 
 def padded_length(
@@ -434,6 +438,13 @@ class Vocabulary:
     def id_of(self, piece: str) -> int | None:
         return self.added.get(piece, self.vocab.get(piece))
 
+    def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
+        """Look up pieces; one outside the vocabulary gets the id of `<unk>`."""
+        if isinstance(tokens, str):
+            index = self.id_of(tokens)
+            return self.unk_token_id if index is None else index
+        return [self.convert_tokens_to_ids(piece) for piece in tokens]
+
     def register(self, piece: str, special: bool) -> bool:
         """Keep a piece whole from now on. Returns whether that is new."""
         if special:
@@ -455,7 +466,7 @@ class Vocabulary:
         self.roles[name] = str(piece)
         self.special.add(str(piece))
 
-
+# %% ../notebooks/02_tokenizer.ipynb #739b0888
 for name in ROLES:
     setattr(Vocabulary, name, role(name))
     setattr(Vocabulary, f"{name}_id", role_id(name))
@@ -486,21 +497,12 @@ class PieceInterface(Vocabulary):
         """
         count = 0
         for name, pieces in special_tokens_dict.items():
-            if name in ROLES:
-                count += self.add_tokens(pieces, special_tokens=True)
-                self.cast(name, pieces)
-            elif name in ("additional_special_tokens", "extra_special_tokens"):
-                count += self.add_tokens(pieces, special_tokens=True)
-            else:
+            if name not in (*ROLES, "additional_special_tokens", "extra_special_tokens"):
                 raise ValueError(f"no role {name!r}; choose from {', '.join(ROLES)}")
+            count += self.add_tokens(pieces, special_tokens=True)
+            if name in ROLES:
+                self.cast(name, pieces)
         return count
-
-    def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
-        """Look up pieces; one outside the vocabulary gets the id of `<unk>`."""
-        if isinstance(tokens, str):
-            index = self.id_of(tokens)
-            return self.unk_token_id if index is None else index
-        return [self.convert_tokens_to_ids(piece) for piece in tokens]
 
     def convert_ids_to_tokens(self, ids, skip_special_tokens: bool = False) -> str | list[str]:
         """Look up ids. Raises ValueError, naming it, for an id that does not exist."""
@@ -522,8 +524,9 @@ class PieceInterface(Vocabulary):
         """Turn ids (T,) into a lower-case text with a space between words; (B, T) into a list."""
         ids = plain_ids(token_ids)
         if isinstance(ids, list) and ids and isinstance(ids[0], list):
-            options = skip_special_tokens, clean_up_tokenization_spaces
-            return [self.decode(row, *options) for row in ids]
+            return [
+                self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in ids
+            ]
         ids = [ids] if isinstance(ids, int) else ids
         pieces = self.convert_ids_to_tokens(ids, skip_special_tokens)
         text = self.convert_tokens_to_string(pieces)
@@ -782,11 +785,9 @@ class Tokenizer(TextInterface):
         write_whole(Path(folder, "tokenizer.json"), rust_tokenizer(self).to_str().encode())
         return "vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json"
 
-    def state(self) -> tuple:
-        return self.vocab, self.merges, describe(self)
-
     def __eq__(self, other) -> bool:
-        return type(self) is type(other) and self.state() == other.state()
+        alike = type(self) is type(other) and self.vocab == other.vocab
+        return alike and self.merges == other.merges and describe(self) == describe(other)
 
     def __hash__(self) -> int:
         return hash((type(self), len(self.vocab)))

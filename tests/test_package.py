@@ -29,7 +29,6 @@ HEAVY = (
     "IPython",
     "nbdev",
     "fastcore",
-    "tokenizers",
 )
 
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 import random
+import unicodedata
 import warnings
 
 import numpy as np
@@ -97,8 +98,14 @@ def test_the_basic_pipeline_splits_as_transformers_does(text):
 
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates and NUL included
-# letters that Python's tables and those of the Rust library know alike
-KNOWN = st.text(st.characters(exclude_categories=["Cn", "Cs"]))
+
+
+def is_settled(letter: str) -> bool:
+    """Python and the Rust library have tables of different years; these letters are in both."""
+    return unicodedata.ucd_3_2_0.category(letter) == unicodedata.category(letter)
+
+
+KNOWN = st.text(st.characters(exclude_categories=["Cn", "Cs"]).filter(is_settled))
 
 
 @given(KNOWN)
