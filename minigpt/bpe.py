@@ -135,12 +135,13 @@ def apply_merges(word: str, ranks: dict[Pair, int]) -> tuple[str, ...]:
     `ranks` maps a merge to its place in the learned list. Source: `TextEncoder.bpe` of OpenAI's
     `text_utils.py`.
     """
-    symbols = split_letters(word)
+    symbols, never = split_letters(word), len(ranks)
     while len(symbols) > 1:
-        best = min(pairwise(symbols), key=lambda pair: ranks.get(pair, len(ranks)))
-        if best not in ranks:
+        found = [ranks.get(pair, never) for pair in pairwise(symbols)]
+        if min(found) == never:
             break
-        symbols = merge_pair(symbols, best)
+        place = found.index(min(found))
+        symbols = merge_pair(symbols, symbols[place : place + 2])
     return symbols
 
 # %% ../notebooks/01_bpe.ipynb #b2087abd

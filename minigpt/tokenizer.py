@@ -119,8 +119,10 @@ def basic_pipeline() -> Callable[[str], list[str]]:
     """Return the pipeline of transformers' GPT (that of BERT): from text to lower-case words."""
 
     def split(text: str) -> list[str]:
+        # blanks become spaces, invisible characters go
         text = (" " if is_blank(x) else x for x in text if is_blank(x) or not is_invisible(x))
         text = "".join(f" {x} " if is_chinese(x) else x for x in text)
+        # accents off, and small letters, one by one: the sigma at a word's end is no exception
         letters = unicodedata.normalize("NFD", text)
         text = "".join(x.lower() for x in letters if unicodedata.category(x) != "Mn")
         return "".join(f" {x} " if stands_alone(x) else x for x in text).split()
@@ -154,7 +156,7 @@ def choose_pipeline(wanted: str | None = None) -> str:
         "curly quotes and accents are lost, and i'm is split in three, unlike the text that GPT-1 "
         "was trained on. pip install 'minigpt[original]', or use OpenAIGPTTokenizerFast, which "
         "has its own",
-        stacklevel=4,
+        stacklevel=4,  # so that the warning shows the line of whoever made the tokenizer
     )
     return "basic"
 
@@ -282,7 +284,7 @@ def lengths_to_keep(first: int, second: int, max_length: int, strategy: str) -> 
         longer = max_length - shorter
         return (longer, shorter) if first > second else (shorter, longer)
     keep = (first - surplus, second) if strategy == "only_first" else (first, second - surplus)
-    if keep[strategy == "only_second"] < 1:
+    if keep[1 if strategy == "only_second" else 0] < 1:
         raise ValueError(
             f"truncation={strategy!r} cannot shorten {first} and {second} tokens to {max_length}; "
             "choose 'longest_first' or a larger max_length"
@@ -325,7 +327,7 @@ def padded_length(
 ) -> int:
     """Say how long all rows become, as a multiple of `multiple` where that is asked for."""
     length = max_length if strategy == "max_length" else max(lengths, default=0)
-    return -(-length // multiple) * multiple if multiple else length
+    return -(-length // multiple) * multiple if multiple else length  # rounded up
 
 
 def pad_row(row: Row, length: int, pad_id: int, side: str = "right") -> Row:
@@ -626,7 +628,7 @@ class TextInterface(Padding):
         """
         texts, pairs = sort_texts(text, text_pair, is_split_into_words)
         padding = pick("padding", padding, PADDINGS)
-        if truncation is None:
+        if truncation is None:  # a max_length means: cut, unless it is there to pad to
             truncation = max_length is not None and padding != "max_length"
         truncation = pick("truncation", truncation, TRUNCATIONS)
         limit = self.model_max_length if max_length is None else max_length
@@ -737,7 +739,7 @@ def settle(tokenizer: TextInterface, settings: dict) -> None:
 
 # %% ../notebooks/02_tokenizer.ipynb #53c508e5
 class Tokenizer(TextInterface):
-    """A tokenizer on disk: `from_pretrained`, `save_pretrained`, and when two are equal."""
+    """A tokenizer on disk. A subclass gives `choose_pipeline`, `start` and `encode_rows`."""
 
     def __init__(
         self,
