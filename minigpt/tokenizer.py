@@ -9,11 +9,11 @@ __all__ = ['LOOKALIKES', 'PUNCTUATION_RUN', 'CHINESE', 'TEXT_PIPELINES', 'VOCAB_
            'AFTER', 'BEFORE', 'INSIDE', 'RUST_PIPELINES', 'standardize', 'original_pipeline', 'is_blank',
            'is_invisible', 'is_chinese', 'stands_alone', 'basic_pipeline', 'check_pipeline', 'choose_pipeline',
            'Speller', 'clean_up', 'find_file', 'download_file', 'is_text', 'sort_texts', 'is_pair', 'lengths_to_keep',
-           'join_rows', 'padded_length', 'pad_row', 'BatchEncoding', 'make_batch', 'cut_at', 'match_any', 'role',
-           'role_id', 'Vocabulary', 'plain_ids', 'PieceInterface', 'pick', 'to_rows', 'Padding', 'join_all',
-           'TextInterface', 'read_object', 'read_tokenizer_json', 'read_tokenizer', 'describe', 'settle', 'Tokenizer',
-           'mend_surrogates', 'OpenAIGPTTokenizer', 'one_of', 'original_normalizer', 'original_pretokenizer',
-           'basic_normalizer', 'rust_tokenizer', 'add_to_rust', 'OpenAIGPTTokenizerFast']
+           'join_rows', 'padded_length', 'pad_row', 'BatchEncoding', 'make_batch', 'match_any', 'cut_at', 'role',
+           'role_id', 'Vocabulary', 'plain_ids', 'PieceInterface', 'pick', 'to_row', 'to_rows', 'Padding', 'join_all',
+           'TextInterface', 'read_object', 'as_expected', 'read_tokenizer_json', 'read_tokenizer', 'describe', 'settle',
+           'Tokenizer', 'mend_surrogates', 'OpenAIGPTTokenizer', 'one_of', 'original_normalizer',
+           'original_pretokenizer', 'basic_normalizer', 'rust_tokenizer', 'add_to_rust', 'OpenAIGPTTokenizerFast']
 
 # %% ../notebooks/02_tokenizer.ipynb #777a5d1a
 import json
@@ -21,6 +21,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.resources import files
 from importlib.util import find_spec
@@ -164,18 +165,24 @@ def choose_pipeline(wanted: str | None = None) -> str:
 class Speller(dict):
     """Words to ids: `speller["miller"]`. A word that is asked for is spelled once and kept.
 
-    A piece outside the vocabulary gets the id of `unknown`.
+    A piece outside the vocabulary gets the id of the piece `unknown`.
     """
 
     def __init__(self, vocab: dict[str, int], merges: list[Pair], unknown: str = UNKNOWN):
         super().__init__()
-        self.vocab, self.unknown = vocab, vocab[unknown]
+        self.vocab, self.merges, self.unknown = vocab, merges, unknown
         self.ranks = {tuple(pair): rank for rank, pair in enumerate(merges)}
 
     def __missing__(self, word: str) -> list[int]:
+        if len(self) > 2**18:  # some 100 MB
+            self.clear()
+        unknown = self.vocab[self.unknown]
         pieces = apply_merges(word, self.ranks)
-        ids = self[word] = [self.vocab.get(piece, self.unknown) for piece in pieces]
+        ids = self[word] = [self.vocab.get(piece, unknown) for piece in pieces]
         return ids
+
+    def __reduce__(self):  # pickled without the words
+        return Speller, (self.vocab, self.merges, self.unknown)
 
 # %% ../notebooks/02_tokenizer.ipynb #22ea2cb1
 def clean_up(text: str) -> str:
@@ -377,25 +384,23 @@ def make_batch(rows: list[Row], return_tensors: str | None = None) -> BatchEncod
     return BatchEncoding({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 # %% ../notebooks/02_tokenizer.ipynb #14f8a8d3
-def cut_at(text: str, pattern: re.Pattern | None) -> Iterator[tuple[str, bool]]:
-    """Cut a text around everything that `pattern` matches; yield each part and whether it did."""
+def match_any(pieces: dict[str, bool]) -> re.Pattern | None:
+    """Make a pattern for some pieces, a group for each; the value says "only as it is written"."""
+    groups = [
+        f"({re.escape(piece)})" if exact else f"((?i:{re.escape(piece)}))"
+        for piece, exact in pieces.items()
+    ]
+    return re.compile("|".join(groups)) if groups else None
+
+
+def cut_at(text: str, pattern: re.Pattern | None) -> Iterator[tuple[str, int]]:
+    """Cut a text around what `pattern` finds; yield each part and the group found, 0 for none."""
     end = 0
     for found in pattern.finditer(text) if pattern else ():
-        yield text[end : found.start()], False
-        yield found.group(), True
+        yield text[end : found.start()], 0
+        yield found.group(), found.lastindex
         end = found.end()
-    yield text[end:], False
-
-
-def match_any(exact: Iterable[str], any_case: Iterable[str]) -> re.Pattern | None:
-    """Make a pattern for the longest of some pieces: some as they stand, some in any case."""
-
-    def either(pieces):
-        return "|".join(re.escape(piece) for piece in sorted(pieces, key=len, reverse=True))
-
-    exact, any_case = either(exact), either(any_case)
-    parts = [part for part in (exact, any_case and f"(?i:{any_case})") if part]
-    return re.compile("|".join(parts)) if parts else None
+    yield text[end:], 0
 
 # %% ../notebooks/02_tokenizer.ipynb #023703f4
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token")
@@ -420,7 +425,8 @@ class Vocabulary:
     """
 
     def __init__(self, vocab: dict[str, int]):
-        self.vocab, self.added, self.special, self.roles = vocab, {}, set(), {}
+        self.vocab, self.added, self.roles = vocab, {}, {}
+        self.special, self.exact = set(), set()  # exact: found only as they are written
         self.pieces = {index: piece for piece, index in vocab.items()}  # both ways
 
     def __len__(self) -> int:
@@ -449,10 +455,12 @@ class Vocabulary:
 
     def register(self, piece: str, special: bool) -> bool:
         """Keep a piece whole from now on. Returns whether that is new."""
-        if special:
+        if special and piece:
             self.special.add(piece)
         if not piece or piece in self.added:
             return False
+        if special:
+            self.exact.add(piece)
         self.added[piece] = self.vocab.get(piece, len(self))
         self.pieces[self.added[piece]] = piece
         return True
@@ -475,10 +483,17 @@ for name in ROLES:
 
 # %% ../notebooks/02_tokenizer.ipynb #0542acf9
 def plain_ids(ids):
-    """Turn an id, or any nesting of lists, arrays and tensors of ids, into plain ints and lists."""
-    if hasattr(ids, "tolist"):
-        return ids.tolist()
-    return list(map(plain_ids, ids)) if isinstance(ids, Iterable) else int(ids)
+    """Turn an id, or any nesting of lists, arrays and tensors of ids, into plain ints and lists.
+
+    Of what a tokenizer returned, takes the ids. Raises TypeError for anything else.
+    """
+    ids = ids["input_ids"] if isinstance(ids, dict) else ids
+    ids = ids.tolist() if hasattr(ids, "tolist") else ids
+    if isinstance(ids, Iterable) and not isinstance(ids, str):
+        return list(map(plain_ids, ids))
+    if not isinstance(ids, int):
+        raise TypeError(f"{ids!r} is no id; pass whole numbers, or lists, arrays, tensors of them")
+    return ids
 
 # %% ../notebooks/02_tokenizer.ipynb #7dc3961c
 class PieceInterface(Vocabulary):
@@ -534,7 +549,14 @@ class PieceInterface(Vocabulary):
         text = self.convert_tokens_to_string(pieces)
         return clean_up(text) if clean_up_tokenization_spaces else text
 
-    batch_decode = decode
+    def batch_decode(self, sequences, **options) -> list[str]:
+        """Turn rows of ids, (B, T), into a list of texts."""
+        rows = plain_ids(sequences)
+        return [self.decode(row, **options) for row in rows]
+
+    def get_special_tokens_mask(self, token_ids, already_has_special_tokens=True) -> list[int]:
+        """Say of each id (T,) whether it is a special piece: 1, or not: 0."""
+        return [int(self.pieces[index] in self.special) for index in plain_ids(token_ids)]
 
 # %% ../notebooks/02_tokenizer.ipynb #6579426f
 def pick(name: str, value, choices: tuple[str, ...]) -> str:
@@ -545,16 +567,23 @@ def pick(name: str, value, choices: tuple[str, ...]) -> str:
     return value
 
 
-def to_rows(encoded) -> list[Row]:
-    """Turn a batch (columns) or a list of single encodings into rows, each with a mask."""
+def to_row(encoding: dict) -> Row:
+    """Turn one encoding into a row of lists, with a mask. Raises ValueError if it has no ids."""
+    row = {name: x.tolist() if hasattr(x, "tolist") else x for name, x in encoding.items()}
+    if "input_ids" not in row:
+        raise ValueError(f"no input_ids to pad; there are: {', '.join(row)}")
+    return row | {"attention_mask": row.get("attention_mask", [1] * len(row["input_ids"]))}
+
+
+def to_rows(encoded) -> list[Row] | Row:
+    """Turn a batch (columns) or a list of single encodings into rows, one encoding into one row."""
     if isinstance(encoded, dict):
+        ids = encoded.get("input_ids", ())
+        if not len(ids) or isinstance(plain_ids(ids[0]), int):
+            return to_row(encoded)
         names, columns = encoded.keys(), zip(*encoded.values(), strict=True)
         encoded = [dict(zip(names, row, strict=True)) for row in columns]
-    rows = [
-        {name: getattr(x, "tolist", lambda x=x: x)() for name, x in row.items()} for row in encoded
-    ]
-    masks = [row.get("attention_mask", [1] * len(row["input_ids"])) for row in rows]
-    return [row | {"attention_mask": mask} for row, mask in zip(rows, masks, strict=True)]
+    return [to_row(encoding) for encoding in encoded]
 
 # %% ../notebooks/02_tokenizer.ipynb #70f2109a
 class Padding(PieceInterface):
@@ -585,8 +614,11 @@ class Padding(PieceInterface):
     ) -> BatchEncoding:
         """Pad what was encoded before, (B, T). Errors: those of `fill` and `make_batch`."""
         strategy, limit = pick("padding", padding, PADDINGS), max_length or self.model_max_length
-        rows = self.fill(to_rows(encoded_inputs), strategy, limit, pad_to_multiple_of)
-        return make_batch(rows, return_tensors)
+        rows = to_rows(encoded_inputs)
+        single = not isinstance(rows, list)
+        rows = self.fill([rows] if single else rows, strategy, limit, pad_to_multiple_of)
+        batch = make_batch(rows, return_tensors)
+        return BatchEncoding(rows[0]) if single and return_tensors is None else batch
 
 # %% ../notebooks/02_tokenizer.ipynb #e4b3a225
 def join_all(rows: list[Row], count: int, limit: int, truncation: str, columns: list[str]):
@@ -603,12 +635,13 @@ def join_all(rows: list[Row], count: int, limit: int, truncation: str, columns: 
 class TextInterface(Padding):
     """What users call to encode texts. A subclass says how: `encode_rows`."""
 
-    model_input_names = ("input_ids", "attention_mask")
+    model_input_names = ["input_ids", "attention_mask"]
 
     def __call__(
         self,
         text,  # str, a list of them, of pairs of them; lists of words if is_split_into_words
         text_pair=None,  # a second text to each
+        *,
         add_special_tokens: bool = True,  # without effect: GPT-1 adds none
         padding: bool | str = False,  # one of PADDINGS, True is "longest"
         truncation: bool | str | None = None,  # one of TRUNCATIONS; None: if max_length is given
@@ -659,6 +692,18 @@ def read_object(path: Path) -> dict:
     return found
 
 
+@contextmanager
+def as_expected(place: str | Path) -> Iterator[None]:
+    """Turn the many errors of files with the wrong things inside into one, a ValueError."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{place} is not as a tokenizer writes it ({type(error).__name__}: {error}); "
+            "copy it again"
+        ) from error
+
+
 def read_tokenizer_json(path: Path) -> tuple[dict[str, int], list[Pair], dict]:
     """Read vocabulary, merges and settings from the Rust library's file, as transformers 5 writes.
 
@@ -685,7 +730,8 @@ def read_tokenizer(checkpoint: str | Path) -> tuple[dict[str, int], list[Pair], 
     """
     path, settings = find_file(checkpoint, *VOCAB_NAMES, "tokenizer.json"), {}
     if path.name == "tokenizer.json":
-        vocab, merges, settings = read_tokenizer_json(path)
+        with as_expected(path):
+            vocab, merges, settings = read_tokenizer_json(path)
     else:
         merges_path = find_file(checkpoint, *MERGES_NAMES)
         vocab, merges = read_vocabulary(path), read_merges(merges_path)
@@ -710,7 +756,7 @@ def describe(tokenizer: TextInterface) -> dict:
         **tokenizer.roles,
         "added_tokens_decoder": {
             str(index): {"content": piece, "special": piece in tokenizer.special}
-            | {"normalized": piece not in tokenizer.special}
+            | {"normalized": piece not in tokenizer.exact}
             | {"lstrip": False, "rstrip": False, "single_word": False}
             for piece, index in tokenizer.added.items()
         },
@@ -720,9 +766,14 @@ def describe(tokenizer: TextInterface) -> dict:
 def settle(tokenizer: TextInterface, settings: dict) -> None:
     """Give a fresh tokenizer the pieces, roles and lengths that a checkpoint's settings name."""
     added = settings.get("added_tokens_decoder", {})
+    if not all(index.isdigit() and isinstance(x["content"], str) for index, x in added.items()):
+        raise TypeError("added_tokens_decoder maps ids to pieces")
     for index, piece in sorted(added.items(), key=lambda item: int(item[0])):
         if piece["content"] != tokenizer.unk_token:
-            tokenizer.register(piece["content"], piece.get("special", False))
+            is_special = piece.get("special", False)
+            tokenizer.register(piece["content"], not piece.get("normalized", not is_special))
+            if is_special:
+                tokenizer.special.add(piece["content"])
             if tokenizer.added[piece["content"]] != int(index):
                 raise ValueError(
                     f"the checkpoint gives {piece['content']!r} the id {index}, which leaves a "
@@ -761,6 +812,11 @@ class Tokenizer(TextInterface):
             self.register(unk_token, special=True)
         self.add_special_tokens(roles)
 
+    def cast(self, name: str, piece: str | None) -> None:
+        if name == "unk_token" and self.roles.get(name, piece) != piece:
+            raise ValueError(f"unk_token is {self.unk_token!r} for good; make a new tokenizer")
+        super().cast(name, piece)
+
     @classmethod
     def from_pretrained(cls, checkpoint: str | Path, text_pipeline: str | None = None, **changes):
         """Load the tokenizer of `"tiny"`, a folder or a name on the hub.
@@ -772,9 +828,13 @@ class Tokenizer(TextInterface):
         if text_pipeline is None and settings.get("text_pipeline") == "basic":
             text_pipeline = "basic"
         unknown = changes.get("unk_token") or settings.get("unk_token") or UNKNOWN
-        tokenizer = cls(vocab, merges, text_pipeline, unknown)
-        settle(tokenizer, settings)
-        settle(tokenizer, changes)
+        if surplus := changes.keys() - {*ROLES, "model_max_length", "padding_side"}:
+            raise TypeError(f"no setting {', '.join(sorted(surplus))}; choose roles or lengths")
+        with as_expected(f"the tokenizer_config.json of {checkpoint}"):
+            unknown = unknown["content"] if isinstance(unknown, dict) else unknown
+            tokenizer = cls(vocab, merges, text_pipeline, unknown)
+            settle(tokenizer, settings)
+            settle(tokenizer, changes)
         return tokenizer
 
     def save_pretrained(self, folder: str | Path) -> tuple[str, ...]:
@@ -822,24 +882,20 @@ class OpenAIGPTTokenizer(Tokenizer):
     def start(self) -> None:
         """Make what encoding needs; called once, before any piece is added."""
         self.speller = Speller(self.vocab, self.merges, self.unk_token)
-        self.pattern = None
+        self.to_find, self.pattern = [], None
 
-    def register(self, piece: str, special: bool) -> bool:
-        is_new = super().register(piece, special)
-        exact = [piece for piece in self.added if piece in self.special]
-        self.pattern = match_any(exact, self.added.keys() - exact)
-        return is_new
-
-    def find_added(self, piece: str) -> int:
-        """Return the id of a piece that `pattern` found, in whatever case."""
-        lowered = {known.lower(): index for known, index in self.added.items()}
-        return self.added.get(piece, lowered.get(piece.lower()))
+    def find_added(self) -> re.Pattern | None:
+        """Return the pattern for all added pieces, the longest first; made anew if some are new."""
+        if len(self.to_find) != len(self.added):
+            self.to_find = sorted(self.added, key=len, reverse=True)
+            self.pattern = match_any({piece: piece in self.exact for piece in self.to_find})
+        return self.pattern
 
     def encode_text(self, text: str) -> list[int]:
         ids, spell = [], self.speller.__getitem__
-        for part, is_added in cut_at(mend_surrogates(text), self.pattern):
-            if is_added:
-                ids.append(self.find_added(part))
+        for part, group in cut_at(mend_surrogates(text), self.find_added()):
+            if group:
+                ids.append(self.added[self.to_find[group - 1]])
             else:
                 ids.extend(chain.from_iterable(map(spell, self.split_words(part))))
         return ids
@@ -914,9 +970,9 @@ AFTER = {
         rf"(?<=(?:\A|[{GAP}])[$£'`:<>&#%=«»¿¡]{{0,3}})(?:[$`:<>&#%=]|£|€|¥|«|»|¿|¡)\K(?=\S)"
     ),
     "opening quote, but 'em": rf"(?<=(?:\A|[{GAP}])'?)'\K(?!(?:{KEPT_BEFORE}){TAIL}|')(?=\S)",
-    "missing space: end.Start": r"(?<=[\p{Ll}'`])\.\K(?=['`\p{Lu}])",
+    "missing space: end.Start": r"(?<=[\p{Ll}'`])(?<!Ph)\.\K(?=['`\p{Lu}])",
     "inner sign: so:he": r"(?<=[\p{L}0-9])[:<>=]\K(?=\p{L})",
-    "unit: 5ft, 10pm": rf"[0-9]\K(?=(?:{UNITS}|[$£€¥]){TAIL})",
+    "unit: 5ft, 10pm": rf"[0-9](?<!:[0-9]{{2}})\K(?=(?:{UNITS}|[$£€¥]){TAIL})",
 }
 
 # %% ../notebooks/02_tokenizer.ipynb #8e495c38
@@ -982,13 +1038,13 @@ def rust_tokenizer(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     rust.normalizer, rust.pre_tokenizer = RUST_PIPELINES[tokenizer.text_pipeline]()
     rust.decoder = decoders.BPEDecoder(suffix="</w>")
     for piece in tokenizer.added:
-        add_to_rust(rust, piece, piece in tokenizer.special)
+        add_to_rust(rust, piece, piece in tokenizer.special, piece in tokenizer.exact)
     return rust
 
 
-def add_to_rust(rust: tokenizers.Tokenizer, piece: str, special: bool) -> None:
-    """Add a piece: a special one is found as it is written, another in any case."""
-    rust.add_tokens([AddedToken(piece, special=special, normalized=not special)])
+def add_to_rust(rust: tokenizers.Tokenizer, piece: str, special: bool, exact: bool) -> None:
+    """Add a piece that is found only as it is written (`exact`), or else in any case."""
+    rust.add_tokens([AddedToken(piece, special=special, normalized=not exact)])
 
 # %% ../notebooks/02_tokenizer.ipynb #b73c622b
 class OpenAIGPTTokenizerFast(Tokenizer):
@@ -1009,7 +1065,8 @@ class OpenAIGPTTokenizerFast(Tokenizer):
 
     def register(self, piece: str, special: bool) -> bool:
         is_new = super().register(piece, special)
-        add_to_rust(self.rust, piece, special)
+        if is_new:
+            add_to_rust(self.rust, piece, special, special)
         return is_new
 
     def encode_rows(self, texts: list, is_split: bool, offsets: bool) -> list[Row]:

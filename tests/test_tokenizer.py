@@ -454,3 +454,96 @@ def test_random_texts_of_awkward_signs(four, theirs):
     texts = ["".join(rng.choices(signs, k=rng.randint(0, 30))) for _ in range(3000)]
     slow, fast = (four[kind, "basic"](texts).input_ids for kind in BOTH)
     assert slow == fast == theirs(texts).input_ids
+
+
+# --- found by an attacking reader
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_added_pieces_whose_letters_fold_in_odd_ways(kind):
+    tokenizer = load(kind, "basic")
+    tokenizer.add_tokens(["k", "s", "ısta", "İ"])
+    ids = tokenizer("k \u212a K ſ s ISTA ista İ i̇ i I ı").input_ids
+    assert all(isinstance(index, int) for index in ids)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_the_unknown_piece_cannot_be_changed(kind):
+    tokenizer = load(kind)
+    with pytest.raises(ValueError, match="unk_token is '<unk>' for good"):
+        tokenizer.unk_token = "a"
+    tokenizer.unk_token = "<unk>"
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_role_does_not_change_how_a_piece_is_found(kind, tmp_path):
+    tokenizer = load(kind, "basic")
+    tokenizer.add_tokens("Foo")
+    tokenizer.pad_token = "Foo"
+    tokenizer.save_pretrained(tmp_path)
+    again = kind.from_pretrained(tmp_path)
+    assert again == tokenizer
+    assert again("foo FOO").input_ids == tokenizer("foo FOO").input_ids == [8192, 8192]
+
+
+def test_thousands_of_added_pieces(tiny):
+    tokenizer = load(pipeline="basic")
+    assert tokenizer.add_tokens([f"<t{number}>" for number in range(3000)]) == 3000
+    assert tokenizer("a<t2999>b<T7>").input_ids[1::2] == [8192 + 2999, 8192 + 7]
+
+
+def test_decode_takes_what_a_call_returns_and_refuses_the_rest(tiny):
+    assert tiny.decode(tiny("the old")) == "the old"
+    assert tiny.batch_decode([194, 553]) == ["the", "old"] and tiny.batch_decode([]) == []
+    for wrong in ("194", 194.5, None, ["a"]):
+        with pytest.raises(TypeError, match="is no id; pass whole numbers"):
+            tiny.decode(wrong)
+
+
+def test_pad_takes_one_encoding(four, theirs):
+    ours = four[BOTH[1], "basic"]
+    call = {"encoded_inputs": {"input_ids": [1, 2]}, "padding": "max_length", "max_length": 4}
+    assert dict(ours.pad(**call)) == dict(theirs.pad(**call))
+    with pytest.raises(ValueError, match="no input_ids to pad; there are: labels"):
+        ours.pad([{"labels": [1]}])
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_collators_of_transformers_take_our_tokenizer(masked):
+    found = []
+    for load_one in (load, transformers.OpenAIGPTTokenizer.from_pretrained):
+        tokenizer = load(BOTH[1], "basic") if load_one is load else load_one(TINY)
+        tokenizer.add_special_tokens({"pad_token": "<pad>", "mask_token": "<mask>"})
+        chance = {"mlm_probability": 1.0} if masked else {}
+        collate = transformers.DataCollatorForLanguageModeling(tokenizer, mlm=masked, **chance)
+        torch.manual_seed(0)
+        batch = collate([tokenizer("the"), tokenizer("the old man")])
+        found.append({name: values.tolist() for name, values in batch.items()})
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("change", [[], None, {"x": {}}, {"9": "a"}, {"8192": {"content": 5}}])
+def test_settings_of_the_wrong_kind_are_named(tiny, tmp_path, change):
+    tiny.save_pretrained(tmp_path)
+    damage(tmp_path / "tokenizer_config.json", lambda c: c.update(added_tokens_decoder=change))
+    with pytest.raises(ValueError, match="tokenizer_config.json of .* is not as a tokenizer"):
+        OpenAIGPTTokenizer.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"merges": None}, {"merges": [1]}, {"vocab": []}])
+def test_a_tokenizer_json_of_the_wrong_kind_is_named(tiny, tmp_path, change):
+    tiny.save_pretrained(tmp_path)
+    (tmp_path / "vocab.json").unlink()
+    damage(tmp_path / "tokenizer.json", lambda t: t["model"].update(change))
+    with pytest.raises(ValueError, match=r"tokenizer\.json"):
+        OpenAIGPTTokenizer.from_pretrained(tmp_path)
+
+
+def test_unknown_changes_are_refused():
+    with pytest.raises(TypeError, match="no setting foo"):
+        load(foo=1)
+
+
+@pytest.mark.parametrize("text", ["He took his Ph.D. in May.", "at 7:30pm he", "It was 10pm."])
+def test_rules_for_figures_and_degrees(four, text):
+    assert four[BOTH[0], "original"](text).input_ids == four[BOTH[1], "original"](text).input_ids
