@@ -60,7 +60,8 @@ def standardize(text: str) -> str:
         text = text.translate(LOOKALIKES)
     text = PUNCTUATION_RUN.sub(lambda found: f" {found[0]} ", text)
     text = re.sub(r"\s*\n\s*", " \n ", text)
-    return re.sub(r"[^\S\n]{2,}|[^\S\n ]", " ", text).strip()  # a single space may stay
+    # blanks become one space; a space alone is not even matched
+    return re.sub(r" [^\S\n]+|[^\S\n ][^\S\n]*", " ", text).strip()
 
 # %% ../notebooks/02_tokenizer.ipynb #3142f21c
 @cache
@@ -677,6 +678,8 @@ class TextInterface(Padding):
 
     def encode(self, text, text_pair=None, **options) -> list[int]:
         """Return the ids of a text or a pair; `options` are those of a call."""
+        if isinstance(text, str) and text_pair is None and not options:  # needs none of the rest
+            return self.encode_rows([text], is_split=False, offsets=False)[0]["input_ids"]
         return self(text, text_pair, **options).input_ids
 
     def tokenize(self, text: str) -> list[str]:
