@@ -12,7 +12,7 @@ __all__ = ['LOOKALIKES', 'PUNCTUATION_RUN', 'CHINESE', 'TEXT_PIPELINES', 'VOCAB_
            'join_rows', 'padded_length', 'pad_row', 'BatchEncoding', 'make_batch', 'match_any', 'cut_at', 'role',
            'role_id', 'Vocabulary', 'plain_ids', 'PieceInterface', 'pick', 'to_row', 'to_rows', 'Padding', 'join_all',
            'TextInterface', 'read_object', 'as_expected', 'read_tokenizer_json', 'read_tokenizer', 'describe', 'settle',
-           'Tokenizer', 'mend_surrogates', 'OpenAIGPTTokenizer', 'one_of', 'original_normalizer',
+           'load_tokenizer', 'Tokenizer', 'mend_surrogates', 'OpenAIGPTTokenizer', 'one_of', 'original_normalizer',
            'original_pretokenizer', 'basic_normalizer', 'rust_tokenizer', 'add_to_rust', 'OpenAIGPTTokenizerFast']
 
 # %% ../notebooks/02_tokenizer.ipynb #777a5d1a
@@ -550,15 +550,6 @@ class PieceInterface(Vocabulary):
         text = self.convert_tokens_to_string(pieces)
         return clean_up(text) if clean_up_tokenization_spaces else text
 
-    def batch_decode(self, sequences, **options) -> list[str]:
-        """Turn rows of ids, (B, T), into a list of texts."""
-        rows = plain_ids(sequences)
-        return [self.decode(row, **options) for row in rows]
-
-    def get_special_tokens_mask(self, token_ids, already_has_special_tokens=True) -> list[int]:
-        """Say of each id (T,) whether it is a special piece: 1, or not: 0."""
-        return [int(self.pieces[index] in self.special) for index in plain_ids(token_ids)]
-
 # %% ../notebooks/02_tokenizer.ipynb #6579426f
 def pick(name: str, value, choices: tuple[str, ...]) -> str:
     """Return the choice meant: True is the first, False and None the last, else one by name."""
@@ -588,7 +579,10 @@ def to_rows(encoded) -> list[Row] | Row:
 
 # %% ../notebooks/02_tokenizer.ipynb #70f2109a
 class Padding(PieceInterface):
-    """What users call to give rows one length. `padding_side` and `model_max_length` are theirs."""
+    """What users call for many rows: to give them one length, to decode them.
+
+    `padding_side` ("right" or "left") and `model_max_length` (tokens) may be set.
+    """
 
     padding_side, model_max_length = "right", 512  # 512: the positions of GPT-1
 
@@ -620,6 +614,15 @@ class Padding(PieceInterface):
         rows = self.fill([rows] if single else rows, strategy, limit, pad_to_multiple_of)
         batch = make_batch(rows, return_tensors)
         return BatchEncoding(rows[0]) if single and return_tensors is None else batch
+
+    def batch_decode(self, sequences, **options) -> list[str]:
+        """Turn rows of ids, (B, T), into a list of texts."""
+        rows = plain_ids(sequences)
+        return [self.decode(row, **options) for row in rows]
+
+    def get_special_tokens_mask(self, token_ids, already_has_special_tokens=True) -> list[int]:
+        """Say of each id (T,) whether it is a special piece: 1, or not: 0."""
+        return [int(self.pieces[index] in self.special) for index in plain_ids(token_ids)]
 
 # %% ../notebooks/02_tokenizer.ipynb #e4b3a225
 def join_all(rows: list[Row], count: int, limit: int, truncation: str, columns: list[str]):
@@ -765,7 +768,7 @@ def describe(tokenizer: TextInterface) -> dict:
         },
     }
 
-
+# %% ../notebooks/02_tokenizer.ipynb #53c508e5
 def settle(tokenizer: TextInterface, settings: dict) -> None:
     """Give a fresh tokenizer the pieces, roles and lengths that a checkpoint's settings name."""
     added = settings.get("added_tokens_decoder", {})
@@ -791,7 +794,23 @@ def settle(tokenizer: TextInterface, settings: dict) -> None:
     for name in ("model_max_length", "padding_side"):
         setattr(tokenizer, name, settings.get(name, getattr(tokenizer, name)))
 
-# %% ../notebooks/02_tokenizer.ipynb #53c508e5
+# %% ../notebooks/02_tokenizer.ipynb #091a8270
+def load_tokenizer(kind: type, checkpoint: str | Path, text_pipeline: str | None, changes: dict):
+    """Make a tokenizer of class `kind` from the files of a checkpoint: see `from_pretrained`."""
+    vocab, merges, settings = read_tokenizer(checkpoint)
+    if text_pipeline is None and settings.get("text_pipeline") == "basic":
+        text_pipeline = "basic"
+    unknown = changes.get("unk_token") or settings.get("unk_token") or UNKNOWN
+    if surplus := changes.keys() - {*ROLES, "model_max_length", "padding_side"}:
+        raise TypeError(f"no setting {', '.join(sorted(surplus))}; choose roles or lengths")
+    with as_expected(f"the tokenizer_config.json of {checkpoint}"):
+        unknown = unknown["content"] if isinstance(unknown, dict) else unknown
+        tokenizer = kind(vocab, merges, text_pipeline, unknown)
+        settle(tokenizer, settings)
+        settle(tokenizer, changes)
+    return tokenizer
+
+# %% ../notebooks/02_tokenizer.ipynb #dda79854
 class Tokenizer(TextInterface):
     """A tokenizer on disk. A subclass gives `choose_pipeline`, `start` and `encode_rows`."""
 
@@ -827,18 +846,7 @@ class Tokenizer(TextInterface):
         `changes` replace settings, such as `pad_token="<pad>"` or `model_max_length=1024`. Errors:
         those of `read_tokenizer` and of the class.
         """
-        vocab, merges, settings = read_tokenizer(checkpoint)
-        if text_pipeline is None and settings.get("text_pipeline") == "basic":
-            text_pipeline = "basic"
-        unknown = changes.get("unk_token") or settings.get("unk_token") or UNKNOWN
-        if surplus := changes.keys() - {*ROLES, "model_max_length", "padding_side"}:
-            raise TypeError(f"no setting {', '.join(sorted(surplus))}; choose roles or lengths")
-        with as_expected(f"the tokenizer_config.json of {checkpoint}"):
-            unknown = unknown["content"] if isinstance(unknown, dict) else unknown
-            tokenizer = cls(vocab, merges, text_pipeline, unknown)
-            settle(tokenizer, settings)
-            settle(tokenizer, changes)
-        return tokenizer
+        return load_tokenizer(cls, checkpoint, text_pipeline, changes)
 
     def save_pretrained(self, folder: str | Path) -> tuple[str, ...]:
         """Write four files into `folder`, for minigpt and transformers; returns their names."""
