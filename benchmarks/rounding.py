@@ -69,7 +69,7 @@ def main(book: str, *checkpoints: str) -> None:
         for name, row in table.items():
             print(f"{name:28}", *(f"{value:8.2g}" for value in row))
     result = {
-        "command": "python -m benchmarks.rounding BOOK.txt tiny collapsed",
+        "command": f"python -m benchmarks.rounding BOOK.txt {' '.join(tables)}",
         "machine": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "relative error of the gradient, per block": tables,

@@ -415,7 +415,7 @@ def role(name: str) -> property:
 
 def role_id(name: str) -> property:
     """Make an attribute for the id of a piece with a role; None where nobody has it."""
-    return property(lambda self: self.get_vocab().get(self.roles.get(name)))
+    return property(lambda self: self.id_of(self.roles.get(name)))
 
 # %% ../notebooks/02_tokenizer.ipynb #44971c41
 class Vocabulary:
