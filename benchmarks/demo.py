@@ -39,7 +39,7 @@ def proof() -> list[str]:
     ]
     if find_spec("transformers"):
         theirs = max(parity.transformers_differences().values())
-        compared = "same weights: every layer, logits, loss"
+        compared = "same weights: layers, attention, logits, loss, gradients"
         lines.append(f"transformers         largest difference {theirs:.1e} ({compared})")
     else:
         lines.append("transformers         not checked: not installed (pip install transformers)")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import minigpt
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,7 @@ def openai_differences(**overrides) -> dict[str, float]:
     }
 
 
-def random_pair(seed: int = 0, **sizes):
+def random_pair(seed: int = 0, kind: str = "OpenAIGPTLMHeadModel", **sizes):
     """A GPT-1 of transformers with random weights, and ours with the same, both in eval mode."""
     import transformers
 
@@ -65,27 +66,85 @@ def random_pair(seed: int = 0, **sizes):
     sizes = {"vocab_size": 211, "n_positions": 48, "n_embd": 64, "n_layer": 3, "n_head": 4} | sizes
     runtime = {name: sizes.pop(name) for name in ("attn_implementation",) if name in sizes}
     torch.manual_seed(seed)
-    theirs = transformers.OpenAIGPTLMHeadModel(transformers.OpenAIGPTConfig(**sizes)).eval()
+    theirs = getattr(transformers, kind)(transformers.OpenAIGPTConfig(**sizes)).eval()
     for parameter in theirs.parameters():  # every bias and gain away from its starting value
         parameter.data.add_(torch.randn_like(parameter) * 0.05)
-    ours = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**sizes, **runtime)).eval()
+    ours = getattr(minigpt, kind)(OpenAIGPTConfig(**sizes, **runtime)).eval()
     ours.load_state_dict(
         {name: value for name, value in theirs.state_dict().items() if name in ours.state_dict()}
     )
     return theirs, ours
 
 
-@torch.no_grad()
-def transformers_differences(**sizes) -> dict[str, float]:
-    """Largest absolute difference from transformers, same random weights: layers, logits, loss."""
-    theirs, ours = random_pair(**sizes)
-    ids = torch.randint(ours.config.vocab_size, (3, 40))
-    out_theirs = theirs(ids, labels=ids, output_hidden_states=True)
-    out = ours(ids, labels=ids, output_hidden_states=True)
-    layers = zip(out.hidden_states, out_theirs.hidden_states, strict=True)
-    differences = {f"hidden_{i}": largest_difference(a, b) for i, (a, b) in enumerate(layers)}
-    differences["logits"] = largest_difference(out.logits, out_theirs.logits)
-    return differences | {"loss": largest_difference(out.loss, out_theirs.loss)}
+def padded(side: str, lengths: tuple[int, ...], T: int) -> torch.Tensor:
+    """An attention mask (B, T) for texts of these lengths, with the padding on one side."""
+    places = torch.arange(T).expand(len(lengths), T)
+    lengths = torch.tensor(lengths)[:, None]
+    return (places < lengths if side == "right" else places >= T - lengths).long()
+
+
+def make_inputs(model, wishes: str, B: int = 3, T: int = 40) -> dict[str, torch.Tensor]:
+    """Random arguments of `forward`, with those that `wishes` names; labels where it has some."""
+    V, positions = model.config.vocab_size, model.config.n_positions
+    inputs = {"input_ids": torch.randint(V, (B, T))}
+    labels = inputs["input_ids"].clone()
+    if "mask" in wishes:
+        side = "left" if "left" in wishes else "right"
+        mask = padded(side, (T, T // 2, 3)[:B], T)
+        # nobody can guess the first word: on the left, it would be guessed from padding
+        labels[(mask == 0) | (mask.cumsum(-1) == 1)] = -100
+        inputs["attention_mask"] = mask
+    if "types" in wishes:
+        inputs["token_type_ids"] = torch.randint(V, (B, T))
+    if "positions" in wishes:
+        inputs["position_ids"] = torch.randint(positions, (B, T))
+    if "embeds" in wishes:
+        inputs["inputs_embeds"] = torch.randn(B, T, model.config.n_embd)
+        del inputs["input_ids"]
+    return inputs | ({"labels": labels} if hasattr(model, "lm_head") else {})
+
+
+def transformers_differences(wishes: str = "", B: int = 3, T: int = 40, **pair) -> dict[str, float]:
+    """Largest absolute difference from transformers, same random weights and inputs.
+
+    Of every hidden state, attention pattern, the logits and the loss at real tokens (what stands
+    at padding means nothing), and of the gradients relative to the largest one of a parameter.
+    """
+    theirs, ours = random_pair(**pair)
+    inputs = make_inputs(ours, wishes, B, T)
+    flags = {"output_hidden_states": True, "output_attentions": True}
+    real = inputs.get("attention_mask", torch.ones(B, T)).bool()
+    out = ours(**inputs, output_hidden_states=True)
+    weights = type(ours)(ours.config, attn_implementation="eager").eval()
+    weights.load_state_dict(ours.state_dict())
+    patterns = weights(**inputs, output_attentions=True).attentions
+    expected = theirs(**inputs, **flags)
+    found = {
+        f"hidden_{i}": largest_difference(a[real], b[real])
+        for i, (a, b) in enumerate(zip(out.hidden_states, expected.hidden_states, strict=True))
+    }
+    for i, (a, b) in enumerate(zip(patterns, expected.attentions, strict=True)):
+        rows = (a.transpose(1, 2)[real], b.transpose(1, 2)[real])  # (B, H, T, S) -> (.., H, S)
+        found[f"attention_{i}"] = largest_difference(*rows)
+    if "labels" not in inputs:
+        state, other = out.last_hidden_state[real], expected.last_hidden_state[real]
+        (state.square().mean() + other.square().mean()).backward()
+    else:
+        found["logits"] = largest_difference(out.logits[real], expected.logits[real])
+        found["loss"] = largest_difference(out.loss, expected.loss)
+        (out.loss + expected.loss).backward()
+    return found | {"gradients": gradient_difference(ours, theirs)}
+
+
+def gradient_difference(ours, theirs) -> float:
+    """Largest difference of two models' gradients, relative to the largest of each parameter."""
+    expected = {name: x.grad for name, x in theirs.named_parameters() if x.grad is not None}
+    found = {name: x.grad for name, x in ours.named_parameters() if x.grad is not None}
+    assert found and found.keys() == expected.keys(), found.keys() ^ expected.keys()
+    return max(
+        largest_difference(grad, expected[name]) / (expected[name].abs().max().item() or 1)
+        for name, grad in found.items()
+    )
 
 
 def tokenizer_agreement(pipeline: str = "original", kind=OpenAIGPTTokenizer) -> tuple[int, int]:

@@ -1,0 +1,316 @@
+"""The model and its language model head: what may be passed, what comes back, what is refused."""
+
+import inspect
+import json
+import re
+import warnings
+
+import pytest
+import torch
+
+from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel
+from minigpt.model import KeyValueCache, ModelOutput
+
+SMALL = {"vocab_size": 31, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}
+KINDS = [OpenAIGPTModel, OpenAIGPTLMHeadModel]
+
+
+def make(kind=OpenAIGPTLMHeadModel, seed=0, **settings):
+    torch.manual_seed(seed)
+    return kind(OpenAIGPTConfig(**SMALL | settings)).eval()
+
+
+def some_ids(*shape):
+    return torch.randint(SMALL["vocab_size"], shape)
+
+
+# -- inputs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_arguments_stand_in_transformers_order(kind):
+    import transformers
+
+    def names(model):
+        return list(inspect.signature(model.forward).parameters)[1:7]
+
+    assert names(kind)[:5] == names(getattr(transformers, kind.__name__))[:5]
+    model, mask = make(kind), torch.tensor([[1, 1, 1, 0]])
+    ids = some_ids(1, 4)
+    assert torch.equal(model(ids, mask)[0], model(input_ids=ids, attention_mask=mask)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_may_stand_in_for_ids(kind):
+    model, ids = make(kind), some_ids(2, 5)
+    vectors = model.get_input_embeddings()(ids)
+    assert torch.equal(model(inputs_embeds=vectors)[0], model(ids)[0])
+
+
+@pytest.mark.parametrize("given, wrong", [({}, "neither was given"), (2, "both were given")])
+def test_either_ids_or_vectors(given, wrong):
+    given = given or {}
+    if given == 2:
+        given = {"input_ids": some_ids(1, 3), "inputs_embeds": torch.zeros(1, 3, 16)}
+    with pytest.raises(ValueError, match=f"input_ids or inputs_embeds; {wrong}"):
+        make()(**given)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_axes_in_front_are_texts(kind):
+    model, ids = make(kind), some_ids(2, 3, 5)
+    mask = torch.ones(2, 3, 5).long()
+    mask[0, 1, 3:] = 0
+    types = some_ids(2, 3, 5)
+    out = model(ids, mask, types, output_hidden_states=True)
+    flat = model(*(x.flatten(0, 1) for x in (ids, mask, types)))
+    assert torch.equal(out[0].flatten(0, 1), flat[0])
+    assert {tuple(x.shape) for x in out.hidden_states} == {(2, 3, 5, 16)}
+    assert torch.equal(model(ids[0, 0])[0], model(ids[0, :1])[0][0])  # and one text without axes
+
+
+def test_a_mask_for_another_number_of_texts_is_refused():
+    with pytest.raises(ValueError, match=re.escape("attention_mask (2, 5) for 3 texts")):
+        make()(some_ids(3, 5), attention_mask=torch.ones(2, 5))
+
+
+@pytest.mark.parametrize(
+    "inputs, wrong",
+    [
+        ({"input_ids": torch.tensor([[31]])}, "token id 31, .*0 to 30"),
+        ({"input_ids": torch.tensor([[-1]])}, "token id -1"),
+        ({"input_ids": torch.zeros(1, 17).long()}, "17 tokens, .*16 positions"),
+        ({"inputs_embeds": torch.zeros(1, 17, 16)}, "17 tokens, .*16 positions"),
+        ({"input_ids": some_ids(1, 3), "position_ids": torch.tensor([[0, 1, 16]])}, "position 16"),
+        ({"input_ids": some_ids(1, 2), "token_type_ids": torch.tensor([[0, 99]])}, "type id 99"),
+    ],
+)
+def test_what_the_tables_do_not_have_is_named(inputs, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        make()(**inputs)
+
+
+def test_labels_need_as_many_logits():
+    ids = some_ids(2, 6)
+    with pytest.raises(ValueError, match=re.escape("labels (2, 6) for logits of (2, 1) tokens")):
+        make()(ids, labels=ids, logits_to_keep=1)
+
+
+def test_logits_to_keep_is_a_number_or_places():
+    model, ids = make(), some_ids(2, 6)
+    logits = model(ids).logits
+    assert torch.allclose(model(ids, logits_to_keep=2).logits, logits[:, -2:], atol=1e-6)
+    places = torch.tensor([0, 3])
+    assert torch.allclose(model(ids, logits_to_keep=places).logits, logits[:, places], atol=1e-6)
+
+
+# -- outputs
+
+
+def test_an_output_is_a_tuple_and_a_dictionary():
+    out = make()(some_ids(1, 4), output_hidden_states=True)
+    assert isinstance(out, ModelOutput)
+    assert out.keys() == ["logits", "hidden_states"] and len(out) == 2
+    assert "logits" in out and "loss" not in out
+    logits, states = out
+    assert logits is out.logits is out["logits"] is out[0] and out[1:] == (states,)
+    assert dict(out)["logits"] is logits and dict(out.items()).keys() == {**out}.keys()
+    with pytest.raises(KeyError, match="'loss' was not computed; there are: logits, hidden_states"):
+        out["loss"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tuple_on_request(kind):
+    ids = some_ids(1, 4)
+    flags = {"output_hidden_states": True, "use_cache": True}
+    model = make(kind)
+    named, plain = model(ids, **flags), model(ids, return_dict=False, **flags)
+    assert type(plain) is tuple and len(plain) == 3
+    assert torch.equal(plain[0], named[0])
+    by_config = make(kind, return_dict=False)
+    assert type(by_config(ids)) is tuple
+    assert not isinstance(by_config(ids, return_dict=True), tuple)
+
+
+def test_the_config_says_what_a_call_does_not():
+    ids = some_ids(1, 4)
+    model = make(output_hidden_states=True, output_attentions=True, attn_implementation="eager")
+    assert model(ids).keys() == ["logits", "hidden_states", "attentions"]
+    assert model(ids, output_hidden_states=False).keys() == ["logits", "attentions"]
+
+
+def test_attention_patterns_are_computed_and_said_to_need_eager():
+    ids = some_ids(2, 4)
+    with pytest.warns(UserWarning, match="output_attentions=True: .*'sdpa'.*runs 'eager'"):
+        patterns = make()(ids, output_attentions=True).attentions
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        eager = make(attn_implementation="eager")(ids, output_attentions=True).attentions
+    assert len(patterns) == 2 and all(map(torch.equal, patterns, eager))
+
+
+def test_the_constructor_overrules_the_config():
+    config = OpenAIGPTConfig(**SMALL)
+    for kind in KINDS:
+        model = kind(config, attn_implementation="eager")
+        assert model.config.attn_implementation == "eager"
+        assert {block.attn.implementation for block in model.base_model.h} == {"eager"}
+    assert config.attn_implementation == "sdpa"  # the caller's is left alone
+
+
+# -- the token table
+
+
+def test_new_rows_are_new_and_old_rows_are_kept():
+    model = make(vocab_size=500, n_embd=64)
+    old = model.lm_head.weight.data.clone()
+    table = model.resize_token_embeddings(2000)
+    assert torch.equal(table.weight[:500], old)
+    assert abs(table.weight[500:].std() - 0.02) < 1e-3
+    assert model.lm_head.weight is model.transformer.tokens_embed.weight is table.weight
+    assert model.config.vocab_size == model.lm_head.out_features == 2000
+    assert model(torch.tensor([[1999]])).logits.shape == (1, 1, 2000)
+
+
+def test_a_resized_model_is_saved_and_trained_as_such(tmp_path):
+    model = make()
+    model.resize_token_embeddings(35)
+    model(torch.tensor([[33, 34]]), labels=torch.tensor([[33, 34]])).loss.backward()
+    assert model.lm_head.weight.grad[33].any()
+    model.save_pretrained(tmp_path)
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    assert torch.equal(again.lm_head.weight, model.lm_head.weight)
+
+
+def test_a_table_may_shrink_or_stay_but_not_vanish():
+    model = make().to(torch.bfloat16)
+    assert model.resize_token_embeddings() is model.get_input_embeddings()
+    old = model.lm_head.weight.data.clone()
+    assert torch.equal(model.resize_token_embeddings(7).weight, old[:7])
+    assert model.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="new_num_tokens=0"):
+        model.resize_token_embeddings(0)
+
+
+def test_an_exchanged_table_reaches_the_head():
+    model, table = make(), torch.nn.Embedding(9, 16)
+    model.set_input_embeddings(table)
+    assert model.get_output_embeddings().weight is table.weight
+    assert make(OpenAIGPTModel).get_output_embeddings() is None
+
+
+# -- a cache, and gradient checkpointing
+
+
+def test_the_cache_changes_nothing():
+    model, ids = make(), some_ids(2, 9)
+    cache = KeyValueCache(2)
+    logits = [model(piece, past_key_values=cache).logits for piece in ids.split([1, 3, 5], dim=1)]
+    assert torch.allclose(torch.cat(logits, dim=1), model(ids).logits, atol=1e-5)
+    with pytest.raises(ValueError, match="18 tokens"):
+        model(some_ids(2, 9), past_key_values=cache)
+
+
+def gradients(model, ids, **options):
+    torch.manual_seed(1)  # the same dropout
+    model.zero_grad()
+    model(ids, labels=ids, **options).loss.backward()
+    return [parameter.grad for parameter in model.parameters()]
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    model, ids = make().train(), some_ids(2, 9)
+    plain, runs = gradients(model, ids), []
+    model.transformer.h[0].register_forward_pre_hook(lambda *_: runs.append(1))
+    model.gradient_checkpointing_enable()
+    for a, b in zip(plain, gradients(model, ids), strict=True):
+        torch.testing.assert_close(a, b)
+    assert len(runs) == 2  # forward, and once more in the backward pass
+    with pytest.raises(ValueError, match="cache must not grow twice"):
+        model(ids, use_cache=True)
+    model.eval()(ids, use_cache=True)  # no gradients, no second run
+    model.train().gradient_checkpointing_disable()
+    gradients(model, ids)
+    assert len(runs) == 4  # one for eval, one for this
+
+
+# -- config
+
+
+def test_names_and_number_of_the_classes_agree():
+    config = OpenAIGPTConfig(id2label={"0": "no", "1": "yes", "2": "both"})
+    assert config.num_labels == 3 and config.id2label == {0: "no", 1: "yes", 2: "both"}
+    assert OpenAIGPTConfig(num_labels=3).to_dict()["id2label"][2] == "LABEL_2"
+    assert "id2label" not in OpenAIGPTConfig().to_dict()
+
+
+def test_a_config_comes_back_and_overrides_win(tmp_path):
+    config = OpenAIGPTConfig(
+        **SMALL,
+        id2label={0: "no", 1: "yes", 2: "both"},
+        problem_type="regression",
+        pad_token_id=3,
+        summary_type="mean",
+        attn_implementation="eager",
+    )
+    OpenAIGPTModel(config).save_pretrained(tmp_path)
+    again = OpenAIGPTConfig.from_pretrained(tmp_path)
+    assert again.attn_implementation == "sdpa"  # a choice of the run, not saved
+    again.attn_implementation = "eager"
+    assert again == config
+    changed = OpenAIGPTConfig.from_pretrained(tmp_path, num_labels=2)
+    assert changed.num_labels == 2 and changed.id2label is None
+
+
+def test_transformers_reads_our_config_and_we_theirs(tmp_path):
+    import transformers
+
+    ours = OpenAIGPTConfig(**SMALL, num_labels=3, pad_token_id=0, summary_activation="tanh")
+    OpenAIGPTModel(ours).save_pretrained(tmp_path)
+    theirs = transformers.OpenAIGPTConfig.from_pretrained(tmp_path)
+    assert theirs.num_labels == 3 and theirs.summary_activation == "tanh"
+    theirs.save_pretrained(tmp_path / "theirs")
+    again = OpenAIGPTConfig.from_pretrained(tmp_path / "theirs")
+    assert again.num_labels == 3 and again.pad_token_id == 0 and again.hidden_size == 16
+
+
+def test_gelu_new_is_saved_under_the_name_that_transformers_knows(tmp_path):
+    OpenAIGPTModel(OpenAIGPTConfig(**SMALL, afn="gelu_new")).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["afn"] == "gelu"
+
+
+def test_the_longer_names_are_read(tmp_path):
+    names = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
+    settings = {"model_type": "openai-gpt", "max_position_embeddings": 9, **names}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    config = OpenAIGPTConfig.from_pretrained(tmp_path)
+    assert (config.n_embd, config.n_head, config.n_layer, config.n_positions) == (16, 2, 3, 9)
+    assert (config.hidden_size, config.max_position_embeddings) == (16, 9)
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("num_labels", 0),
+        ("summary_first_dropout", 2),
+        ("summary_type", "middle"),
+        ("summary_activation", "gelu"),
+        ("problem_type", "ranking"),
+        ("pad_token_id", -1),
+        ("eos_token_id", [1, "a"]),
+    ],
+)
+def test_an_impossible_setting_names_field_and_value(field, value):
+    with pytest.raises(ValueError, match=re.escape(f"{field}={value!r}")):
+        OpenAIGPTConfig(**{field: value})
+
+
+# -- loading
+
+
+def test_what_is_left_over_is_named_and_what_is_missing_refused(tmp_path):
+    make(n_layer=3).save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"h\.2\..*\(12 in all\) not used by OpenAIGPTLMHeadModel"):
+        OpenAIGPTLMHeadModel.from_pretrained(tmp_path, n_layer=2)
+    with pytest.raises(ValueError, match="lacks 12 of 50 parameters"):
+        OpenAIGPTLMHeadModel.from_pretrained(tmp_path, n_layer=4)
