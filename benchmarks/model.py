@@ -1,0 +1,196 @@
+"""What a forward pass and a training step cost, beside transformers: `python -m benchmarks.model`.
+
+Full size, random weights, the same in both. On a CPU: 4 texts of 512 tokens, forward, and forward
++ backward with loss (no dropout), float32. On a GPU: a training step (forward, backward, AdamW)
+of 32 texts of 512 tokens in bfloat16, dropout on, eager and compiled, and its share of the measured
+matrix peak. Prints a table, writes results/model-cpu.json or results/model-cuda.json.
+"""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+import transformers
+
+import minigpt
+
+RESULTS = Path(__file__).parent / "results"
+LIBRARIES = {"minigpt": minigpt, "transformers": transformers}
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+
+
+def build(library: str, device: str, dtype: torch.dtype, dropout: float):
+    """The language model at full size, random weights, in train mode."""
+    transformers.utils.logging.set_verbosity_error()
+    torch.manual_seed(0)
+    source = LIBRARIES[library]
+    config = source.OpenAIGPTConfig(**dict.fromkeys(DROPOUTS, dropout))
+    return source.OpenAIGPTLMHeadModel(config).to(device, dtype).train()
+
+
+def some_ids(B: int, device: str) -> torch.Tensor:
+    return torch.randint(40478, (B, 512), generator=torch.Generator().manual_seed(1)).to(device)
+
+
+# -- CPU
+
+
+@torch.no_grad()
+def forward(model, ids):
+    model(ids)
+
+
+def forward_backward(model, ids):
+    model.zero_grad()
+    model(ids, labels=ids).loss.backward()
+
+
+WORK = {"forward": forward, "forward + backward": forward_backward}
+
+
+def peak_gib(library: str, work: str) -> float:
+    """The largest memory of a fresh process that does the work twice."""
+    command = [sys.executable, "-m", "benchmarks.model", "--peak", library, work]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def print_peak(library: str, work: str) -> None:
+    model = build(library, "cpu", torch.float32, 0.0)
+    for _ in range(2):
+        WORK[work](model, some_ids(4, "cpu"))
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent, too
+    print(int(status.split("VmHWM:")[1].split()[0]) / 2**20)
+
+
+def on_cpu(rounds: int = 7) -> dict:
+    models = {library: build(library, "cpu", torch.float32, 0.0) for library in LIBRARIES}
+    weights = {n.removeprefix("lm_head."): p for n, p in models["transformers"].named_parameters()}
+    for name, parameter in models["minigpt"].named_parameters():
+        parameter.data.copy_(weights[name])
+    ids, rows = some_ids(4, "cpu"), {}
+    losses = [model(ids, labels=ids).loss.item() for model in models.values()]
+    for work, run in WORK.items():
+        seconds = {library: [] for library in models}
+        for round_ in range(rounds + 1):  # in turns; the first is to warm up
+            for library, model in models.items():
+                begin = time.perf_counter()
+                run(model, ids)
+                if round_:
+                    seconds[library].append(time.perf_counter() - begin)
+        middle = {library: statistics.median(times) for library, times in seconds.items()}
+        gib = {library: round(peak_gib(library, work), 2) for library in models}
+        rows[work] = {
+            "seconds": {library: round(value, 3) for library, value in middle.items()},
+            "fastest and slowest": {
+                n: [round(f(t), 3) for f in (min, max)] for n, t in seconds.items()
+            },
+            "times transformers' speed": round(middle["transformers"] / middle["minigpt"], 2),
+            "peak GiB": gib,
+        }
+    return {"loss": losses, "4 x 512, float32": rows}
+
+
+# -- GPU
+
+
+def cuda_seconds(run, blocks: int = 7, calls: int = 5) -> float:
+    """The median time of a call in blocks of several, as training runs them, after warming up."""
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(blocks):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        begin.record()
+        for _ in range(calls):
+            run()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(begin.elapsed_time(end) / 1000 / calls)
+    return statistics.median(times)
+
+
+def matrix_peak() -> float:
+    """The operations per second of a large bfloat16 product, the ceiling that we compare with."""
+    a, b = torch.randn(2, 8192, 8192, device="cuda", dtype=torch.bfloat16)
+    return 2 * 8192**3 / cuda_seconds(lambda: a @ b)
+
+
+def training_step(model, optimizer, ids):
+    loss = model(ids, labels=ids).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def measure_step(library: str, compiled: bool, ids: torch.Tensor) -> dict:
+    torch.compiler.reset()
+    model = build(library, "cuda", torch.bfloat16, 0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    torch.cuda.reset_peak_memory_stats()
+    begin = time.perf_counter()
+    step = partial(training_step, torch.compile(model) if compiled else model, optimizer, ids)
+    first = step().item()
+    started = time.perf_counter() - begin
+    return {
+        "milliseconds": round(1000 * cuda_seconds(step), 2),
+        "peak GiB": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+        "first step, seconds": round(started, 1),
+        "first loss": round(first, 3),
+    }
+
+
+def on_cuda(B: int = 32) -> dict:
+    ids, peak = some_ids(B, "cuda"), matrix_peak()
+    rows = {}
+    for library in ("transformers", "minigpt"):
+        for compiled in (False, True):
+            name = f"{library}, {'compiled' if compiled else 'eager'}"
+            rows[name] = measure_step(library, compiled, ids)
+            print(name, rows[name], flush=True)
+            torch.cuda.empty_cache()
+    ours = rows["minigpt, compiled"]["milliseconds"]
+    for row in rows.values():
+        row["times slower than ours"] = round(row["milliseconds"] / ours, 2)
+    # two operations for each weight and token forward, four backward; and q @ k, weights @ v
+    C, T, n_layer, weights = 768, 512, 12, 116_534_784 - 512 * 768
+    operations = B * T * (6 * weights + 6 * n_layer * 2 * T * C)
+    floor = 1000 * operations / peak
+    return {
+        "matrix peak, TFLOP/s": round(peak / 1e12),
+        "floor of a step, milliseconds": round(floor, 1),
+        "share of the peak": round(floor / ours, 2),
+        f"{B} x 512, bfloat16, dropout 0.1": rows,
+    }
+
+
+def main() -> None:
+    cuda = torch.cuda.is_available()
+    name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads of a CPU"
+    versions = {m.__name__: m.__version__ for m in (torch, transformers, minigpt)}
+    result = {
+        "command": "python -m benchmarks.model",
+        "machine": f"{name}, {platform.machine()}",
+        "versions": {"python": platform.python_version(), **versions},
+        "date": time.strftime("%Y-%m-%d"),
+        **(on_cuda() if cuda else on_cpu()),
+    }
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    text = json.dumps(result, indent=1) + "\n"
+    (folder / f"model-{'cuda' if cuda else 'cpu'}.json").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--peak"]:
+        print_peak(*sys.argv[2:])
+    else:
+        main()
