@@ -82,9 +82,8 @@ def sdpa_attention(
 ) -> tuple[Tensor, None]:
     """Do the same in one call of PyTorch, which chooses among its kernels.
 
-    Most of them do not write the (T, S) table to memory (on a CPU with dropout it still is).
-    Arguments as for `eager_attention`. Returns (B, H, T, D),
-    and None in place of the weights.
+    Most of them do not write the (T, S) table to memory; on a CPU with dropout it still is.
+    Arguments as for `eager_attention`. Returns (B, H, T, D), and None in place of the weights.
     """
     T, S = q.shape[-2], k.shape[-2]
     if mask is None and T not in (1, S):
