@@ -257,6 +257,21 @@ def test_flash_never_takes_another_kernel():
         ATTENTION["flash_attention_2"](*(x.to("meta") for x in (q, k, v)))
 
 
+def test_flash_forbids_the_other_kernels(monkeypatch):
+    allowed = []
+
+    def look(q, *inputs, **options):
+        names = ("flash", "math", "mem_efficient", "cudnn")
+        allowed.append([getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in names])
+        return q
+
+    before = torch.backends.cuda.math_sdp_enabled()
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", look)
+    ATTENTION["flash_attention_2"](*random_inputs())
+    assert allowed == [[True, False, False, False]]
+    assert torch.backends.cuda.math_sdp_enabled() == before  # and allows them again
+
+
 @pytest.mark.parametrize(
     "message",
     [
