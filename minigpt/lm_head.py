@@ -99,15 +99,16 @@ class GenerationMixin(OpenAIGPTPreTrainedModel):
         return generate(partial(self.next_logits, use_cache=use_cache), input_ids, n, **options)
 
 # %% ../notebooks/08_lm_head.ipynb #3ae4a115
-def score_tokens(hidden: Tensor, table: Tensor, labels: Tensor | None = None) -> Tensor:
+def score_tokens(hidden: Tensor, table: Tensor, whole_tiles: bool = False) -> Tensor:
     """Score every token: (.., C) and the token table (V, C) -> (.., V).
 
-    With `labels`, so in training, on a GPU the product is a little wider inside.
+    With `whole_tiles` V is rounded up to a multiple of 64; the surplus gets minus infinity.
     """
-    V = len(table)
-    surplus = -V % 64 if hidden.is_cuda and labels is not None else 0
-    wide = F.pad(table, (0, 0, 0, surplus))  # (V, C) -> (V + surplus, C); 0: unchanged
-    return F.linear(hidden, wide)[..., :V]
+    surplus = -len(table) % 64 if whole_tiles else 0
+    if not surplus:
+        return F.linear(hidden, table)
+    never = F.pad(hidden.new_zeros(len(table)), (0, surplus), value=float("-inf"))  # (V + surplus,)
+    return F.linear(hidden, F.pad(table, (0, 0, 0, surplus)), never)
 
 # %% ../notebooks/08_lm_head.ipynb #99b5683e
 class OpenAIGPTLMHeadModel(GenerationMixin):
@@ -138,8 +139,10 @@ class OpenAIGPTLMHeadModel(GenerationMixin):
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         body = self.transformer(*inputs, return_dict=True, **options)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = score_tokens(body.last_hidden_state[..., kept, :], self.lm_head.weight, labels)
-        loss = None if labels is None else next_token_loss(logits, labels)
+        hidden, table = body.last_hidden_state[..., kept, :], self.lm_head.weight
+        whole_tiles = labels is not None and hidden.is_cuda
+        scores = score_tokens(hidden, table, whole_tiles)  # (B, T, C) -> (B, T, V or a bit more)
+        loss = None if labels is None else next_token_loss(scores, labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
-        out = CausalLMOutput(loss, logits, *rest)
+        out = CausalLMOutput(loss, scores[..., : len(table)], *rest)
         return out if self.chosen("return_dict", return_dict) else out.to_tuple()
