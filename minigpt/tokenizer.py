@@ -65,7 +65,8 @@ def standardize(text: str) -> str:
     if not text.isascii():  # most texts are, and need no look
         text = text.translate(LOOKALIKES)
     text = PUNCTUATION_RUN.sub(lambda found: f" {found[0]} ", text)
-    text = re.sub(r"\s*\n\s*", " \n ", text)
+    if "\n" in text:  # the look-behind: a long stretch of white space is tried once
+        text = re.sub(r"(?<!\s)\s*\n\s*", " \n ", text)
     # blanks become one space; a space alone is not even matched
     return re.sub(r" [^\S\n]+|[^\S\n ][^\S\n]*", " ", text).strip()
 
@@ -1233,7 +1234,9 @@ UNITS = r"[kcm]?m|ha|nm|yd|in|ft|k?g|mg|t|lb|oz|[kmgt]b|[MKGT]B?|%|[ap]m|[ap]\.m
 AFTER = {
     "white space is a space": "\t|\f|\xa0|\u2002|\u2003|\u2009|\u200a|\u202f|\u3000",
     "sign alone": rf"[{ALONE}]\K(?=\S)|(?:°|©|®|™)\K(?=\S)",
-    "run of signs": r"-++\K(?=\S)|~++\K(?=\S)|/++\K(?=\S)|\|++\K(?=\S)|\.\.++\K(?=\S)",
+    # (without the look-behind, a run of n signs would be tried from n places)
+    "run of signs": r"(?<!-)-++\K(?=\S)|(?<!~)~++\K(?=\S)|(?<!/)/++\K(?=\S)|(?<!\|)\|++\K(?=\S)"
+    r"|(?<!\.)\.\.++\K(?=\S)",
     "opening sign": (
         rf"(?<=(?:\A|[{GAP}])[$£'`:<>&#%=«»¿¡]{{0,3}})(?:[$`:<>&#%=]|£|€|¥|«|»|¿|¡)\K(?=\S)"
     ),

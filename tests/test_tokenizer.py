@@ -3,8 +3,8 @@
 import copy
 import json
 import pickle
-import re
 import random
+import re
 import unicodedata
 import warnings
 
