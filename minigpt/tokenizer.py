@@ -13,7 +13,7 @@ __all__ = ['LOOKALIKES', 'PUNCTUATION_RUN', 'CHINESE', 'TEXT_PIPELINES', 'VOCAB_
            'shorten', 'join_rows', 'padded_length', 'pad_row', 'BatchEncoding', 'check_rectangle', 'to_array',
            'make_batch', 'mend_surrogates', 'flags_of', 'to_token', 'belongs_to_word', 'match_any', 'cut_at', 'role',
            'role_id', 'Vocabulary', 'AddedPieces', 'plain_ids', 'PieceInterface', 'check_setting', 'pick', 'to_row',
-           'to_rows', 'kind_of', 'Padding', 'fit_all', 'TextInterface', 'ShortCalls', 'read_object', 'as_expected',
+           'to_rows', 'kind_of', 'Padding', 'fit_all', 'TextInterface', 'Shortcuts', 'read_object', 'as_expected',
            'added_of', 'read_tokenizer_json', 'read_optional', 'read_tokenizer', 'describe', 'add_stored', 'settle',
            'load_tokenizer', 'check_unknown', 'Tokenizer', 'StoredTokenizer', 'OpenAIGPTTokenizer', 'one_of',
            'original_normalizer', 'original_pretokenizer', 'basic_normalizer', 'rust_tokenizer',
@@ -395,7 +395,7 @@ class BatchEncoding(dict):
         self.update({name: x.to(device) for name, x in self.items() if hasattr(x, "to")})
         return self
 
-
+# %% ../notebooks/02_tokenizer.ipynb #083b0554
 def check_rectangle(batch: dict[str, list]) -> None:
     """Raise ValueError, naming the column, if its rows are of different lengths."""
     for name, rows in batch.items():
@@ -718,7 +718,7 @@ def pick(name: str, value, choices: tuple[str, ...]) -> str:
         raise ValueError(f"{name}={value!r}; choose True, False or one of {', '.join(choices)}")
     return value
 
-
+# %% ../notebooks/02_tokenizer.ipynb #4b62bedb
 def to_row(encoding: dict) -> Row:
     """Turn one encoding into a row of lists, with a mask. Raises ValueError if it has no ids."""
     row = {name: x.tolist() if hasattr(x, "tolist") else x for name, x in encoding.items()}
@@ -748,7 +748,7 @@ def kind_of(encoded) -> str | None:
 
 # %% ../notebooks/02_tokenizer.ipynb #6ade744c
 class Padding(PieceInterface):
-    """What users call for many rows: to give them one length, to decode them.
+    """What users call to give many rows one length.
 
     `padding_side`, `truncation_side` ("right" or "left") and `model_max_length` (tokens) may be set.
     """
@@ -797,16 +797,6 @@ class Padding(PieceInterface):
             check_rectangle(make_batch(rows))
         batch = make_batch(rows, kind)
         return BatchEncoding({name: x[0] for name, x in batch.items()}) if single else batch
-
-    def batch_decode(self, sequences, **options) -> list[str]:
-        """Turn rows of ids, (B, T), into a list of texts."""
-        rows = plain_ids(sequences)
-        return [self.decode(row, **options) for row in rows]
-
-    def get_special_tokens_mask(self, token_ids, already_has_special_tokens=True) -> list[int]:
-        """Say of each id (T,) whether it is a special piece: 1, or not: 0."""
-        special = set(self.all_special_ids)
-        return [int(index in special) for index in plain_ids(token_ids)]
 
 # %% ../notebooks/02_tokenizer.ipynb #e4b3a225
 def fit_all(rows: list[Row], count: int, limit: int, truncation: str, side: str) -> list[tuple]:
@@ -876,8 +866,8 @@ class TextInterface(Padding):
         return batch
 
 # %% ../notebooks/02_tokenizer.ipynb #60502fc2
-class ShortCalls(TextInterface):
-    """The call under other names."""
+class Shortcuts(TextInterface):
+    """What users call for less than a whole batch, and on the way back."""
 
     def encode(self, text, text_pair=None, **options) -> list[int]:
         """Return the ids of a text or a pair; `options` are those of a call."""
@@ -891,6 +881,16 @@ class ShortCalls(TextInterface):
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         return 0  # GPT-1 puts nothing around a text, nor between two
+
+    def batch_decode(self, sequences, **options) -> list[str]:
+        """Turn rows of ids, (B, T), into a list of texts."""
+        rows = plain_ids(sequences)
+        return [self.decode(row, **options) for row in rows]
+
+    def get_special_tokens_mask(self, token_ids, already_has_special_tokens=True) -> list[int]:
+        """Say of each id (T,) whether it is a special piece: 1, or not: 0."""
+        special = set(self.all_special_ids)
+        return [int(index in special) for index in plain_ids(token_ids)]
 
 # %% ../notebooks/02_tokenizer.ipynb #7eef3a01
 def read_object(path: Path) -> dict:
@@ -914,7 +914,7 @@ def as_expected(place: Path) -> Iterator[None]:
             "copy it again"
         ) from error
 
-
+# %% ../notebooks/02_tokenizer.ipynb #6cfccd1b
 def added_of(whole: dict) -> dict[str, dict]:
     """The added pieces of a `tokenizer.json`, as `tokenizer_config.json` would have them."""
     return {str(piece["id"]): piece for piece in whole.get("added_tokens") or ()}
@@ -1057,8 +1057,8 @@ def check_unknown(piece: str, vocab: dict[str, int]) -> str:
         raise ValueError(f"the vocabulary lacks {piece!r}; name its unk_token")
     return piece
 
-
-class Tokenizer(ShortCalls):
+# %% ../notebooks/02_tokenizer.ipynb #d1b99eeb
+class Tokenizer(Shortcuts):
     """A tokenizer on disk. A subclass has `choose_pipeline`, `start`, `normalize`, `encode_rows`."""
 
     name_or_path = ""  # the checkpoint that it was loaded from
