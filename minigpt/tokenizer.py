@@ -469,17 +469,18 @@ def to_token(piece: str | dict | AddedToken, special: bool = False) -> AddedToke
         raise ValueError(f"{content!r} cannot be added; pass whole letters, one at least")
     return AddedToken(content, **flags | ({"special": True} if special else {}))
 
-# %% ../notebooks/02_tokenizer.ipynb #f1daf6d9
+# %% ../notebooks/02_tokenizer.ipynb #98fea559
+# Blanks as the Rust library counts them, that is, without four control signs which Python has
 BLANKS = "".join(x for x in map(chr, range(0x3001)) if x.isspace() and not "\x1c" <= x <= "\x1f")
 BLANK_RUN = re.compile(f"[{BLANKS}]*")
 
 
 def belongs_to_word(letter: str) -> bool:
-    """Say whether a letter continues a word: letters, accents, digits, `_`; not the empty string."""
+    """Say whether a letter continues a word: letters, accents, digits, `_`; "" does not."""
     kind = letter and unicodedata.category(letter)
     return kind[:1] in ("L", "M") or kind in ("Nd", "Nl", "Pc") or letter in ("\u200c", "\u200d")
 
-
+# %% ../notebooks/02_tokenizer.ipynb #f1daf6d9
 def match_any(pieces: Iterable[str]) -> re.Pattern | None:
     """Make a pattern that finds any of some pieces, the longest first; None without pieces."""
     longest_first = sorted(pieces, key=len, reverse=True)
@@ -739,7 +740,7 @@ def to_rows(encoded) -> list[Row] | Row:
 
 # %% ../notebooks/02_tokenizer.ipynb #70f2109a
 def kind_of(encoded) -> str | None:
-    """Say what the ids of a batch, or of the first of many encodings, are: "pt", "np", None: lists."""
+    """Say what the ids of a batch, or of the first encoding, are: "pt", "np" or None, lists."""
     first = encoded if isinstance(encoded, dict) else next(iter(encoded), {})
     ids = first.get("input_ids")
     if hasattr(ids, "numpy"):
@@ -750,7 +751,7 @@ def kind_of(encoded) -> str | None:
 class Padding(PieceInterface):
     """What users call to give many rows one length.
 
-    `padding_side`, `truncation_side` ("right" or "left") and `model_max_length` (tokens) may be set.
+    These may be set: `padding_side`, `truncation_side` ("right" or "left"), `model_max_length`.
     """
 
     padding_side, truncation_side = "right", "right"
@@ -1018,6 +1019,8 @@ def settle(tokenizer: TextInterface, settings: dict) -> None:
     roles = {name: settings[name] for name in ROLES if settings.get(name) and name != "unk_token"}
     extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or ()
     extra = extra.values() if isinstance(extra, dict) else extra
+    if isinstance(extra, str):
+        raise TypeError(f"extra_special_tokens is {extra!r}, not a list")
     for piece in (*roles.values(), *extra):
         token = to_token(piece, special=True)
         if token.content not in tokenizer.added and token.content != tokenizer.unk_token:
@@ -1059,7 +1062,7 @@ def check_unknown(piece: str, vocab: dict[str, int]) -> str:
 
 # %% ../notebooks/02_tokenizer.ipynb #d1b99eeb
 class Tokenizer(Shortcuts):
-    """A tokenizer on disk. A subclass has `choose_pipeline`, `start`, `normalize`, `encode_rows`."""
+    """A tokenizer but for `choose_pipeline`, `start`, `normalize`, `encode_rows`."""
 
     name_or_path = ""  # the checkpoint that it was loaded from
 

@@ -533,6 +533,14 @@ def test_settings_of_the_wrong_kind_are_named(tiny, tmp_path, change):
         OpenAIGPTTokenizer.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("change", [{"extra_special_tokens": "ab"}, {"pad_token": 5}])
+def test_pieces_of_the_wrong_kind_are_named(tiny, tmp_path, change):
+    tiny.save_pretrained(tmp_path)
+    damage(tmp_path / "tokenizer_config.json", lambda c: c.update(change))
+    with pytest.raises(ValueError, match="tokenizer_config.json is not as a tokenizer"):
+        OpenAIGPTTokenizer.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("change", [{"merges": None}, {"merges": [1]}, {"vocab": []}])
 def test_a_tokenizer_json_of_the_wrong_kind_is_named(tiny, tmp_path, change):
     tiny.save_pretrained(tmp_path)
