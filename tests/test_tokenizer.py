@@ -14,7 +14,7 @@ import torch
 import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Regex, normalizers
 
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 from minigpt import tokenizer as module
@@ -869,3 +869,25 @@ def test_a_byte_order_mark_does_no_harm(tiny, tmp_path):
     for path in tmp_path.iterdir():
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert OpenAIGPTTokenizer.from_pretrained(tmp_path) == tiny
+
+
+# --- long runs: the look-behinds that make them quick change no result
+
+
+@given(st.text("a \n\t\x1c\u2028-", max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_standardize_is_what_its_plain_rules_say(text):
+    apart = re.sub(r"-+", lambda found: f" {found[0]} ", text)
+    plain = re.sub(r"[^\S\n]+", " ", re.sub(r"\s*\n\s*", " \n ", apart)).strip()
+    assert module.standardize(text) == plain
+
+
+@given(st.text("-~/|. a", max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_runs_of_signs_are_cut_as_their_plain_rule_says(text):
+    plain = r"-++\K(?=\S)|~++\K(?=\S)|/++\K(?=\S)|\|++\K(?=\S)|\.\.++\K(?=\S)"
+    found, expected = (
+        normalizers.Replace(Regex(rule), "_").normalize_str(text)
+        for rule in (module.AFTER["run of signs"], plain)
+    )
+    assert found == expected
