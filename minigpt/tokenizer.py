@@ -502,8 +502,6 @@ def cut_at(
             continue
         if token.lstrip:
             start = end + len(text[end:start].rstrip(BLANKS))
-            if start >= stop:
-                continue  # all of it was swallowed by the piece before
         if token.rstrip:
             stop = BLANK_RUN.match(text, stop).end()
         yield text[end:start], None
