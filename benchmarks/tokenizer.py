@@ -61,7 +61,7 @@ def fresh_slow(texts: list[str], keep_words: bool = True) -> Callable:
     """The slow tokenizer with a spaCy that has seen nothing; without memory: spelled each time."""
     original_pipeline.cache_clear()
     tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny", "original")
-    split, vocab, ranks = tokenizer.split_words, tokenizer.vocab, tokenizer.speller.ranks
+    split, vocab, ranks = tokenizer.pipeline, tokenizer.vocab, tokenizer.speller.ranks
     if keep_words:
         return each(tokenizer.encode, texts)
     return each(

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Pair', 'UNKNOWN', 'NEWLINE', 'VERSION', 'split_letters', 'merge_pair', 'WordRow', 'glue_places', 'glue',
-           'learn_merges', 'apply_merges', 'order_letters', 'build_vocabulary', 'drop_rare_letters', 'write_whole',
-           'write_merges', 'write_vocabulary', 'read_text_file', 'split_merge_lines', 'read_merges', 'check_numbers',
-           'read_json', 'read_vocabulary', 'check_merges']
+           'learn_merges', 'apply_merges', 'spell_long_word', 'order_letters', 'build_vocabulary', 'drop_rare_letters',
+           'write_whole', 'write_merges', 'write_vocabulary', 'read_text_file', 'split_merge_lines', 'read_merges',
+           'check_numbers', 'unique_keys', 'read_json', 'read_vocabulary', 'check_merges']
 
 # %% ../notebooks/01_bpe.ipynb #173c99a4
+import codecs
 import heapq
 import json
 import os
@@ -135,6 +136,8 @@ def apply_merges(word: str, ranks: dict[Pair, int]) -> tuple[str, ...]:
     `ranks` maps a merge to its place in the learned list. Source: `TextEncoder.bpe` of OpenAI's
     `text_utils.py`.
     """
+    if len(word) > 50:
+        return spell_long_word(word, ranks)  # the same pieces sooner, see below
     symbols, never = split_letters(word), len(ranks)
     while len(symbols) > 1:
         found = [ranks.get(pair, never) for pair in pairwise(symbols)]
@@ -143,6 +146,19 @@ def apply_merges(word: str, ranks: dict[Pair, int]) -> tuple[str, ...]:
         place = found.index(min(found))
         symbols = merge_pair(symbols, symbols[place : place + 2])
     return symbols
+
+# %% ../notebooks/01_bpe.ipynb #984d1ae3
+def spell_long_word(word: str, ranks: dict[Pair, int]) -> tuple[str, ...]:
+    """Do what `apply_merges` does, for n letters in n log n steps."""
+    row = WordRow({word: 1})
+    heap = [(ranks[pair], pair) for pair in row.places if pair in ranks]
+    heapq.heapify(heap)
+    while heap:
+        _, best = heapq.heappop(heap)
+        for pair in glue(row, best) if best in row.places else ():  # it may be in the heap twice
+            if pair in ranks:
+                heapq.heappush(heap, (ranks[pair], pair))
+    return tuple(filter(None, row.symbols))
 
 # %% ../notebooks/01_bpe.ipynb #b2087abd
 def order_letters(word_counts: Counter) -> list[str]:
@@ -210,11 +226,11 @@ def write_vocabulary(path: str | Path, vocabulary: dict[str, int]) -> None:
 
 # %% ../notebooks/01_bpe.ipynb #52cc1c8a
 def read_text_file(path: str | Path) -> str:
-    """Read a UTF-8 file as it stands, line ends and all.
+    """Read a UTF-8 file as it stands, line ends and all, but for a byte order mark at its start.
 
     Raises ValueError, naming the file and the line, for bytes that are not UTF-8.
     """
-    data = Path(path).read_bytes()
+    data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)  # some editors put it there
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -291,10 +307,24 @@ def check_numbers(vocabulary: dict, path: str | Path) -> None:
         raise ValueError(f"{path}: no piece {UNKNOWN!r}; unknown letters need it, add it")
 
 # %% ../notebooks/01_bpe.ipynb #08a7f21e
+def unique_keys(pairs: list[tuple]) -> dict:
+    """Make a JSON object. Raises KeyError for a key that is there twice: `dict` keeps the last."""
+    found = {}
+    for key, value in pairs:
+        if key in found:
+            raise KeyError(key)
+        found[key] = value
+    return found
+
+
 def read_json(path: str | Path):
     """Read a JSON file. Raises ValueError, naming the file and the place, if it is damaged."""
     try:
-        return json.loads(read_text_file(path))
+        return json.loads(read_text_file(path), object_pairs_hook=unique_keys)
+    except KeyError as error:
+        raise ValueError(
+            f"{path}: the key {error} is there twice; remove one of the two"
+        ) from error
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg}); "
@@ -321,10 +351,12 @@ def check_merges(merges: list[Pair], vocabulary: dict[str, int], path: str | Pat
 
     `merges` was read from the file `path`; the error names it, the line and the piece.
     """
-    for number, (first, second) in enumerate(merges, start=2):
+    # the first merge is in line 2; a JSON file has it in a list
+    unit, start = ("merge", 1) if Path(path).suffix == ".json" else ("line", 2)
+    for number, (first, second) in enumerate(merges, start):
         for piece in (first, second, first + second):
             if piece not in vocabulary:
                 raise ValueError(
-                    f"{path}, line {number}: the merge '{first} {second}' needs the piece "
+                    f"{path}, {unit} {number}: the merge '{first} {second}' needs the piece "
                     f"{piece!r}, which the vocabulary lacks; take both files from one checkpoint"
                 )

@@ -4,16 +4,20 @@
 
 # %% auto #0
 __all__ = ['LOOKALIKES', 'PUNCTUATION_RUN', 'CHINESE', 'TEXT_PIPELINES', 'VOCAB_NAMES', 'MERGES_NAMES', 'Row', 'TRUNCATIONS',
-           'MASKS', 'PADDINGS', 'FILLERS', 'ROLES', 'TIDIED', 'ALONE', 'RUNS', 'GAP', 'HEAD', 'TAIL', 'ABBREVIATIONS',
-           'SMALL', 'ABBREVIATED', 'SUBJECTS', 'MODALS', 'VERBS', 'WHOLE', 'KEPT_BEFORE', 'KEPT_AFTER', 'UNITS',
-           'AFTER', 'BEFORE', 'INSIDE', 'RUST_PIPELINES', 'standardize', 'original_pipeline', 'is_blank',
-           'is_invisible', 'is_chinese', 'stands_alone', 'basic_pipeline', 'check_pipeline', 'choose_pipeline',
+           'MASKS', 'PADDINGS', 'FILLERS', 'FLAGS', 'BLANKS', 'BLANK_RUN', 'ROLES', 'SIDES', 'SETTINGS', 'TIDIED',
+           'ALONE', 'RUNS', 'GAP', 'HEAD', 'TAIL', 'ABBREVIATIONS', 'SMALL', 'ABBREVIATED', 'SUBJECTS', 'MODALS',
+           'VERBS', 'WHOLE', 'KEPT_BEFORE', 'KEPT_AFTER', 'UNITS', 'AFTER', 'BEFORE', 'INSIDE', 'RUST_PIPELINES',
+           'standardize', 'Pipeline', 'split_at_spaces', 'original_pipeline', 'is_blank', 'is_invisible', 'is_chinese',
+           'is_sign', 'normalize_basic', 'split_at_signs', 'basic_pipeline', 'check_pipeline', 'choose_pipeline',
            'Speller', 'clean_up', 'find_file', 'download_file', 'is_text', 'sort_texts', 'is_pair', 'lengths_to_keep',
-           'join_rows', 'padded_length', 'pad_row', 'BatchEncoding', 'make_batch', 'match_any', 'cut_at', 'role',
-           'role_id', 'Vocabulary', 'plain_ids', 'PieceInterface', 'pick', 'to_row', 'to_rows', 'Padding', 'join_all',
-           'TextInterface', 'read_object', 'as_expected', 'read_tokenizer_json', 'read_tokenizer', 'describe', 'settle',
-           'load_tokenizer', 'Tokenizer', 'mend_surrogates', 'OpenAIGPTTokenizer', 'one_of', 'original_normalizer',
-           'original_pretokenizer', 'basic_normalizer', 'rust_tokenizer', 'add_to_rust', 'OpenAIGPTTokenizerFast']
+           'shorten', 'join_rows', 'padded_length', 'pad_row', 'BatchEncoding', 'check_rectangle', 'to_array',
+           'make_batch', 'mend_surrogates', 'flags_of', 'to_token', 'belongs_to_word', 'match_any', 'cut_at', 'role',
+           'role_id', 'Vocabulary', 'AddedPieces', 'plain_ids', 'PieceInterface', 'check_setting', 'pick', 'to_row',
+           'to_rows', 'kind_of', 'Padding', 'fit_all', 'TextInterface', 'Shortcuts', 'read_object', 'as_expected',
+           'added_of', 'read_tokenizer_json', 'read_optional', 'read_tokenizer', 'describe', 'add_stored', 'settle',
+           'load_tokenizer', 'check_unknown', 'Tokenizer', 'StoredTokenizer', 'OpenAIGPTTokenizer', 'one_of',
+           'original_normalizer', 'original_pretokenizer', 'basic_normalizer', 'rust_tokenizer',
+           'OpenAIGPTTokenizerFast']
 
 # %% ../notebooks/02_tokenizer.ipynb #777a5d1a
 import json
@@ -22,11 +26,13 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache, lru_cache
 from importlib.resources import files
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tokenizers
@@ -59,14 +65,29 @@ def standardize(text: str) -> str:
     if not text.isascii():  # most texts are, and need no look
         text = text.translate(LOOKALIKES)
     text = PUNCTUATION_RUN.sub(lambda found: f" {found[0]} ", text)
-    text = re.sub(r"\s*\n\s*", " \n ", text)
+    if "\n" in text:  # the look-behind: a long stretch of white space is tried once
+        text = re.sub(r"(?<!\s)\s*\n\s*", " \n ", text)
     # blanks become one space; a space alone is not even matched
     return re.sub(r" [^\S\n]+|[^\S\n ][^\S\n]*", " ", text).strip()
 
 # %% ../notebooks/02_tokenizer.ipynb #3142f21c
+class Pipeline(NamedTuple):
+    """The two steps from a text to lower-case words; `pipeline(text)` takes both."""
+
+    normalize: Callable[[str], str]  # rewrites a text
+    split: Callable[[str], list[str]]  # cuts what was rewritten into words
+
+    def __call__(self, text: str) -> list[str]:
+        return self.split(self.normalize(text))
+
+
+def split_at_spaces(text: str) -> list[str]:
+    return [word for word in text.split(" ") if word]
+
+# %% ../notebooks/02_tokenizer.ipynb #f7fc5648
 @cache
-def original_pipeline() -> Callable[[str], list[str]]:
-    """Return OpenAI's text pipeline, a function from text to lower-case words.
+def original_pipeline() -> Pipeline:
+    """Return OpenAI's text pipeline.
 
     Raises ImportError, with the pip line, where the extra `original` is not installed.
     Source: `TextEncoder.encode` of OpenAI's `text_utils.py`.
@@ -83,12 +104,13 @@ def original_pipeline() -> Callable[[str], list[str]]:
     english = spacy.blank("en").tokenizer
 
     @lru_cache(maxsize=2**18)
-    def split(stretch: str) -> list[str]:
-        return [word.text.lower() for word in english(stretch)]
+    def cut(stretch: str) -> str:
+        return " ".join(word.text.lower() for word in english(stretch))
 
-    return lambda text: [
-        word for stretch in standardize(ftfy.fix_text(text)).split(" ") for word in split(stretch)
-    ]
+    def normalize(text: str) -> str:
+        return " ".join(map(cut, standardize(ftfy.fix_text(text)).split(" ")))
+
+    return Pipeline(normalize, split_at_spaces)
 
 # %% ../notebooks/02_tokenizer.ipynb #d377776c
 def is_blank(letter: str) -> bool:
@@ -110,26 +132,30 @@ def is_chinese(letter: str) -> bool:
     return any(first <= ord(letter) <= last for first, last in CHINESE)
 
 
-def stands_alone(letter: str) -> bool:
-    """Say whether a letter is a word by itself: punctuation, or a Chinese character."""
+def is_sign(letter: str) -> bool:
+    """Say whether a letter is punctuation, or any other sign of ASCII, such as `+`."""
     ascii_sign = letter.isascii() and not letter.isalnum()
-    return ascii_sign or unicodedata.category(letter).startswith("P") or is_chinese(letter)
+    return ascii_sign or unicodedata.category(letter).startswith("P")
 
 # %% ../notebooks/02_tokenizer.ipynb #f2c0f13b
-@cache
-def basic_pipeline() -> Callable[[str], list[str]]:
-    """Return the pipeline of transformers' GPT (that of BERT): from text to lower-case words."""
+def normalize_basic(text: str) -> str:
+    """Rewrite a text as BERT does: clean, without accents, in small letters."""
+    # blanks become spaces, invisible characters go
+    text = (" " if is_blank(x) else x for x in text if is_blank(x) or not is_invisible(x))
+    text = "".join(f" {x} " if is_chinese(x) else x for x in text)
+    # accents off, and small letters, one by one: the sigma at a word's end is no exception
+    letters = unicodedata.normalize("NFD", text)
+    return "".join(x.lower() for x in letters if unicodedata.category(x) != "Mn")
 
-    def split(text: str) -> list[str]:
-        # blanks become spaces, invisible characters go
-        text = (" " if is_blank(x) else x for x in text if is_blank(x) or not is_invisible(x))
-        text = "".join(f" {x} " if is_chinese(x) else x for x in text)
-        # accents off, and small letters, one by one: the sigma at a word's end is no exception
-        letters = unicodedata.normalize("NFD", text)
-        text = "".join(x.lower() for x in letters if unicodedata.category(x) != "Mn")
-        return "".join(f" {x} " if stands_alone(x) else x for x in text).split()
 
-    return split
+def split_at_signs(text: str) -> list[str]:
+    """Cut at spaces, and around every sign, which is a word by itself."""
+    return split_at_spaces("".join(f" {x} " if is_sign(x) else x for x in text))
+
+
+def basic_pipeline() -> Pipeline:
+    """Return the pipeline of transformers' GPT, which is that of BERT."""
+    return Pipeline(normalize_basic, split_at_signs)
 
 # %% ../notebooks/02_tokenizer.ipynb #30bc6e26
 TEXT_PIPELINES = {"original": original_pipeline, "basic": basic_pipeline}
@@ -137,7 +163,7 @@ TEXT_PIPELINES = {"original": original_pipeline, "basic": basic_pipeline}
 
 def check_pipeline(name: str) -> str:
     """Return the name of a pipeline. Raises ValueError for one that does not exist."""
-    if name not in TEXT_PIPELINES:
+    if name not in tuple(TEXT_PIPELINES):
         raise ValueError(f"text_pipeline={name!r}; choose from {', '.join(TEXT_PIPELINES)}")
     return name
 
@@ -303,17 +329,23 @@ def lengths_to_keep(first: int, second: int, max_length: int, strategy: str) -> 
 MASKS = ("token_type_ids", "attention_mask", "special_tokens_mask")
 
 
-def join_rows(first: Row, second: Row | None, keep: tuple[int, int], columns: list[str]) -> Row:
-    """Lay two texts end to end, cut to the lengths in `keep`, and fill the other `columns`.
+def shorten(row: Row, length: int, side: str) -> Row:
+    """Keep `length` tokens of a row; those on `side` go."""
+    return {
+        name: x[:length] if side == "right" else x[len(x) - length :] for name, x in row.items()
+    }
+
+
+def join_rows(first: Row, second: Row | None, columns: list[str]) -> Row:
+    """Lay two texts end to end, and fill the other `columns`.
 
     GPT-1 puts nothing between them: what separates two texts belongs to a task (notebook 13).
     """
-    row = {name: values[: keep[0]] for name, values in first.items()}
-    if second is not None:
-        row = {name: values + second[name][: keep[1]] for name, values in row.items()}
+    row = dict(first) if second is None else {name: first[name] + second[name] for name in first}
     length = len(row["input_ids"])
     if "token_type_ids" in columns:
-        row["token_type_ids"] = [0] * keep[0] + [1] * (length - keep[0])  # 1: the second text
+        of_first = len(first["input_ids"])
+        row["token_type_ids"] = [0] * of_first + [1] * (length - of_first)  # 1: the second text
     if "attention_mask" in columns:
         row["attention_mask"] = [1] * length  # 1: a real token
     if "special_tokens_mask" in columns:
@@ -351,17 +383,40 @@ def pad_row(row: Row, length: int, pad_id: int, side: str = "right") -> Row:
 class BatchEncoding(dict):
     """What a tokenizer returns: a dictionary whose entries are attributes, and move together."""
 
+    data = property(lambda self: self)
+
     def __getattr__(self, name: str):
         if name in self:
             return self[name]
         raise AttributeError(f"no entry {name!r}; there are: {', '.join(self)}")
 
     def to(self, device) -> "BatchEncoding":
-        return BatchEncoding({name: value.to(device) for name, value in self.items()})
+        """Move all tensors to a device; lists stay as they are. Returns this same object."""
+        self.update({name: x.to(device) for name, x in self.items() if hasattr(x, "to")})
+        return self
+
+# %% ../notebooks/02_tokenizer.ipynb #083b0554
+def check_rectangle(batch: dict[str, list]) -> None:
+    """Raise ValueError, naming the column, if its rows are of different lengths."""
+    for name, rows in batch.items():
+        lengths = sorted({len(row) for row in rows if isinstance(row, list)})
+        if len(lengths) > 1:
+            known = name == "input_ids" or name in FILLERS
+            advice = "padding=True, or return_tensors=None" if known else "rows of one length"
+            raise ValueError(
+                f"{name}: texts of {lengths[0]} to {lengths[-1]} tokens make no rectangle; "
+                f"pass {advice}"
+            )
+
+
+def to_array(values: list) -> np.ndarray:
+    """Make an array of whole numbers, int64, or, if there are fractions, of float32."""
+    array = np.array(values)
+    return array.astype(np.float32 if array.size and array.dtype.kind == "f" else np.int64)
 
 
 def make_batch(rows: list[Row], return_tensors: str | None = None) -> BatchEncoding:
-    """Lay rows side by side: lists, or arrays of int64, (B, T), of torch ("pt") or numpy ("np").
+    """Lay rows side by side: lists, or arrays, (B, T), of torch ("pt") or numpy ("np").
 
     Raises ValueError for another kind, and for arrays from rows of different lengths.
     """
@@ -371,39 +426,90 @@ def make_batch(rows: list[Row], return_tensors: str | None = None) -> BatchEncod
         return batch
     if return_tensors not in ("pt", "np"):
         raise ValueError(f"return_tensors={return_tensors!r}; choose 'pt', 'np' or None")
-    lengths = sorted({len(row["input_ids"]) for row in rows})
-    if len(lengths) > 1:
-        raise ValueError(
-            f"texts of {lengths[0]} to {lengths[-1]} tokens make no rectangle; pass padding=True, "
-            "or return_tensors=None"
-        )
-    arrays = {name: np.array(values, dtype=np.int64) for name, values in batch.items()}
+    check_rectangle(batch)
+    arrays = {name: to_array(values) for name, values in batch.items()}
     if return_tensors == "np":
         return BatchEncoding(arrays)
     import torch  # only here: the tokenizer is useful without it
 
     return BatchEncoding({name: torch.from_numpy(array) for name, array in arrays.items()})
 
-# %% ../notebooks/02_tokenizer.ipynb #14f8a8d3
-def match_any(pieces: dict[str, bool]) -> re.Pattern | None:
-    """Make a pattern for some pieces, a group for each; the value says "only as it is written"."""
-    groups = [
-        f"({re.escape(piece)})" if exact else f"((?i:{re.escape(piece)}))"
-        for piece, exact in pieces.items()
-    ]
-    return re.compile("|".join(groups)) if groups else None
+# %% ../notebooks/02_tokenizer.ipynb #6ef44050
+def mend_surrogates(text: str) -> str:
+    """Replace halves of UTF-16 pairs, which a Python string may hold but no UTF-8 text can."""
+    try:
+        text.encode()  # fast, and nearly always enough
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+# %% ../notebooks/02_tokenizer.ipynb #24f9c7a2
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
-def cut_at(text: str, pattern: re.Pattern | None) -> Iterator[tuple[str, int]]:
-    """Cut a text around what `pattern` finds; yield each part and the group found, 0 for none."""
+def flags_of(token: AddedToken) -> dict[str, bool]:
+    return {name: getattr(token, name) for name in FLAGS}
+
+
+def to_token(piece: str | dict | AddedToken, special: bool = False) -> AddedToken:
+    """Make an added piece of its letters, or of a dictionary with its flags as files have it.
+
+    Raises ValueError for a piece without letters or with half a character, TypeError for no piece.
+    """
+    if isinstance(piece, AddedToken):
+        if special:
+            piece.special = True  # and so not normalized, unless its maker said more
+        piece = {"content": piece.content} | flags_of(piece)
+    elif isinstance(piece, str):
+        piece = {"content": piece}
+    if not isinstance(piece, dict):
+        raise TypeError(f"{piece!r} cannot be added; pass a string or an AddedToken")
+    content, flags = piece["content"], {name: piece[name] for name in FLAGS if name in piece}
+    if not content or mend_surrogates(content) != content:
+        raise ValueError(f"{content!r} cannot be added; pass whole letters, one at least")
+    return AddedToken(content, **flags | ({"special": True} if special else {}))
+
+# %% ../notebooks/02_tokenizer.ipynb #98fea559
+# Blanks as the Rust library counts them, that is, without four control signs which Python has
+BLANKS = "".join(x for x in map(chr, range(0x3001)) if x.isspace() and not "\x1c" <= x <= "\x1f")
+BLANK_RUN = re.compile(f"[{BLANKS}]*")
+
+
+def belongs_to_word(letter: str) -> bool:
+    """Say whether a letter continues a word: letters, accents, digits, `_`; "" does not."""
+    kind = letter and unicodedata.category(letter)
+    return kind[:1] in ("L", "M") or kind in ("Nd", "Nl", "Pc") or letter in ("\u200c", "\u200d")
+
+# %% ../notebooks/02_tokenizer.ipynb #f1daf6d9
+def match_any(pieces: Iterable[str]) -> re.Pattern | None:
+    """Make a pattern that finds any of some pieces, the longest first; None without pieces."""
+    longest_first = sorted(pieces, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def cut_at(
+    text: str, pattern: re.Pattern | None, tokens: dict[str, AddedToken]
+) -> Iterator[tuple[str, AddedToken | None]]:
+    """Cut a text around the pieces that `pattern` finds; yield each part, and which piece it is.
+
+    Source: `find_matches` of the library `tokenizers`.
+    """
     end = 0
     for found in pattern.finditer(text) if pattern else ():
-        yield text[end : found.start()], 0
-        yield found.group(), found.lastindex
-        end = found.end()
-    yield text[end:], 0
+        token, (start, stop) = tokens[found.group()], found.span()
+        around = text[max(start - 1, 0) : start], text[stop : stop + 1]
+        if token.single_word and any(map(belongs_to_word, around)):
+            continue
+        if token.lstrip:
+            start = end + len(text[end:start].rstrip(BLANKS))
+        if token.rstrip:
+            stop = BLANK_RUN.match(text, stop).end()
+        yield text[end:start], None
+        yield found.group(), token
+        end = stop
+    yield text[end:], None
 
-# %% ../notebooks/02_tokenizer.ipynb #023703f4
+# %% ../notebooks/02_tokenizer.ipynb #95150150
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token")
 ROLES += ("pad_token", "cls_token", "mask_token")
 
@@ -415,28 +521,40 @@ def role(name: str) -> property:
 
 def role_id(name: str) -> property:
     """Make an attribute for the id of a piece with a role; None where nobody has it."""
-    return property(lambda self: self.id_of(self.roles.get(name)))
 
-# %% ../notebooks/02_tokenizer.ipynb #44971c41
+    def give(self, index: int | None) -> None:
+        self.cast(name, None if index is None else self.convert_ids_to_tokens(index))
+
+    return property(lambda self: self.id_of(self.roles.get(name)), give)
+
+# %% ../notebooks/02_tokenizer.ipynb #736642bd
 class Vocabulary:
     """Pieces and ids, those added later, and the pieces with a role. A tokenizer is one of these.
 
-    `vocab` is what was learned, `added` the rest. The pieces in `special` have no meaning as text:
-    `decode(..., skip_special_tokens=True)` leaves them out.
+    `added_tokens_decoder` maps the id of each added piece to its AddedToken.
     """
+
+    normalize = staticmethod(str.lower)  # a tokenizer has the function of its pipeline here
 
     def __init__(self, vocab: dict[str, int]):
         self.vocab, self.added, self.roles = vocab, {}, {}
-        self.special, self.exact = set(), set()  # exact: found only as they are written
+        self.added_tokens_decoder = {}
         self.pieces = {index: piece for piece, index in vocab.items()}  # both ways
+        self.to_find = {False: {}, True: {}}  # normalized? -> what is looked for -> piece
+        self.waiting = []  # pieces that were added since the last text was encoded
 
     def __len__(self) -> int:
         return len(self.pieces)
 
     vocab_size = property(lambda self: len(self.vocab))  # without what was added
-    all_special_tokens = property(lambda self: sorted(self.special, key=self.id_of))
     all_special_ids = property(lambda self: [self.id_of(x) for x in self.all_special_tokens])
     special_tokens_map = property(lambda self: dict(self.roles))
+    added_tokens_encoder = property(lambda self: dict(self.added))
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        special = {x.content for x in self.added_tokens_decoder.values() if x.special}
+        return sorted(special | set(self.roles.values()), key=self.id_of)
 
     def get_vocab(self) -> dict[str, int]:
         return self.vocab | self.added
@@ -454,28 +572,53 @@ class Vocabulary:
             return self.unk_token_id if index is None else index
         return [self.convert_tokens_to_ids(piece) for piece in tokens]
 
-    def register(self, piece: str, special: bool) -> bool:
-        """Keep a piece whole from now on. Returns whether that is new."""
-        if special and piece:
-            self.special.add(piece)
-        if not piece or piece in self.added:
-            return False
-        if special:
-            self.exact.add(piece)
-        self.added[piece] = self.vocab.get(piece, len(self))
-        self.pieces[self.added[piece]] = piece
-        return True
+# %% ../notebooks/02_tokenizer.ipynb #5270651f
+class AddedPieces(Vocabulary):
+    """A vocabulary that can grow."""
+
+    def form_of(self, token: AddedToken) -> str:
+        """What is looked for in a text: the piece as it is written, or its normal form."""
+        return self.normalize(token.content) if token.normalized else token.content
+
+    def register(self, token: AddedToken) -> bool:
+        """Keep a piece whole from now on, with these flags. Returns whether it is new.
+
+        Raises ValueError if nothing would be looked for, or what another piece is looked for by.
+        """
+        form, name = self.form_of(token), token.content
+        owner = self.to_find[token.normalized].get(form, token).content
+        if not form or owner != name:
+            reason = f"looks like {owner!r} there" if form else "nothing is left of it there"
+            raise ValueError(
+                f"{name!r} is looked for in the normal form, and {reason}; "
+                f"pass AddedToken({name!r}, normalized=False)"
+            )
+        if token.lstrip and form.isspace():  # the Rust library would crash on some texts
+            raise ValueError(f"{name!r} is blank and would swallow itself; pass lstrip=False")
+        index, is_new = self.id_of(name), name not in self.added
+        index = len(self) if index is None else index
+        if not is_new:  # its flags may be others now
+            old = self.added_tokens_decoder[index]
+            self.to_find[old.normalized].pop(self.form_of(old))
+        self.to_find[token.normalized][form] = self.added_tokens_decoder[index] = token
+        self.added[name], self.pieces[index] = index, name
+        self.waiting.append(token)
+        return is_new
 
     def cast(self, name: str, piece: str | None) -> None:
         """Give a role to a piece. Raises ValueError for a piece without an id."""
         if piece is None:
             self.roles.pop(name, None)
             return
-        if self.id_of(str(piece)) is None:
-            add = f"tokenizer.add_special_tokens({{{name!r}: {str(piece)!r}}})"
-            raise ValueError(f"{name}={str(piece)!r} is not in the vocabulary; add it: {add}")
-        self.roles[name] = str(piece)
-        self.special.add(str(piece))
+        piece = str(piece)
+        index = self.id_of(piece)
+        if index is None:
+            add = f"tokenizer.add_special_tokens({{{name!r}: {piece!r}}})"
+            raise ValueError(f"{name}={piece!r} is not in the vocabulary; add it: {add}")
+        if piece != self.unk_token:
+            known = self.added_tokens_decoder.get(index, to_token(piece, special=True))
+            self.register(to_token({"content": piece} | flags_of(known) | {"special": True}))
+        self.roles[name] = piece
 
 # %% ../notebooks/02_tokenizer.ipynb #739b0888
 for name in ROLES:
@@ -497,17 +640,17 @@ def plain_ids(ids):
     return ids
 
 # %% ../notebooks/02_tokenizer.ipynb #7dc3961c
-class PieceInterface(Vocabulary):
+class PieceInterface(AddedPieces):
     """What users call to add pieces, and to go between pieces, ids and text."""
 
     def add_tokens(self, new_tokens, special_tokens: bool = False) -> int:
-        """Add pieces that are never split; returns how many are new.
+        """Add pieces, strings or AddedTokens, that are never split; returns how many are new.
 
-        Special ones are found as they are written, others in any case. The model's table needs a
-        row for each: `len(tokenizer)` rows.
+        The model's table needs a row for each: `len(tokenizer)` rows. Raises ValueError for a piece
+        that cannot be found: see `to_token` and `register`.
         """
         new_tokens = new_tokens if isinstance(new_tokens, list | tuple) else [new_tokens]
-        return sum(self.register(str(piece), special_tokens) for piece in new_tokens)
+        return sum([self.register(to_token(piece, special_tokens)) for piece in new_tokens])
 
     def add_special_tokens(self, special_tokens_dict: dict) -> int:
         """Add pieces with a role, `{"pad_token": "<pad>"}`, or without, in a list under
@@ -529,8 +672,9 @@ class PieceInterface(Vocabulary):
             if ids not in self.pieces:
                 raise ValueError(f"id {ids}, but this tokenizer has ids 0 to {len(self) - 1}")
             return self.pieces[ids]
+        skipped = self.all_special_tokens if skip_special_tokens else ()
         pieces = [self.convert_ids_to_tokens(index) for index in ids]
-        return [x for x in pieces if not (skip_special_tokens and x in self.special)]
+        return [piece for piece in pieces if piece not in skipped]
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """Join pieces: a space wherever a word ends, none behind the last."""
@@ -551,6 +695,21 @@ class PieceInterface(Vocabulary):
         return clean_up(text) if clean_up_tokenization_spaces else text
 
 # %% ../notebooks/02_tokenizer.ipynb #6579426f
+SIDES = ("right", "left")
+
+
+def check_setting(name: str, value):
+    """Return a side or a length as it is. Raises ValueError, naming it, for another value."""
+    if name.endswith("side"):
+        good, wanted = value in SIDES, "'right' or 'left'"
+    else:
+        is_number = hasattr(value, "__index__") and not isinstance(value, bool)
+        good, wanted = is_number and value >= 1, "a whole number of tokens, 1 at least"
+    if not good:
+        raise ValueError(f"{name}={value!r}; pass {wanted}")
+    return value
+
+
 def pick(name: str, value, choices: tuple[str, ...]) -> str:
     """Return the choice meant: True is the first, False and None the last, else one by name."""
     value = choices[0] if value is True else value or choices[-1]
@@ -558,7 +717,7 @@ def pick(name: str, value, choices: tuple[str, ...]) -> str:
         raise ValueError(f"{name}={value!r}; choose True, False or one of {', '.join(choices)}")
     return value
 
-
+# %% ../notebooks/02_tokenizer.ipynb #4b62bedb
 def to_row(encoding: dict) -> Row:
     """Turn one encoding into a row of lists, with a mask. Raises ValueError if it has no ids."""
     row = {name: x.tolist() if hasattr(x, "tolist") else x for name, x in encoding.items()}
@@ -578,15 +737,27 @@ def to_rows(encoded) -> list[Row] | Row:
     return [to_row(encoding) for encoding in encoded]
 
 # %% ../notebooks/02_tokenizer.ipynb #70f2109a
-class Padding(PieceInterface):
-    """What users call for many rows: to give them one length, to decode them.
+def kind_of(encoded) -> str | None:
+    """Say what the ids of a batch, or of the first encoding, are: "pt", "np" or None, lists."""
+    first = encoded if isinstance(encoded, dict) else next(iter(encoded), {})
+    ids = first.get("input_ids")
+    if hasattr(ids, "numpy"):
+        return "pt"
+    return "np" if isinstance(ids, np.ndarray) else None
 
-    `padding_side` ("right" or "left") and `model_max_length` (tokens) may be set.
+# %% ../notebooks/02_tokenizer.ipynb #6ade744c
+class Padding(PieceInterface):
+    """What users call to give many rows one length.
+
+    These may be set: `padding_side`, `truncation_side` ("right" or "left"), `model_max_length`.
     """
 
-    padding_side, model_max_length = "right", 512  # 512: the positions of GPT-1
+    padding_side, truncation_side = "right", "right"
+    model_max_length = 512  # the positions of GPT-1
 
-    def fill(self, rows: list[Row], strategy: str, max_length: int, multiple: int | None):
+    def fill(
+        self, rows: list[Row], strategy: str, max_length: int, multiple: int | None, side=None
+    ):
         """Return the rows, padded by a strategy of PADDINGS; ValueError without a pad token."""
         if strategy == "do_not_pad" or not rows:
             return rows
@@ -595,9 +766,16 @@ class Padding(PieceInterface):
                 "padding needs a pad token and GPT-1 has none; the mask hides it, so any will do: "
                 "tokenizer.pad_token = tokenizer.unk_token"
             )
+        side = check_setting("padding_side", side or self.padding_side)
         lengths = [len(row["input_ids"]) for row in rows]
         length = padded_length(lengths, strategy, max_length, multiple)
-        return [pad_row(row, length, self.pad_token_id, self.padding_side) for row in rows]
+        return [pad_row(row, length, self.pad_token_id, side) for row in rows]
+
+    def limit(self, max_length: int | None) -> int:
+        """Return `max_length`, or the model's. Raises ValueError unless it is 1 at least."""
+        if max_length is not None:
+            return check_setting("max_length", max_length)
+        return check_setting("model_max_length", self.model_max_length)
 
     def pad(
         self,
@@ -605,35 +783,34 @@ class Padding(PieceInterface):
         padding: bool | str = True,
         max_length: int | None = None,
         pad_to_multiple_of: int | None = None,
-        return_tensors: str | None = None,
+        padding_side: str | None = None,  # default: the tokenizer's
+        return_tensors: str | None = None,  # default: what came in
     ) -> BatchEncoding:
         """Pad what was encoded before, (B, T). Errors: those of `fill` and `make_batch`."""
-        strategy, limit = pick("padding", padding, PADDINGS), max_length or self.model_max_length
-        rows = to_rows(encoded_inputs)
+        strategy, limit = pick("padding", padding, PADDINGS), self.limit(max_length)
+        rows, kind = to_rows(encoded_inputs), return_tensors or kind_of(encoded_inputs)
         single = not isinstance(rows, list)
-        rows = self.fill([rows] if single else rows, strategy, limit, pad_to_multiple_of)
-        batch = make_batch(rows, return_tensors)
-        return BatchEncoding(rows[0]) if single and return_tensors is None else batch
-
-    def batch_decode(self, sequences, **options) -> list[str]:
-        """Turn rows of ids, (B, T), into a list of texts."""
-        rows = plain_ids(sequences)
-        return [self.decode(row, **options) for row in rows]
-
-    def get_special_tokens_mask(self, token_ids, already_has_special_tokens=True) -> list[int]:
-        """Say of each id (T,) whether it is a special piece: 1, or not: 0."""
-        return [int(self.pieces[index] in self.special) for index in plain_ids(token_ids)]
+        rows = [rows] if single else rows
+        rows = self.fill(rows, strategy, limit, pad_to_multiple_of, padding_side)
+        if strategy != "do_not_pad":
+            check_rectangle(make_batch(rows))
+        batch = make_batch(rows, kind)
+        return BatchEncoding({name: x[0] for name, x in batch.items()}) if single else batch
 
 # %% ../notebooks/02_tokenizer.ipynb #e4b3a225
-def join_all(rows: list[Row], count: int, limit: int, truncation: str, columns: list[str]):
-    """Join each of the first `count` rows with its second text, if there are second texts."""
+def fit_all(rows: list[Row], count: int, limit: int, truncation: str, side: str) -> list[tuple]:
+    """Cut each of the first `count` rows and its second text, if there are second texts, to fit."""
+    check_setting("truncation_side", side)
     firsts, seconds = rows[:count], rows[count:] or [None] * count
-    joined = []
+    fitting = []
     for first, second in zip(firsts, seconds, strict=True):
         lengths = len(first["input_ids"]), len(second["input_ids"]) if second else 0
         keep = lengths_to_keep(*lengths, limit, truncation)
-        joined.append(join_rows(first, second, keep, columns))
-    return joined
+        if keep != lengths:
+            first = shorten(first, keep[0], side)
+            second = second and shorten(second, keep[1], side)
+        fitting.append((first, second))
+    return fitting
 
 # %% ../notebooks/02_tokenizer.ipynb #3a589420
 class TextInterface(Padding):
@@ -652,11 +829,14 @@ class TextInterface(Padding):
         max_length: int | None = None,  # in tokens; default: model_max_length
         is_split_into_words: bool = False,
         pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,  # default: the tokenizer's
         return_tensors: str | None = None,  # "pt", "np"; None: lists
         return_token_type_ids: bool = False,  # 0 for the first text, 1 for the second
         return_attention_mask: bool = True,
         return_special_tokens_mask: bool = False,
         return_offsets_mapping: bool = False,  # fast tokenizer only: (begin, end) in the text
+        return_length: bool = False,
+        verbose: bool = True,  # without effect: there is nothing to tell
     ) -> BatchEncoding:
         """Encode one text, two, or many: ids and masks, (T,) or together (B, T).
 
@@ -667,17 +847,26 @@ class TextInterface(Padding):
         padding = pick("padding", padding, PADDINGS)
         if truncation is None:  # a max_length means: cut, unless it is there to pad to
             truncation = max_length is not None and padding != "max_length"
-        truncation = pick("truncation", truncation, TRUNCATIONS)
-        limit = self.model_max_length if max_length is None else max_length
+        truncation, limit = pick("truncation", truncation, TRUNCATIONS), self.limit(max_length)
         wanted = return_token_type_ids, return_attention_mask, return_special_tokens_mask
         columns = [name for name, want in zip(MASKS, wanted, strict=True) if want]
         rows = [*texts, *(pairs or ())]
         rows = self.encode_rows(rows, is_split_into_words, return_offsets_mapping)
-        rows = join_all(rows, len(texts), limit, truncation, columns)
-        batch = make_batch(self.fill(rows, padding, limit, pad_to_multiple_of), return_tensors)
+        rows = fit_all(rows, len(texts), limit, truncation, self.truncation_side)
+        rows = [join_rows(*both, columns) for both in rows]
+        rows = self.fill(rows, padding, limit, pad_to_multiple_of, padding_side)
+        if return_length:
+            rows = [row | {"length": len(row["input_ids"])} for row in rows]
+        batch = make_batch(rows, return_tensors)
         if is_text(text, is_split_into_words) and return_tensors is None:
-            return BatchEncoding({name: rows[0] for name, rows in batch.items()})
+            return BatchEncoding(
+                {name: x if name == "length" else x[0] for name, x in batch.items()}
+            )
         return batch
+
+# %% ../notebooks/02_tokenizer.ipynb #60502fc2
+class Shortcuts(TextInterface):
+    """What users call for less than a whole batch, and on the way back."""
 
     def encode(self, text, text_pair=None, **options) -> list[int]:
         """Return the ids of a text or a pair; `options` are those of a call."""
@@ -685,9 +874,22 @@ class TextInterface(Padding):
             return self.encode_rows([text], is_split=False, offsets=False)[0]["input_ids"]
         return self(text, text_pair, **options).input_ids
 
-    def tokenize(self, text: str) -> list[str]:
-        """Return the pieces of a text."""
-        return self.convert_ids_to_tokens(self.encode(text))
+    def tokenize(self, text, pair=None, add_special_tokens=False, **options) -> list[str]:
+        """Return the pieces of a text or a pair; `options` are those of a call."""
+        return self.convert_ids_to_tokens(self.encode(text, pair, **options))
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        return 0  # GPT-1 puts nothing around a text, nor between two
+
+    def batch_decode(self, sequences, **options) -> list[str]:
+        """Turn rows of ids, (B, T), into a list of texts."""
+        rows = plain_ids(sequences)
+        return [self.decode(row, **options) for row in rows]
+
+    def get_special_tokens_mask(self, token_ids, already_has_special_tokens=True) -> list[int]:
+        """Say of each id (T,) whether it is a special piece: 1, or not: 0."""
+        special = set(self.all_special_ids)
+        return [int(index in special) for index in plain_ids(token_ids)]
 
 # %% ../notebooks/02_tokenizer.ipynb #7eef3a01
 def read_object(path: Path) -> dict:
@@ -699,15 +901,22 @@ def read_object(path: Path) -> dict:
 
 
 @contextmanager
-def as_expected(place: str | Path) -> Iterator[None]:
-    """Turn the many errors of files with the wrong things inside into one, a ValueError."""
+def as_expected(place: Path) -> Iterator[None]:
+    """Turn the many errors of a file with the wrong things inside into one, a ValueError."""
     try:
         yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(
             f"{place} is not as a tokenizer writes it ({type(error).__name__}: {error}); "
             "copy it again"
         ) from error
+
+# %% ../notebooks/02_tokenizer.ipynb #6cfccd1b
+def added_of(whole: dict) -> dict[str, dict]:
+    """The added pieces of a `tokenizer.json`, as `tokenizer_config.json` would have them."""
+    return {str(piece["id"]): piece for piece in whole.get("added_tokens") or ()}
 
 
 def read_tokenizer_json(path: Path) -> tuple[dict[str, int], list[Pair], dict]:
@@ -716,103 +925,144 @@ def read_tokenizer_json(path: Path) -> tuple[dict[str, int], list[Pair], dict]:
     Raises ValueError, naming the file, for a tokenizer that is no BPE with `</w>`.
     """
     whole = read_object(path)
-    model = whole.get("model") or {}
-    if (model.get("type"), model.get("end_of_word_suffix")) != ("BPE", "</w>"):
-        raise ValueError(f"{path} holds another kind of tokenizer; pass that of a GPT-1")
-    merges = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
-    added = {str(piece["id"]): piece for piece in whole.get("added_tokens", [])}
-    settings = {"added_tokens_decoder": added}
-    if (whole.get("normalizer") or {}).get("type") == "BertNormalizer":
-        settings["text_pipeline"] = "basic"
-    check_numbers(model["vocab"], path)
-    check_merges(merges, model["vocab"], path)
-    return model["vocab"], merges, settings
+    with as_expected(path):
+        model = whole.get("model") or {}
+        if (model.get("type"), model.get("end_of_word_suffix")) != ("BPE", "</w>"):
+            raise ValueError("holds another kind of tokenizer; pass that of a GPT-1")
+        vocab = dict(model["vocab"].items())
+        merges = [tuple(x.split(" ") if isinstance(x, str) else x) for x in model["merges"]]
+        merges = [(first, second) for first, second in merges]
+        settings = {"added_tokens_decoder": added_of(whole)}
+        if (whole.get("normalizer") or {}).get("type") == "BertNormalizer":
+            settings["text_pipeline"] = "basic"
+    check_numbers(vocab, path)
+    check_merges(merges, vocab, path)
+    return vocab, merges, settings
 
 # %% ../notebooks/02_tokenizer.ipynb #d7b8d46d
-def read_tokenizer(checkpoint: str | Path) -> tuple[dict[str, int], list[Pair], dict]:
-    """Read vocabulary, merges and settings of a checkpoint from whatever files it has.
+def read_optional(checkpoint: str | Path, name: str) -> tuple[Path | None, dict]:
+    """Return the path of a JSON object and the object; None and nothing where there is no file."""
+    try:
+        path = find_file(checkpoint, name)
+    except FileNotFoundError:
+        return None, {}
+    return path, read_object(path)
+
+
+def read_tokenizer(checkpoint: str | Path) -> tuple[dict[str, int], list[Pair], dict[Path, dict]]:
+    """Read vocabulary, merges and settings (for each file with some) from whatever files there are.
 
     Raises FileNotFoundError where there are none, ValueError for a damaged one, naming it.
     """
-    path, settings = find_file(checkpoint, *VOCAB_NAMES, "tokenizer.json"), {}
-    if path.name == "tokenizer.json":
-        with as_expected(path):
-            vocab, merges, settings = read_tokenizer_json(path)
+    sources = {}
+    path = find_file(checkpoint, *VOCAB_NAMES, "tokenizer.json")
+    merges_path = find_file(checkpoint, *MERGES_NAMES, "tokenizer.json")
+    is_whole = "tokenizer.json" in (path.name, merges_path.name)
+    config_path, config = read_optional(checkpoint, "tokenizer_config.json")
+    if is_whole:
+        path = find_file(checkpoint, "tokenizer.json")
+        vocab, merges, sources[path] = read_tokenizer_json(path)
     else:
-        merges_path = find_file(checkpoint, *MERGES_NAMES)
         vocab, merges = read_vocabulary(path), read_merges(merges_path)
         check_merges(merges, vocab, merges_path)
-    try:
-        settings |= read_object(find_file(checkpoint, "tokenizer_config.json"))
-    except FileNotFoundError:
-        pass  # the settings are optional
-    return vocab, merges, settings
+    if not is_whole and "added_tokens_decoder" not in config:
+        path, whole = read_optional(checkpoint, "tokenizer.json")
+        with as_expected(path):
+            sources[path] = {"added_tokens_decoder": added_of(whole)}
+    return vocab, merges, sources | {config_path: config}
 
 # %% ../notebooks/02_tokenizer.ipynb #d476a150
+SETTINGS = ("model_max_length", "padding_side", "truncation_side")
+
+
 def describe(tokenizer: TextInterface) -> dict:
     """Collect the settings of a tokenizer, as `tokenizer_config.json` holds them."""
+    added = tokenizer.added_tokens_decoder
+    named = set(tokenizer.roles.values())
     return {
         # transformers' class rebuilds the basic pipeline; its generic one takes ours as it is
         "tokenizer_class": "OpenAIGPTTokenizer"
         if tokenizer.text_pipeline == "basic"
         else "PreTrainedTokenizerFast",
         "text_pipeline": tokenizer.text_pipeline,
-        "model_max_length": tokenizer.model_max_length,
-        "padding_side": tokenizer.padding_side,
+        **{name: getattr(tokenizer, name) for name in SETTINGS},
         **tokenizer.roles,
+        "extra_special_tokens": [x for x in tokenizer.all_special_tokens if x not in named],
         "added_tokens_decoder": {
-            str(index): {"content": piece, "special": piece in tokenizer.special}
-            | {"normalized": piece not in tokenizer.exact}
-            | {"lstrip": False, "rstrip": False, "single_word": False}
-            for piece, index in tokenizer.added.items()
+            str(index): {"content": token.content} | flags_of(token)
+            for index, token in added.items()
         },
     }
 
 # %% ../notebooks/02_tokenizer.ipynb #53c508e5
-def settle(tokenizer: TextInterface, settings: dict) -> None:
-    """Give a fresh tokenizer the pieces, roles and lengths that a checkpoint's settings name."""
-    added = settings.get("added_tokens_decoder", {})
-    if not all(index.isdigit() and isinstance(x["content"], str) for index, x in added.items()):
+def add_stored(tokenizer: TextInterface, stored: dict[str, dict]) -> None:
+    """Add the pieces that a file lists by id. Raises ValueError if one would get another id."""
+    if not all(index.isdigit() for index in stored):
         raise TypeError("added_tokens_decoder maps ids to pieces")
-    for index, piece in sorted(added.items(), key=lambda item: int(item[0])):
-        if piece["content"] != tokenizer.unk_token:
-            is_special = piece.get("special", False)
-            tokenizer.register(piece["content"], not piece.get("normalized", not is_special))
-            if is_special:
-                tokenizer.special.add(piece["content"])
-            if tokenizer.added[piece["content"]] != int(index):
-                raise ValueError(
-                    f"the checkpoint gives {piece['content']!r} the id {index}, which leaves a "
-                    f"hole behind {len(tokenizer.vocab)} pieces; copy its files again"
-                )
-    for name in (name for name in ROLES if settings.get(name)):
-        piece = settings[name]
-        piece = piece["content"] if isinstance(piece, dict) else piece  # a dict in older files
-        if tokenizer.id_of(piece) is None:
-            tokenizer.register(piece, special=True)
-        tokenizer.cast(name, piece)
-    for name in ("model_max_length", "padding_side"):
-        setattr(tokenizer, name, settings.get(name, getattr(tokenizer, name)))
+    for index, piece in sorted(stored.items(), key=lambda item: int(item[0])):
+        token = to_token(piece)
+        if token.content == tokenizer.unk_token:
+            continue  # it is there, and whether texts are searched for it is up to the pipeline
+        tokenizer.register(token)
+        if tokenizer.added[token.content] != int(index):
+            raise ValueError(
+                f"{token.content!r} has the id {index}, which leaves a hole behind the "
+                f"{len(tokenizer.vocab)} pieces of the vocabulary; copy all files again"
+            )
+
+
+def settle(tokenizer: TextInterface, settings: dict) -> None:
+    """Give a fresh tokenizer the pieces, roles, sides and length that some settings name."""
+    add_stored(tokenizer, settings.get("added_tokens_decoder", {}))
+    roles = {name: settings[name] for name in ROLES if settings.get(name) and name != "unk_token"}
+    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or ()
+    extra = extra.values() if isinstance(extra, dict) else extra
+    if isinstance(extra, str):
+        raise TypeError(f"extra_special_tokens is {extra!r}, not a list")
+    for piece in (*roles.values(), *extra):
+        token = to_token(piece, special=True)
+        if token.content not in tokenizer.added and token.content != tokenizer.unk_token:
+            tokenizer.register(token)
+    for name, piece in roles.items():
+        tokenizer.cast(name, to_token(piece).content)
+    for name in (name for name in SETTINGS if name in settings):
+        setattr(tokenizer, name, check_setting(name, settings[name]))
 
 # %% ../notebooks/02_tokenizer.ipynb #091a8270
 def load_tokenizer(kind: type, checkpoint: str | Path, text_pipeline: str | None, changes: dict):
     """Make a tokenizer of class `kind` from the files of a checkpoint: see `from_pretrained`."""
-    vocab, merges, settings = read_tokenizer(checkpoint)
-    if text_pipeline is None and settings.get("text_pipeline") == "basic":
-        text_pipeline = "basic"
-    unknown = changes.get("unk_token") or settings.get("unk_token") or UNKNOWN
-    if surplus := changes.keys() - {*ROLES, "model_max_length", "padding_side"}:
-        raise TypeError(f"no setting {', '.join(sorted(surplus))}; choose roles or lengths")
-    with as_expected(f"the tokenizer_config.json of {checkpoint}"):
-        unknown = unknown["content"] if isinstance(unknown, dict) else unknown
-        tokenizer = kind(vocab, merges, text_pipeline, unknown)
-        settle(tokenizer, settings)
-        settle(tokenizer, changes)
+    if surplus := changes.keys() - {*ROLES, *SETTINGS}:
+        raise TypeError(f"no setting {', '.join(sorted(surplus))}; choose roles, sides or lengths")
+    vocab, merges, sources = read_tokenizer(checkpoint)
+    unknown = UNKNOWN
+    for path, settings in sources.items():
+        with as_expected(path):
+            if check_pipeline(settings.get("text_pipeline", "original")) == "basic":
+                text_pipeline = text_pipeline or "basic"
+            unknown = to_token(settings.get("unk_token") or unknown).content
+            if "unk_token" not in changes:
+                check_unknown(unknown, vocab)
+    pipeline = kind.choose_pipeline(text_pipeline)
+    tokenizer = kind(vocab, merges, pipeline, changes.get("unk_token", unknown))
+    for path, settings in sources.items():
+        with as_expected(path):
+            settle(tokenizer, settings)
+    settle(tokenizer, changes)
+    tokenizer.name_or_path = str(checkpoint)
     return tokenizer
 
 # %% ../notebooks/02_tokenizer.ipynb #dda79854
-class Tokenizer(TextInterface):
-    """A tokenizer on disk. A subclass gives `choose_pipeline`, `start` and `encode_rows`."""
+def check_unknown(piece: str, vocab: dict[str, int]) -> str:
+    """Return the piece for unknown letters. Raises ValueError if the vocabulary lacks it."""
+    if piece not in vocab:
+        raise ValueError(f"the vocabulary lacks {piece!r}; name its unk_token")
+    return piece
+
+# %% ../notebooks/02_tokenizer.ipynb #d1b99eeb
+class Tokenizer(Shortcuts):
+    """A tokenizer but for `choose_pipeline`, `start`, `normalize`, `encode_rows`."""
+
+    name_or_path = ""  # the checkpoint that it was loaded from
 
     def __init__(
         self,
@@ -824,39 +1074,21 @@ class Tokenizer(TextInterface):
     ):
         """Raises ValueError for an unknown pipeline or a vocabulary without `unk_token`."""
         self.text_pipeline = self.choose_pipeline(text_pipeline)
-        if unk_token not in vocab:
-            raise ValueError(f"the vocabulary lacks {unk_token!r}; name its unk_token")
         super().__init__(vocab)
         self.merges = [tuple(pair) for pair in merges]
-        self.cast("unk_token", unk_token)
+        self.roles["unk_token"] = check_unknown(unk_token, vocab)
         self.start()
         if self.text_pipeline == "basic":  # as transformers: found in a text, too
-            self.register(unk_token, special=True)
+            self.register(to_token(unk_token, special=True))
         self.add_special_tokens(roles)
 
     def cast(self, name: str, piece: str | None) -> None:
-        if name == "unk_token" and self.roles.get(name, piece) != piece:
+        if name == "unk_token" and piece != self.unk_token:
             raise ValueError(f"unk_token is {self.unk_token!r} for good; make a new tokenizer")
         super().cast(name, piece)
 
-    @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, text_pipeline: str | None = None, **changes):
-        """Load the tokenizer of `"tiny"`, a folder or a name on the hub.
-
-        `changes` replace settings, such as `pad_token="<pad>"` or `model_max_length=1024`. Errors:
-        those of `read_tokenizer` and of the class.
-        """
-        return load_tokenizer(cls, checkpoint, text_pipeline, changes)
-
-    def save_pretrained(self, folder: str | Path) -> tuple[str, ...]:
-        """Write four files into `folder`, for minigpt and transformers; returns their names."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_vocabulary(Path(folder, "vocab.json"), self.vocab)
-        write_merges(Path(folder, "merges.txt"), self.merges)
-        settings = json.dumps(describe(self), indent=2, ensure_ascii=False) + "\n"
-        write_whole(Path(folder, "tokenizer_config.json"), settings.encode())
-        write_whole(Path(folder, "tokenizer.json"), rust_tokenizer(self).to_str().encode())
-        return "vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json"
+    def __copy__(self) -> "Tokenizer":
+        return deepcopy(self)  # what is added to a copy is not added here
 
     def __eq__(self, other) -> bool:
         alike = type(self) is type(other) and self.vocab == other.vocab
@@ -869,17 +1101,38 @@ class Tokenizer(TextInterface):
         about = f"vocab_size={self.vocab_size}, text_pipeline={self.text_pipeline!r}"
         return f"{type(self).__name__}({about}, added={list(self.added)}, roles={self.roles})"
 
-# %% ../notebooks/02_tokenizer.ipynb #6ef44050
-def mend_surrogates(text: str) -> str:
-    """Replace halves of UTF-16 pairs, which a Python string may hold but no UTF-8 text can."""
-    try:
-        text.encode()  # fast, and nearly always enough
-        return text
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+# %% ../notebooks/02_tokenizer.ipynb #a15b0a61
+class StoredTokenizer(Tokenizer):
+    """A tokenizer that can be loaded and saved."""
 
-# %% ../notebooks/02_tokenizer.ipynb #24f9c7a2
-class OpenAIGPTTokenizer(Tokenizer):
+    @classmethod
+    def from_pretrained(cls, checkpoint: str | Path, text_pipeline: str | None = None, **changes):
+        """Load the tokenizer of `"tiny"`, a folder or a name on the hub.
+
+        `changes` replace settings, such as `pad_token="<pad>"` or `model_max_length=1024`. Errors:
+        those of `read_tokenizer` and of the class.
+        """
+        return load_tokenizer(cls, checkpoint, text_pipeline, changes)
+
+    def save_vocabulary(self, folder, filename_prefix: str | None = None) -> tuple[str, str]:
+        """Write vocabulary and merges into a folder that exists; returns the two paths."""
+        prefix = f"{filename_prefix}-" if filename_prefix else ""
+        paths = [Path(folder, prefix + names[0]) for names in (VOCAB_NAMES, MERGES_NAMES)]
+        write_vocabulary(paths[0], self.vocab)
+        write_merges(paths[1], self.merges)
+        return str(paths[0]), str(paths[1])
+
+    def save_pretrained(self, folder: str | Path) -> tuple[str, ...]:
+        """Write four files into `folder`, for minigpt and transformers; returns their names."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.save_vocabulary(folder)
+        settings = json.dumps(describe(self), indent=2, ensure_ascii=False) + "\n"
+        write_whole(Path(folder, "tokenizer_config.json"), settings.encode())
+        write_whole(Path(folder, "tokenizer.json"), rust_tokenizer(self).to_str().encode())
+        return "vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json"
+
+# %% ../notebooks/02_tokenizer.ipynb #fb13946a
+class OpenAIGPTTokenizer(StoredTokenizer):
     """GPT-1's tokenizer in plain Python: from text to words, pieces and ids, and back.
 
     `text_pipeline`: "original" (the default where ftfy and spaCy are installed) or "basic".
@@ -888,27 +1141,33 @@ class OpenAIGPTTokenizer(Tokenizer):
 
     is_fast = False
     choose_pipeline = staticmethod(choose_pipeline)
-    split_words = property(lambda self: TEXT_PIPELINES[self.text_pipeline]())
+    pipeline = property(lambda self: TEXT_PIPELINES[self.text_pipeline]())
+    normalize = property(lambda self: self.pipeline.normalize)
 
     def start(self) -> None:
         """Make what encoding needs; called once, before any piece is added."""
         self.speller = Speller(self.vocab, self.merges, self.unk_token)
-        self.to_find, self.pattern = [], None
+        self.patterns = {False: None, True: None}  # normalized? -> a pattern of all such pieces
 
-    def find_added(self) -> re.Pattern | None:
-        """Return the pattern for all added pieces, the longest first; made anew if some are new."""
-        if len(self.to_find) != len(self.added):
-            self.to_find = sorted(self.added, key=len, reverse=True)
-            self.pattern = match_any({piece: piece in self.exact for piece in self.to_find})
-        return self.pattern
+    def cut(self, text: str, normalized: bool) -> Iterator[tuple[str, AddedToken | None]]:
+        """Cut a text around the added pieces that are looked for in it."""
+        if self.waiting:
+            self.patterns = {kind: match_any(forms) for kind, forms in self.to_find.items()}
+            self.waiting.clear()
+        return cut_at(text, self.patterns[normalized], self.to_find[normalized])
 
     def encode_text(self, text: str) -> list[int]:
         ids, spell = [], self.speller.__getitem__
-        for part, group in cut_at(mend_surrogates(text), self.find_added()):
-            if group:
-                ids.append(self.added[self.to_find[group - 1]])
-            else:
-                ids.extend(chain.from_iterable(map(spell, self.split_words(part))))
+        normalize, split = self.pipeline
+        for whole, token in self.cut(mend_surrogates(text), normalized=False):
+            if token:
+                ids.append(self.added[token.content])
+                continue
+            for part, token in self.cut(normalize(whole), normalized=True):
+                if token:
+                    ids.append(self.added[token.content])
+                else:
+                    ids.extend(chain.from_iterable(map(spell, split(part))))
         return ids
 
     def encode_rows(self, texts: list, is_split: bool, offsets: bool) -> list[Row]:
@@ -976,7 +1235,9 @@ UNITS = r"[kcm]?m|ha|nm|yd|in|ft|k?g|mg|t|lb|oz|[kmgt]b|[MKGT]B?|%|[ap]m|[ap]\.m
 AFTER = {
     "white space is a space": "\t|\f|\xa0|\u2002|\u2003|\u2009|\u200a|\u202f|\u3000",
     "sign alone": rf"[{ALONE}]\K(?=\S)|(?:°|©|®|™)\K(?=\S)",
-    "run of signs": r"-++\K(?=\S)|~++\K(?=\S)|/++\K(?=\S)|\|++\K(?=\S)|\.\.++\K(?=\S)",
+    # (without the look-behind, a run of n signs would be tried from n places)
+    "run of signs": r"(?<!-)-++\K(?=\S)|(?<!~)~++\K(?=\S)|(?<!/)/++\K(?=\S)|(?<!\|)\|++\K(?=\S)"
+    r"|(?<!\.)\.\.++\K(?=\S)",
     "opening sign": (
         rf"(?<=(?:\A|[{GAP}])[$£'`:<>&#%=«»¿¡]{{0,3}})(?:[$`:<>&#%=]|£|€|¥|«|»|¿|¡)\K(?=\S)"
     ),
@@ -1019,7 +1280,8 @@ def one_of(rules: dict[str, str]) -> str:
 def original_normalizer() -> normalizers.Normalizer:
     """Return what rewrites a text as lower-case words with a space between them."""
     inside = rf"(?=[CcGgHhIiSsTtWwYy])(?<![A-Za-z])(?<={HEAD})(?:{one_of(INSIDE)})"
-    passes = dict(TIDIED) | dict.fromkeys([one_of(AFTER), one_of(BEFORE), inside], " ")
+    blanks = "  +"  # one is enough, and is what the pipeline in Python leaves
+    passes = dict(TIDIED) | dict.fromkeys([one_of(AFTER), one_of(BEFORE), inside, blanks], " ")
     replace = [normalizers.Replace(Regex(old), new) for old, new in passes.items()]
     return normalizers.Sequence(
         [normalizers.NFC(), normalizers.Strip(), *replace, normalizers.Lowercase()]
@@ -1048,24 +1310,18 @@ def rust_tokenizer(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     rust = tokenizers.Tokenizer(models.BPE(tokenizer.vocab, tokenizer.merges, **parts))
     rust.normalizer, rust.pre_tokenizer = RUST_PIPELINES[tokenizer.text_pipeline]()
     rust.decoder = decoders.BPEDecoder(suffix="</w>")
-    for piece in tokenizer.added:
-        add_to_rust(rust, piece, piece in tokenizer.special, piece in tokenizer.exact)
+    rust.add_tokens(list(tokenizer.added_tokens_decoder.values()))
     return rust
 
-
-def add_to_rust(rust: tokenizers.Tokenizer, piece: str, special: bool, exact: bool) -> None:
-    """Add a piece that is found only as it is written (`exact`), or else in any case."""
-    rust.add_tokens([AddedToken(piece, special=special, normalized=not exact)])
-
 # %% ../notebooks/02_tokenizer.ipynb #b73c622b
-class OpenAIGPTTokenizerFast(Tokenizer):
+class OpenAIGPTTokenizerFast(StoredTokenizer):
     """The same tokenizer with the Rust library `tokenizers` inside, which encodes in parallel.
 
     `text_pipeline`: "original" (the default, needs neither ftfy nor spaCy) or "basic".
     """
 
     is_fast = True
-    backend_tokenizer = property(lambda self: self.rust)
+    normalize = property(lambda self: self.rust.normalizer.normalize_str)
 
     @staticmethod
     def choose_pipeline(wanted: str | None) -> str:
@@ -1074,15 +1330,18 @@ class OpenAIGPTTokenizerFast(Tokenizer):
     def start(self) -> None:
         self.rust = rust_tokenizer(self)
 
-    def register(self, piece: str, special: bool) -> bool:
-        is_new = super().register(piece, special)
-        if is_new:
-            add_to_rust(self.rust, piece, special, special)
-        return is_new
+    @property
+    def backend_tokenizer(self) -> tokenizers.Tokenizer:
+        """The Rust library's tokenizer, with all that was added up to now."""
+        if self.waiting:
+            self.rust.add_tokens(self.waiting)
+            self.waiting.clear()
+        return self.rust
 
     def encode_rows(self, texts: list, is_split: bool, offsets: bool) -> list[Row]:
         mend = (lambda words: list(map(mend_surrogates, words))) if is_split else mend_surrogates
-        encode = self.rust.encode_batch if offsets else self.rust.encode_batch_fast
+        rust = self.backend_tokenizer
+        encode = rust.encode_batch if offsets else rust.encode_batch_fast
         found = encode(list(map(mend, texts)), is_pretokenized=is_split, add_special_tokens=False)
         if not offsets:
             return [{"input_ids": one.ids} for one in found]

@@ -111,6 +111,36 @@ def test_the_progress_bar_is_off_unless_asked_for(capsys):
     assert "learn merges: 100%" in capsys.readouterr().err
 
 
+# -- spelling
+
+
+def spelled_plainly(word, ranks):
+    """The definition: glue the pair of lowest rank, everywhere, until there is none."""
+    symbols = bpe.split_letters(word)
+    while known := [pair for pair in pairwise(symbols) if pair in ranks]:
+        symbols = bpe.merge_pair(symbols, min(known, key=ranks.get))
+    return symbols
+
+
+SYMBOLS = st.text("ab", min_size=1, max_size=3)
+RANKS = st.lists(st.tuples(SYMBOLS, SYMBOLS | SYMBOLS.map(lambda x: x + "</w>")), unique=True)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text("ab", max_size=80), RANKS)  # ranks in any order, also in none that can be learned
+def test_words_of_any_length_are_spelled_by_the_definition(word, merges):
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    expected = spelled_plainly(word, ranks)
+    assert bpe.apply_merges(word, ranks) == bpe.spell_long_word(word, ranks) == expected
+
+
+def test_a_very_long_word_does_not_take_quadratic_time(monkeypatch):
+    calls = []
+    monkeypatch.setattr(bpe, "merge_pair", lambda *_: calls.append(1))
+    pieces = bpe.apply_merges("ab" * 10000, {("a", "b"): 0, ("ab", "ab"): 1})
+    assert (pieces[0], len(pieces), calls) == ("abab", 5002, [])
+
+
 # -- the numbers
 
 
@@ -215,7 +245,6 @@ BAD_MERGES = {
     "another version": (b"#version: 0.3\nt h\n", r", line 1: '#version: 0.3' is not"),
     "no version": (b"t h\na n\n", r", line 1: 't h' is not '#version: 0.2'; pass a merges file"),
     "empty": (b"", r", line 1: '' is not '#version: 0.2'"),
-    "a byte order mark": ("\ufeff#version: 0.2\nt h\n".encode(), r", line 1: '\\ufeff#version"),
     "cut short": (b"#version: 0.2\nt h\na n", r", line 3: ends in the middle of a line, 'a n'"),
     "one piece": (b"#version: 0.2\nt h\nthe</w>\n", r", line 3: 'the</w>' is not a merge"),
     "three pieces": (b"#version: 0.2\nt h\na b c\n", r", line 3: 'a b c' is not a merge"),
@@ -245,6 +274,7 @@ BAD_VOCABULARIES = {
     "a text": (b'{"<unk>": 0, "t": "1"}', r": 't' has '1', which is no whole number"),
     "true": (b'{"<unk>": 0, "t": true}', r": 't' has True, which is no whole number"),
     "a list for a number": (b'{"<unk>": 0, "t": [1]}', r": 't' has \[1\], which is no whole"),
+    "a piece twice": (b'{"<unk>": 0, "t": 1, "t": 2}', r": the key 't' is there twice; remove"),
     "a number twice": (b'{"<unk>": 0, "t": 1, "h": 1}', r": 't' and 'h' both have the number 1"),
     "a hole": (b'{"<unk>": 0, "t": 1, "h": 3}', r": 3 pieces, but none has the number 2"),
     "below zero": (b'{"<unk>": -1, "t": 0}', r": 2 pieces, but none has the number 1"),
@@ -279,6 +309,20 @@ def test_a_merge_with_an_unknown_piece_is_named_with_its_line(tmp_path, piece):
     message = rf"merges\.txt, line 3: the merge 't h' needs the piece '{piece}'"
     with pytest.raises(ValueError, match=message):
         bpe.check_merges(bpe.read_merges(path), vocabulary, path)
+
+
+def test_a_merge_of_a_json_file_has_a_number_and_no_line():
+    with pytest.raises(ValueError, match=r"tokenizer\.json, merge 2: the merge 't h'"):
+        bpe.check_merges([("a", "b"), ("t", "h")], {"a": 0, "b": 1, "ab": 2}, "tokenizer.json")
+
+
+def test_a_byte_order_mark_is_left_out_and_lines_are_counted_behind_it(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"\xef\xbb\xbf#version: 0.2\nt h\n")
+    assert bpe.read_merges(path) == [("t", "h")]
+    path.write_bytes(b'\xef\xbb\xbf{"<unk>": 0,\n"\xe9": 1}')
+    with pytest.raises(ValueError, match="line 2: the byte 0xe9"):
+        bpe.read_vocabulary(path)
 
 
 @pytest.mark.parametrize("read", [bpe.read_merges, bpe.read_vocabulary])

@@ -1,8 +1,10 @@
 """The tokenizers: golden strings, slow, fast and transformers compared, interface, bad files."""
 
+import copy
 import json
 import pickle
 import random
+import re
 import unicodedata
 import warnings
 
@@ -12,6 +14,7 @@ import torch
 import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Regex, normalizers
 
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 from minigpt import tokenizer as module
@@ -314,7 +317,7 @@ def damage(path, change):
         (
             "tokenizer_config.json",
             lambda c: c["added_tokens_decoder"].update({"9000": {"content": "<far>"}}),
-            "'<far>' the id 9000",
+            "'<far>' has the id 9000, which leaves a hole",
         ),
         ("tokenizer.json", lambda t: t["model"]["vocab"].pop("<unk>"), r"tokenizer\.json"),
         ("tokenizer.json", lambda t: t["model"].update(type="Unigram"), "another kind"),
@@ -526,7 +529,15 @@ def test_the_collators_of_transformers_take_our_tokenizer(masked):
 def test_settings_of_the_wrong_kind_are_named(tiny, tmp_path, change):
     tiny.save_pretrained(tmp_path)
     damage(tmp_path / "tokenizer_config.json", lambda c: c.update(added_tokens_decoder=change))
-    with pytest.raises(ValueError, match="tokenizer_config.json of .* is not as a tokenizer"):
+    with pytest.raises(ValueError, match="tokenizer_config.json( is not as a tokenizer|: 'a' has)"):
+        OpenAIGPTTokenizer.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"extra_special_tokens": "ab"}, {"pad_token": 5}])
+def test_pieces_of_the_wrong_kind_are_named(tiny, tmp_path, change):
+    tiny.save_pretrained(tmp_path)
+    damage(tmp_path / "tokenizer_config.json", lambda c: c.update(change))
+    with pytest.raises(ValueError, match="tokenizer_config.json is not as a tokenizer"):
         OpenAIGPTTokenizer.from_pretrained(tmp_path)
 
 
@@ -547,3 +558,336 @@ def test_unknown_changes_are_refused():
 @pytest.mark.parametrize("text", ["He took his Ph.D. in May.", "at 7:30pm he", "It was 10pm."])
 def test_rules_for_figures_and_degrees(four, text):
     assert four[BOTH[0], "original"](text).input_ids == four[BOTH[1], "original"](text).input_ids
+
+
+# --- added pieces: one meaning for slow, fast and transformers
+
+LETTERS = "ab eE.é'日\n\tA_½‿\u200b\u0301<>\x1c\xa0"
+WORDS_AND_PIECES = {"vocab": {"<unk>": 0, "a</w>": 1, "b</w>": 2, "e": 3, "ea</w>": 4, "a": 5}}
+PIECE = st.builds(
+    AddedToken,
+    st.text(LETTERS, min_size=1, max_size=4),
+    **{name: st.booleans() for name in module.FLAGS},
+)
+
+
+def tried(tokenizer, piece):
+    try:
+        return tokenizer.add_tokens(piece)
+    except ValueError as error:
+        return str(error)
+
+
+@given(st.lists(PIECE, min_size=1, max_size=4), st.data())
+@example([AddedToken("cafe")], None)
+@settings(max_examples=300, deadline=None)
+def test_added_pieces_mean_the_same_to_slow_fast_and_transformers(pieces, data):
+    vocab = WORDS_AND_PIECES["vocab"]
+    slow, fast = (kind(vocab, [("e", "a</w>")], "basic") for kind in BOTH)
+    theirs = transformers.OpenAIGPTTokenizer(vocab=vocab, merges=[("e", "a</w>")])
+    kept = []
+    for piece in pieces:
+        found = tried(slow, piece)
+        assert found == tried(fast, piece)
+        if not isinstance(found, str):
+            theirs.add_tokens([piece])
+            kept += [piece.content, piece.content.upper()]
+    parts = st.one_of(st.sampled_from(LETTERS), st.sampled_from([*kept, " "]))
+    texts = (
+        ["a café CAFE\u0301 x"]
+        if data is None
+        else data.draw(st.lists(st.lists(parts, max_size=12).map("".join), min_size=1, max_size=5))
+    )
+    expected = [theirs(text).input_ids for text in texts]
+    assert [slow.encode(text) for text in texts] == expected
+    assert [fast.encode(text) for text in texts] == expected
+    for ours in (slow, fast):
+        assert {index: repr(x) for index, x in ours.added_tokens_decoder.items()} == {
+            index: repr(x) for index, x in theirs.added_tokens_decoder.items()
+        }
+
+
+NAMES = ["Smith", "New York", "sea-side", "mill", "café", "u.s.", "the", "Ox"]
+
+
+@given(st.lists(st.sampled_from(NAMES), unique=True, min_size=1), BOOKISH, st.data())
+@settings(max_examples=200, deadline=None)
+def test_plain_pieces_are_found_alike_in_the_original_pipeline(four, names, text, data):
+    flags = data.draw(st.fixed_dictionaries({x: st.booleans() for x in module.FLAGS[:3]}))
+    for name in data.draw(st.lists(st.sampled_from([*NAMES, "NEW  YORK", "mills", "CAFÉ,"]))):
+        text += data.draw(st.sampled_from([" ", "\n", "", "“"])) + name
+    ids = []
+    for kind in BOTH:
+        tokenizer = kind(four[kind, "original"].vocab, [], "original")
+        tokenizer.add_tokens([AddedToken(name, **flags) for name in names])
+        ids.append(tokenizer.encode(text))
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("pipeline", ["original", "basic"])
+def test_a_plain_piece_is_found_in_the_normal_form(kind, pipeline):
+    tokenizer = load(kind, pipeline)
+    tokenizer.add_tokens(["New York", AddedToken("Foo", normalized=False)])
+    assert tokenizer.encode("NEW\tyork")[0] == 8192 and 8193 not in tokenizer.encode("foo")
+    assert tokenizer.encode("a Foo")[-1] == 8193
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_pieces_that_cannot_be_found_are_refused(kind):
+    tokenizer = load(kind, "basic")
+    tokenizer.add_tokens("<foo>")
+    for piece, message in {
+        "<FOO>": "'<FOO>' is looked for in the normal form, and looks like '<foo>' there",
+        "\u200b": "nothing is left of it there",
+        "": "'' cannot be added; pass whole letters",
+        "a\ud800": "cannot be added; pass whole letters",
+        AddedToken("\t", lstrip=True): "would swallow itself",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            tokenizer.add_tokens(piece)
+    with pytest.raises(TypeError, match="5 cannot be added"):
+        tokenizer.add_tokens(5)
+    assert len(tokenizer) == 8193 and tokenizer.add_tokens(AddedToken("<FOO>", special=True)) == 1
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_second_time_changes_the_flags_and_frees_the_form(kind):
+    tokenizer = load(kind, "basic")
+    tokenizer.add_tokens("Foo")
+    assert tokenizer.encode("foo") == [8192]
+    assert tokenizer.add_special_tokens({"eos_token": "Foo"}) == 0
+    assert 8192 not in tokenizer.encode("foo") and tokenizer.encode("Foo") == [8192]
+    assert tokenizer.add_tokens("FOO") == 1 and tokenizer.encode("foo Foo") == [8193, 8192]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("pipeline", ["original", "basic"])
+def test_flags_survive_the_disk_and_transformers_reads_them(kind, pipeline, tmp_path):
+    tokenizer = load(kind, pipeline)
+    tokenizer.add_tokens([AddedToken("mill", single_word=True), AddedToken("<s>", rstrip=True)])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<q>"], "pad_token": "the</w>"})
+    tokenizer.truncation_side = "left"
+    text = "mill mills <s>  the<q>the</w>"
+    tokenizer.save_pretrained(tmp_path)
+    again, theirs = (x.from_pretrained(tmp_path) for x in (kind, transformers.AutoTokenizer))
+    assert again == tokenizer and again.truncation_side == "left"
+    assert again.encode(text) == tokenizer.encode(text) == theirs(text).input_ids
+    assert tokenizer.encode(text).count(8192) == 1 and tokenizer.encode(text)[-1] == 194
+    assert theirs.all_special_tokens == ["<unk>", "the</w>", "<q>"]
+    assert set(theirs.all_special_tokens) == set(tokenizer.all_special_tokens)
+    for name in ("tokenizer_config.json", "vocab.json"):  # each file alone will do
+        tokenizer.save_pretrained(tmp_path)
+        (tmp_path / name).unlink()
+        assert kind.from_pretrained(tmp_path, pipeline).encode(text) == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_role_makes_a_piece_of_the_vocabulary_special_at_once_and_after_loading(kind, tmp_path):
+    by_hand, by_load = load(kind, "basic"), load(kind, "basic", pad_token="the</w>")
+    by_hand.pad_token = "the</w>"
+    by_hand.save_pretrained(tmp_path)
+    theirs = transformers.OpenAIGPTTokenizer.from_pretrained(TINY, pad_token="the</w>")
+    for ours in (by_hand, by_load, kind.from_pretrained(tmp_path)):
+        assert ours == by_hand and ours("the the</w> a").input_ids == [194, 194, 101]
+    assert theirs("the the</w> a").input_ids == [194, 194, 101]
+    assert by_hand.decode([194, 101], skip_special_tokens=True) == "a"
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("make_copy", [copy.copy, copy.deepcopy])
+def test_a_copy_shares_nothing(kind, make_copy):
+    tokenizer = load(kind, "basic")
+    other = make_copy(tokenizer)
+    assert other == tokenizer
+    other.add_tokens("mill"), other.cast("pad_token", "<unk>")
+    assert tokenizer.encode("mill") != [8192] == other.encode("mill")
+    assert len(tokenizer) == 8192 and tokenizer.pad_token is None
+
+
+# --- more of the interface of transformers
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_more_arguments_give_what_transformers_gives(four, theirs, kind):
+    ours, both = copy.copy(four[kind, "basic"]), (["the old man", "a"], "the old man")
+    for side in ("left", "right"):
+        ours.truncation_side = theirs.truncation_side = side
+        for call in (
+            {"text": both[0], "padding": True, "padding_side": "left", "return_length": True},
+            {"text": both[1], "return_length": True, "verbose": False},
+            {"text": both[1], "truncation": True, "max_length": 2},
+            {"text": both[1], "text_pair": "a dog", "truncation": True, "max_length": 3},
+        ):
+            assert dict(ours(**call)) == dict(theirs(**call))
+    assert ours.tokenize("the old", "man", truncation=True, max_length=2) == ["the</w>", "man</w>"]
+    assert ours.tokenize("the old", pair="man") == theirs.tokenize("the old", pair="man")
+    assert ours.num_special_tokens_to_add(pair=True) == theirs.num_special_tokens_to_add(pair=True)
+    assert ours.added_tokens_encoder == theirs.added_tokens_encoder
+
+
+def test_ids_can_be_set(tmp_path):
+    tokenizer = load()
+    tokenizer.pad_token_id, tokenizer.eos_token_id = 0, 194
+    assert (tokenizer.pad_token, tokenizer.eos_token) == ("<unk>", "the</w>")
+    tokenizer.pad_token_id = None
+    assert tokenizer.pad_token is None
+    with pytest.raises(ValueError, match="id 9999, but"):
+        tokenizer.sep_token_id = 9999
+    assert (tokenizer.name_or_path, OpenAIGPTTokenizer({"<unk>": 0}, []).name_or_path) == (
+        "tiny",
+        "",
+    )
+    paths = tokenizer.save_vocabulary(tmp_path, filename_prefix="my")
+    assert [path.rsplit("/")[-1] for path in paths] == ["my-vocab.json", "my-merges.txt"]
+    assert module.read_merges(paths[1]) == tokenizer.merges
+
+
+def test_a_batch_moves_its_tensors_and_keeps_the_rest(tiny):
+    batch = tiny(["the old"], return_tensors="pt")
+    batch["names"] = ["x"]
+    assert batch.data is batch and batch.to("meta") is batch
+    assert batch.input_ids.device.type == "meta" and batch.names == ["x"]
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "9"])
+def test_lengths_and_sides_of_the_wrong_kind_are_named(four, tmp_path, value):
+    tokenizer = copy.copy(four[BOTH[0], "basic"])
+    for call in (tokenizer, lambda text, **options: tokenizer.pad({"input_ids": [1]}, **options)):
+        with pytest.raises(ValueError, match=rf"max_length={value!r}; pass a whole number"):
+            call("a", max_length=value)
+        with pytest.raises(ValueError, match=rf"padding_side={value or 'x'!r}; pass 'right'"):
+            call("a", padding="max_length", padding_side=value or "x")
+    tokenizer.truncation_side = value
+    with pytest.raises(ValueError, match=rf"truncation_side={value!r}; pass 'right' or 'left'"):
+        tokenizer("a")
+    for name in ("model_max_length", "padding_side", "truncation_side", "text_pipeline"):
+        tokenizer = copy.copy(four[BOTH[0], "basic"])
+        tokenizer.save_pretrained(tmp_path)
+        damage(tmp_path / "tokenizer_config.json", lambda c, name=name: c.update({name: value}))
+        with pytest.raises(ValueError, match=rf"tokenizer_config.json: {name}={value!r}; "):
+            OpenAIGPTTokenizer.from_pretrained(tmp_path)
+        if name != "text_pipeline":
+            with pytest.raises(ValueError, match=rf"^{name}={value!r}; "):
+                OpenAIGPTTokenizer.from_pretrained("tiny", **{name: value})
+
+
+@pytest.mark.parametrize("missing", ["stride", "return_overflowing_tokens", "text_target"])
+def test_what_is_not_there_is_named(tiny, missing):
+    with pytest.raises(TypeError, match=missing):
+        tiny("a", **{missing: 1})
+    with pytest.raises(AttributeError, match="word_ids"):
+        tiny("a").word_ids()
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array])
+def test_pad_gives_back_the_kind_that_came_in(four, theirs, make):
+    ours = four[BOTH[0], "basic"]
+    for encoded in (
+        [{"input_ids": make([1, 2])}, {"input_ids": make([1])}],
+        {"input_ids": make([[1, 2], [3, 4]]), "labels": make([0.5, 2.5])},
+        *([{"input_ids": make([1, 2])}] if make is torch.tensor else []),  # theirs fails on numpy
+    ):
+        found, expected = (
+            x.pad(encoded, padding="max_length", max_length=3) for x in (ours, theirs)
+        )
+        assert found.keys() == expected.keys()
+        for name in found:
+            assert type(found[name]) is type(expected[name])
+            assert found[name].tolist() == expected[name].tolist()
+
+
+@pytest.mark.parametrize("tensors", ["pt", None])
+def test_a_ragged_column_is_named(four, tensors):
+    encoded = {"input_ids": [[1, 2], [3]], "labels": [[1, 2], [3]]}
+    with pytest.raises(ValueError, match="labels: texts of 1 to 2 tokens make no rectangle"):
+        four[BOTH[0], "basic"].pad(encoded, return_tensors=tensors)
+
+
+# --- more of files
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_settings_may_lie_in_either_file(four, kind, tmp_path):
+    tokenizer, text = four[kind, "basic"], "a<pad>zeppelin"
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "merges.txt").unlink()
+    assert kind.from_pretrained(tmp_path) == tokenizer
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    assert kind.from_pretrained(tmp_path, "basic").encode(text) == tokenizer.encode(text)
+    settings = {"extra_special_tokens": ["<x>"], "pad_token": {"content": "<p>", "lstrip": True}}
+    (tmp_path / "tokenizer.json").unlink()
+    for name in ("extra_special_tokens", "additional_special_tokens"):
+        settings = {name: ["<x>"], "pad_token": {"content": "<p>", "lstrip": True}}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+        again = kind.from_pretrained(tmp_path)
+        assert again.all_special_tokens == ["<unk>", "<p>", "<x>"]
+        assert again.added_tokens_decoder[8192].lstrip and again.pad_token == "<p>"
+
+
+@pytest.mark.parametrize(
+    "name, old, new, message",
+    [
+        (
+            "vocab.json",
+            '"the</w>": 194',
+            '"the</w>": 194, "the</w>": 5',
+            "the key 'the</w>' is there",
+        ),
+        ("tokenizer_config.json", '"unk_token": "<unk>"', '"unk_token": "<u>"', "lacks '<u>'"),
+        ("tokenizer_config.json", '"single_word": false', '"single_word": 3', "is not as a token"),
+        ("tokenizer.json", "", "", r"merge 1: the merge '<zz> e</w>' needs the piece '<zz>'"),
+    ],
+)
+def test_a_bad_entry_is_named_with_its_file(four, tmp_path, name, old, new, message):
+    four[BOTH[0], "basic"].save_pretrained(tmp_path)
+    if name == "tokenizer.json":
+        (tmp_path / "vocab.json").unlink()
+        damage(tmp_path / name, lambda t: t["model"]["merges"].__setitem__(0, ["<zz>", "e</w>"]))
+    else:
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert old in text
+        (tmp_path / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path / name)) + ".*" + message):
+        OpenAIGPTTokenizer.from_pretrained(tmp_path)
+
+
+def test_mistakes_of_the_caller_are_not_blamed_on_a_file(four, tmp_path):
+    four[BOTH[0], "basic"].save_pretrained(tmp_path)
+    for changes, message in {
+        "padding_side": "^padding_side='<q>'; pass 'right'",
+        "unk_token": "^the vocabulary lacks '<q>'",
+        "text_pipeline": "^text_pipeline='<q>'; choose",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            OpenAIGPTTokenizer.from_pretrained(tmp_path, **{changes: "<q>"})
+
+
+def test_a_byte_order_mark_does_no_harm(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert OpenAIGPTTokenizer.from_pretrained(tmp_path) == tiny
+
+
+# --- long runs: the look-behinds that make them quick change no result
+
+
+@given(st.text("a \n\t\x1c\u2028-", max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_standardize_is_what_its_plain_rules_say(text):
+    apart = re.sub(r"-+", lambda found: f" {found[0]} ", text)
+    plain = re.sub(r"[^\S\n]+", " ", re.sub(r"\s*\n\s*", " \n ", apart)).strip()
+    assert module.standardize(text) == plain
+
+
+@given(st.text("-~/|. a", max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_runs_of_signs_are_cut_as_their_plain_rule_says(text):
+    plain = r"-++\K(?=\S)|~++\K(?=\S)|/++\K(?=\S)|\|++\K(?=\S)|\.\.++\K(?=\S)"
+    found, expected = (
+        normalizers.Replace(Regex(rule), "_").normalize_str(text)
+        for rule in (module.AFTER["run of signs"], plain)
+    )
+    assert found == expected
