@@ -53,47 +53,47 @@ def forward_backward(model, ids):
 WORK = {"forward": forward, "forward + backward": forward_backward}
 
 
-def peak_gib(library: str, work: str) -> float:
-    """The largest memory of a fresh process that does the work twice."""
-    command = [sys.executable, "-m", "benchmarks.model", "--peak", library, work]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
-
-
-def print_peak(library: str, work: str) -> None:
-    model = build(library, "cpu", torch.float32, 0.0)
-    for _ in range(2):
-        WORK[work](model, some_ids(4, "cpu"))
+def measure_here(library: str, work: str, repeats: int = 4) -> dict:
+    """The times of some calls after one to warm up, and the peak of this process."""
+    model, ids = build(library, "cpu", torch.float32, 0.0), some_ids(4, "cpu")
+    seconds = []
+    for _ in range(repeats + 1):
+        begin = time.perf_counter()
+        WORK[work](model, ids)
+        seconds.append(time.perf_counter() - begin)
     status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent, too
-    print(int(status.split("VmHWM:")[1].split()[0]) / 2**20)
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 2**20
+    return {"seconds": seconds[1:], "peak GiB": peak}
 
 
-def on_cpu(rounds: int = 5) -> dict:
-    models = {library: build(library, "cpu", torch.float32, 0.0) for library in LIBRARIES}
-    weights = {n.removeprefix("lm_head."): p for n, p in models["transformers"].named_parameters()}
-    for name, parameter in models["minigpt"].named_parameters():
-        parameter.data.copy_(weights[name])
-    ids, rows = some_ids(4, "cpu"), {}
-    losses = [model(ids, labels=ids).loss.item() for model in models.values()]
-    for work, run in WORK.items():
-        seconds = {library: [] for library in models}
-        for turn in range(rounds + 1):  # the libraries in turns; the first turn is to warm up
-            for library, model in models.items():
-                begin = time.perf_counter()
-                run(model, ids)
-                if turn:
-                    seconds[library].append(time.perf_counter() - begin)
-        middle = {library: statistics.median(times) for library, times in seconds.items()}
-        gib = {library: round(peak_gib(library, work), 2) for library in models}
-        rows[work] = {
-            "seconds": {library: round(value, 3) for library, value in middle.items()},
-            "fastest and slowest": {
-                n: [round(f(t), 3) for f in (min, max)] for n, t in seconds.items()
-            },
-            "times transformers' speed": round(middle["transformers"] / middle["minigpt"], 2),
-            "peak GiB": gib,
+def measure_apart(library: str, work: str) -> dict:
+    command = [sys.executable, "-m", "benchmarks.model", "--here", library, work]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def on_cpu(rounds: int = 3) -> dict:
+    """Each library in a process of its own, in turns, so that neither finds the other's memory."""
+    rows = {}
+    for work in WORK:
+        turns = [
+            {library: measure_apart(library, work) for library in LIBRARIES} for _ in range(rounds)
+        ]
+        seconds = {
+            library: [s for turn in turns for s in turn[library]["seconds"]]
+            for library in LIBRARIES
         }
-    return {"loss": losses, "4 x 512, float32": rows}
+        middle = {library: statistics.median(times) for library, times in seconds.items()}
+        rows[work] = {
+            "seconds": {library: round(value, 2) for library, value in middle.items()},
+            "all": {library: [round(s, 2) for s in times] for library, times in seconds.items()},
+            "times transformers' speed": round(middle["transformers"] / middle["minigpt"], 2),
+            "peak GiB": {
+                library: round(max(turn[library]["peak GiB"] for turn in turns), 2)
+                for library in LIBRARIES
+            },
+        }
+    return {"4 x 512, float32": rows}
 
 
 # -- GPU
@@ -204,7 +204,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--peak"]:
-        print_peak(*sys.argv[2:])
+    if sys.argv[1:2] == ["--here"]:
+        print(json.dumps(measure_here(*sys.argv[2:])))
     else:
         main()
