@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CHOICES', 'SIZES', 'RATES', 'TOKEN_IDS', 'MODEL_TYPE', 'SAVED_FIELDS', 'ALIASES', 'BLOCK_PARAMETERS', 'CONFIG_FILES',
            'WEIGHT_FILES', 'check_config', 'HeadSettings', 'RunSettings', 'OpenAIGPTConfig', 'label_names',
-           'parameter_names', 'bare_name', 'read_part', 'read_release', 'release_config', 'read_config', 'read_weights',
+           'parameter_names', 'bare_name', 'read_part', 'read_release', 'release_config', 'read_config',
+           'read_safetensors', 'read_pickle', 'read_array_file', 'read_shards', 'tidy_up', 'read_weights',
            'write_checkpoint']
 
 # %% ../notebooks/03_checkpoint.ipynb #53e76a91
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -237,11 +239,10 @@ def release_config(folder: str | Path) -> dict:
 
 # %% ../notebooks/03_checkpoint.ipynb #2be75d9d
 CONFIG_FILES = ("config.json", "params_shapes.json")
-WEIGHT_FILES = ("model.safetensors", "params_shapes.json")
 
 
 def read_config(checkpoint: str | Path) -> dict:
-    """Read the fields of `OpenAIGPTConfig` that a checkpoint gives, from either format.
+    """Read the fields of `OpenAIGPTConfig` that a checkpoint gives, from `CONFIG_FILES`.
 
     Raises ValueError if it is another kind of model, FileNotFoundError if nothing is there.
     """
@@ -261,23 +262,67 @@ def read_config(checkpoint: str | Path) -> dict:
     return {name: value for name, value in settings.items() if name in known}
 
 # %% ../notebooks/03_checkpoint.ipynb #eba1187d
-def read_weights(checkpoint: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint, from either format, under their bare names.
-
-    The tensors keep the number type they have on disk. Raises ValueError, naming the file, if it
-    is damaged, and FileNotFoundError if there is none.
-    """
-    path = find_file(checkpoint, *WEIGHT_FILES)
-    if path.name == "params_shapes.json":
-        return read_release(path.parent)
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a `.safetensors` file. Raises ValueError, naming it, if it is damaged."""
     try:
-        weights = load_file(path)
+        return load_file(path)
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged or was not copied whole ({error}); copy or download it again"
         ) from error
-    weights = {bare_name(name): array for name, array in weights.items()}
-    if "lm_head.weight" in weights:  # the token table once more: GPT-1 uses it twice
+
+# %% ../notebooks/03_checkpoint.ipynb #c7133ae4
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """Read a `pytorch_model.bin`, arrays and nothing else: no code in it is ever run.
+
+    Raises ValueError, naming the file, if it is damaged or holds anything else.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, KeyError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged, or it holds more than arrays of numbers, which is never loaded "
+            "because it can run code; copy it again from a trusted source"
+        ) from error
+    if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+        raise ValueError(f"{path} holds no named arrays; pass the weights of a model")
+    return weights
+
+# %% ../notebooks/03_checkpoint.ipynb #a77112ae
+def read_array_file(path: Path) -> dict[str, Tensor]:
+    return read_pickle(path) if path.suffix == ".bin" else read_safetensors(path)
+
+
+def read_shards(path: Path, checkpoint: str | Path) -> dict[str, Tensor]:
+    """Read all arrays that an index lists, from the shards of `checkpoint`.
+
+    Raises ValueError, naming the index, if it is no index, leads out of the folder, or lists an
+    array that its shard does not have; errors of a shard name the shard.
+    """
+    index = read_json(path)
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
+        raise ValueError(f"{path} has no weight_map, array -> file; copy it again")
+    weights = {}
+    for shard in sorted(set(places.values())):
+        if Path(shard).name != shard:
+            raise ValueError(f"{path} names the file {shard!r}, which is not in its own folder")
+        found = read_array_file(find_file(checkpoint, shard))
+        wanted = [name for name, place in places.items() if place == shard]
+        if lost := [name for name in wanted if name not in found]:
+            raise ValueError(f"{path} promises {lost[0]} in {shard}, which does not have it")
+        weights |= {name: found[name] for name in wanted}
+    return weights
+
+# %% ../notebooks/03_checkpoint.ipynb #b11842d0
+def tidy_up(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return weights under their bare names, without masks and without a second token table.
+
+    Raises ValueError, naming the file, if the second table is not the same as the first.
+    """
+    masks = (".attn.bias", ".attn.masked_bias")
+    weights = {bare_name(name): x for name, x in weights.items() if not name.endswith(masks)}
+    if "lm_head.weight" in weights:
         head = weights.pop("lm_head.weight")
         if not torch.equal(weights.setdefault("tokens_embed.weight", head), head):
             raise ValueError(
@@ -285,6 +330,23 @@ def read_weights(checkpoint: str | Path) -> dict[str, Tensor]:
                 "minigpt builds nothing else"
             )
     return weights
+
+# %% ../notebooks/03_checkpoint.ipynb #1f0ed544
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+WEIGHT_FILES += ("pytorch_model.bin", "pytorch_model.bin.index.json", "params_shapes.json")
+
+
+def read_weights(checkpoint: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint, from any of `WEIGHT_FILES`, under their bare names.
+
+    The tensors keep the number type they have on disk. Raises ValueError, naming the file, if it
+    is damaged, and FileNotFoundError if there is none.
+    """
+    path = find_file(checkpoint, *WEIGHT_FILES)
+    if path.name == "params_shapes.json":
+        return read_release(path.parent)
+    is_index = path.name.endswith(".index.json")
+    return tidy_up(read_shards(path, checkpoint) if is_index else read_array_file(path), path)
 
 # %% ../notebooks/03_checkpoint.ipynb #e52746b6
 def write_checkpoint(

@@ -139,3 +139,99 @@ def test_the_choices_are_those_that_are_built():
 def test_an_impossible_config_names_field_and_value(field, value):
     with pytest.raises(ValueError, match=f"{field}='?{value}"):
         OpenAIGPTConfig(**{field: value})
+
+
+# -- the formats of others
+
+
+def theirs_in(folder, **options):
+    theirs, ours = parity.random_pair()
+    theirs.save_pretrained(folder, **options)
+    return dict(ours.named_parameters())
+
+
+def same_weights(model, expected) -> bool:
+    return all(torch.equal(x, expected[name]) for name, x in model.named_parameters())
+
+
+def test_shards_written_by_transformers_are_read(tmp_path):
+    expected = theirs_in(tmp_path, max_shard_size="100KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    assert not (tmp_path / "model.safetensors").exists()
+    assert same_weights(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), expected)
+
+
+def make_old(folder, weights) -> None:
+    """A folder as it was before safetensors: a pickle, with masks among the weights."""
+    masks = {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 48, 48) for n in range(3)}
+    (folder / "model.safetensors").unlink()
+    torch.save(weights | masks, folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", ""])
+@pytest.mark.parametrize("with_head", [True, False])
+def test_pytorch_model_bin_is_read(tmp_path, prefix, with_head):
+    expected = theirs_in(tmp_path)
+    weights = {n.replace("transformer.", prefix): x.data for n, x in expected.items()}
+    if with_head:
+        weights["lm_head.weight"] = weights[f"{prefix}tokens_embed.weight"]
+    make_old(tmp_path, weights)
+    assert same_weights(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), expected)
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("protocol", [True, False])  # of PyTorch: a zip file or a bare pickle
+def test_a_pickle_that_wants_to_run_does_not(tmp_path, protocol):
+    theirs_in(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    trap, path = Trap(str(tmp_path / "sprung")), tmp_path / "pytorch_model.bin"
+    torch.save({"h.0.ln_1.bias": trap}, path, _use_new_zipfile_serialization=protocol)
+    with pytest.raises(ValueError, match="pytorch_model.bin is damaged, or .* never loaded"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+    torch.load(path, weights_only=False)  # it is a trap: whoever trusts it springs it
+    assert (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("size", [0, 10, 5000])
+def test_a_pickle_cut_short_is_named(tmp_path, size):
+    make_old(tmp_path, theirs_in(tmp_path))
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match="pytorch_model.bin is damaged"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+def test_a_pickle_of_something_else_is_named(tmp_path):
+    theirs_in(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save([torch.ones(2)], tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pytorch_model.bin holds no named arrays"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "index, wrong",
+    [
+        ("[]", "has no weight_map"),
+        ('{"weight_map": {"h.0.ln_1.bias": 7}}', "has no weight_map"),
+        ('{"weight_map": {"h.0.ln_1.bias": "../model.safetensors"}}', "not in its own folder"),
+        ('{"weight_map": {"h.0.ln_1.bias": "/etc/passwd"}}', "not in its own folder"),
+        ('{"weight_map": {"h.0.ln_9.bias": "one.safetensors"}}', "promises h.0.ln_9.bias"),
+        ('{"weight_map": {"h.0.ln_1.bias": "two.safetensors"}}', "holds none of two.safetensors"),
+        ('{"weight_map": ', "not valid JSON"),
+    ],
+)
+def test_a_bad_index_is_named(tmp_path, index, wrong):
+    theirs_in(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "one.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises((ValueError, FileNotFoundError), match=wrong):
+        OpenAIGPTModel.from_pretrained(tmp_path)
