@@ -4,6 +4,7 @@ Every module is exported from the notebook of the same name.
 """
 
 from minigpt.checkpoint import OpenAIGPTConfig
+from minigpt.classification import OpenAIGPTForSequenceClassification
 from minigpt.double_heads import OpenAIGPTDoubleHeadsModel
 from minigpt.lm_head import OpenAIGPTLMHeadModel
 from minigpt.model import OpenAIGPTModel
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 __all__ = [
     "OpenAIGPTConfig",
     "OpenAIGPTDoubleHeadsModel",
+    "OpenAIGPTForSequenceClassification",
     "OpenAIGPTLMHeadModel",
     "OpenAIGPTModel",
     "OpenAIGPTTokenizer",

@@ -23,7 +23,7 @@ def test_every_notebook_keeps_every_rule(rule, path):
 
 def test_all_chapters_are_there():
     names = [path.stem for path in house.NOTEBOOKS]
-    assert names[:10] == [
+    assert names[:11] == [
         "00_tour",
         "01_bpe",
         "02_tokenizer",
@@ -34,6 +34,7 @@ def test_all_chapters_are_there():
         "07_generation",
         "08_lm_head",
         "09_double_heads",
+        "10_classification",
     ]
     assert "12_pretraining" in names
 
