@@ -49,7 +49,7 @@ SUMMARIES: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {  # (.., T, C
     "mean": lambda states, index: states.mean(-2),
 }
 
-
+# %% ../notebooks/09_double_heads.ipynb #6de1cfcd
 class SequenceSummary(nn.Module):
     """One vector for a text, and what the config makes of it: (.., T, C) -> (.., L).
 
