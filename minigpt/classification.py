@@ -80,7 +80,8 @@ def classification_loss(logits: Tensor, labels: Tensor, problem: str | None = No
     if problem == "regression":
         return F.mse_loss(logits.float(), labels)
     if ((labels < 0) | (labels > 1)).any():
-        raise ValueError(f"{problem} wants labels from 0 (no) to 1 (yes); there are others")
+        way = "set problem_type='regression' for quantities"
+        raise ValueError(f"{problem} wants labels from 0 (no) to 1 (yes), not others; {way}")
     return F.binary_cross_entropy_with_logits(logits.float(), labels)
 
 # %% ../notebooks/10_classification.ipynb #44ca7684
