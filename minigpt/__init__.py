@@ -4,6 +4,8 @@ Every module is exported from the notebook of the same name.
 """
 
 from minigpt.checkpoint import OpenAIGPTConfig
+from minigpt.classification import OpenAIGPTForSequenceClassification
+from minigpt.double_heads import OpenAIGPTDoubleHeadsModel
 from minigpt.lm_head import OpenAIGPTLMHeadModel
 from minigpt.model import OpenAIGPTModel
 from minigpt.tokenizer import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
@@ -12,6 +14,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "OpenAIGPTConfig",
+    "OpenAIGPTDoubleHeadsModel",
+    "OpenAIGPTForSequenceClassification",
     "OpenAIGPTLMHeadModel",
     "OpenAIGPTModel",
     "OpenAIGPTTokenizer",

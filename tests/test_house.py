@@ -23,7 +23,7 @@ def test_every_notebook_keeps_every_rule(rule, path):
 
 def test_all_chapters_are_there():
     names = [path.stem for path in house.NOTEBOOKS]
-    assert names[:9] == [
+    assert names[:11] == [
         "00_tour",
         "01_bpe",
         "02_tokenizer",
@@ -33,6 +33,8 @@ def test_all_chapters_are_there():
         "06_model",
         "07_generation",
         "08_lm_head",
+        "09_double_heads",
+        "10_classification",
     ]
     assert "12_pretraining" in names
 
@@ -46,7 +48,8 @@ def test_every_public_name_is_defined_once():
 
 
 def test_generation_and_checkpoint_know_nothing_of_the_network():
-    tower = {"attention", "block", "model", "lm_head", "pretraining"}
+    heads = {"lm_head", "double_heads", "classification"}
+    tower = {"attention", "block", "model", "pretraining"} | heads
     for stone in ("bpe", "tokenizer", "checkpoint", "generation"):
         assert not house.imported_modules(MODULES[stone]) & tower
 
