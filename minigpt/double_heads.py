@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checkpoint import OpenAIGPTConfig
-from .lm_head import next_token_loss, score_tokens
+from .lm_head import next_token_loss, score_with_loss
 from .model import KeyValueCache, ModelOutput, OpenAIGPTModel, OpenAIGPTPreTrainedModel
 
 # %% ../notebooks/09_double_heads.ipynb #59282783
@@ -169,14 +169,11 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel):
         states, rows = body.last_hidden_state, self.lm_head.weight
         if openai_losses:  # tokens, special ones among them, and positions
             rows = torch.cat([rows, self.transformer.positions_embed.weight])
-        logits = score_tokens(states, rows, labels)  # (B, choices, T, C) -> (B, choices, T, V)
+        count = loss_per_text if openai_losses else next_token_loss
+        logits, loss = score_with_loss(states, rows, labels, count)  # (.., C) -> (.., V)
         scores = self.multiple_choice_head(states, mc_token_ids, one_mask=openai_losses)
-        loss = mc_loss = None
-        if labels is not None:
-            count = loss_per_text if openai_losses else next_token_loss
-            loss = count(logits, labels).mean()
-        if mc_labels is not None:
-            mc_loss = choice_loss(scores, mc_labels)
+        loss = None if loss is None else loss.mean()
+        mc_loss = None if mc_labels is None else choice_loss(scores, mc_labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
         out = OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores.squeeze(-1), *rest)
         return out if self.chosen("return_dict", return_dict) else out.to_tuple()

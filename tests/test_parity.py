@@ -6,7 +6,7 @@ import torch
 from minigpt import OpenAIGPTLMHeadModel
 from tests import parity
 
-IMPLEMENTATIONS = ["eager", "sdpa"]
+IMPLEMENTATIONS = ["eager", "sdpa", "flash_attention_2"]
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -41,12 +41,39 @@ def test_everything_equals_transformers(kind, wishes, implementation):
     assert max(differences.values()) < 1e-5
 
 
+FULL = {"vocab_size": 40478, "n_positions": 512, "n_embd": 768, "n_layer": 12, "n_head": 12}
+
+
 @pytest.mark.parametrize("wishes", ["", "mask left positions"])
 def test_everything_equals_transformers_at_full_size(wishes):
-    size = {"vocab_size": 40478, "n_positions": 512, "n_embd": 768, "n_layer": 12, "n_head": 12}
-    differences = parity.transformers_differences(wishes, B=2, T=64, **size)
+    differences = parity.transformers_differences(wishes, B=2, T=64, **FULL)
     assert differences.pop("gradients") < 1e-4
     assert max(differences.values()) < 1e-4
+
+
+def test_double_heads_equal_transformers_at_full_size():
+    theirs, ours = parity.random_pair(kind="OpenAIGPTDoubleHeadsModel", **FULL)
+    ids = torch.randint(40478, (1, 2, 40))
+    task = {"mc_token_ids": torch.tensor([[39, 20]]), "labels": ids, "mc_labels": torch.tensor([1])}
+    out, expected = ours(ids, **task), theirs(ids, **task)
+    for name in ("loss", "mc_loss", "logits", "mc_logits"):
+        assert parity.largest_difference(out[name], expected[name]) < 1e-4
+    (out.loss + out.mc_loss + expected.loss + expected.mc_loss).backward()
+    assert parity.gradient_difference(ours, theirs) < 1e-4
+
+
+def test_classification_equals_transformers_at_full_size():
+    theirs, ours = parity.random_pair(
+        kind="OpenAIGPTForSequenceClassification", **FULL, num_labels=3, pad_token_id=0
+    )
+    ids = torch.randint(1, 40478, (2, 40))
+    ids[1, 25:] = 0
+    inputs = {"attention_mask": (ids != 0).long(), "labels": torch.tensor([2, 0])}
+    out, expected = ours(ids, **inputs), theirs(ids, **inputs)
+    for name in ("loss", "logits"):
+        assert parity.largest_difference(out[name], expected[name]) < 1e-4
+    (out.loss + expected.loss).backward()
+    assert parity.gradient_difference(ours, theirs) < 1e-4
 
 
 def test_the_transformers_comparison_can_fail():
