@@ -299,18 +299,20 @@ def read_shards(path: Path, checkpoint: str | Path) -> dict[str, Tensor]:
     Raises ValueError, naming the index, if it is no index, leads out of the folder, or lists an
     array that its shard does not have; errors of a shard name the shard.
     """
-    index = read_json(path)
+    index, way = read_json(path), "copy the checkpoint again, from a trusted source"
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
         raise ValueError(f"{path} has no weight_map, array -> file; copy it again")
     weights = {}
     for shard in sorted(set(places.values())):
         if Path(shard).name != shard:
-            raise ValueError(f"{path} names the file {shard!r}, which is not in its own folder")
+            raise ValueError(
+                f"{path} names the file {shard!r}, which is not in its own folder; {way}"
+            )
         found = read_array_file(find_file(checkpoint, shard))
         wanted = [name for name, place in places.items() if place == shard]
         if lost := [name for name in wanted if name not in found]:
-            raise ValueError(f"{path} promises {lost[0]} in {shard}, which does not have it")
+            raise ValueError(f"{path} promises {lost[0]} in {shard}, which lacks it; {way}")
         weights |= {name: found[name] for name in wanted}
     return weights
 

@@ -56,7 +56,7 @@ class KeyValueCache:
 class ModelOutput:
     """Named results that also act as a tuple and as a dictionary, without the fields that are None.
 
-    `a, b = output` unpacks the values (those of transformers cannot be unpacked).
+    `a, b = output` unpacks the values (with those of transformers, the names).
     """
 
     def keys(self) -> list[str]:
