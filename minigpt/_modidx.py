@@ -169,6 +169,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'minigpt.model.Pretrained.num_parameters': ('model.html#pretrained.num_parameters', 'minigpt/model.py'),
                                'minigpt.model.Pretrained.save_pretrained': ('model.html#pretrained.save_pretrained', 'minigpt/model.py'),
                                'minigpt.model.announce': ('model.html#announce', 'minigpt/model.py'),
+                               'minigpt.model.check_shape': ('model.html#check_shape', 'minigpt/model.py'),
                                'minigpt.model.embed': ('model.html#embed', 'minigpt/model.py'),
                                'minigpt.model.fold': ('model.html#fold', 'minigpt/model.py'),
                                'minigpt.model.load_weights': ('model.html#load_weights', 'minigpt/model.py'),

@@ -41,7 +41,7 @@ def make_mask(T: int, S: int, padding: Tensor | None = None, device=None) -> Ten
 
     `padding` is (B, S), 1 for a real token, 0 for padding, of any number type; `device` is where
     the queries are. A mask is (B, 1, T, S), True where reading is allowed. None if there is no
-    padding, or if it all stands on the right, where no real token looks.
+    padding, or if it all stands on the right of real tokens, none of which looks there.
     Raises ValueError if `padding` does not cover all S positions.
     """
     if padding is None:
@@ -52,7 +52,8 @@ def make_mask(T: int, S: int, padding: Tensor | None = None, device=None) -> Ten
             "give one entry for each, those in the cache included"
         )
     real = padding.to(device).bool()
-    if bool((real[:, :-1] >= real[:, 1:]).all()):  # nowhere a real token after padding
+    starts, falls = real[:, 0].all(), (real[:, :-1] >= real[:, 1:]).all()
+    if bool(starts & falls):  # nowhere a real token after padding
         return None
     # (T, S) & (B, 1, 1, S) -> (B, 1, T, S)
     return causal_mask(T, S, real.device) & real[:, None, None, :]

@@ -305,7 +305,7 @@ def read_shards(path: Path, checkpoint: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} has no weight_map, array -> file; copy it again")
     weights = {}
     for shard in sorted(set(places.values())):
-        if Path(shard).name != shard:
+        if Path(shard).name != shard or shard in ("", ".", ".."):
             raise ValueError(
                 f"{path} names the file {shard!r}, which is not in its own folder; {way}"
             )
@@ -361,7 +361,8 @@ def write_checkpoint(
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     arrays = {name: array.detach().cpu().contiguous() for name, array in weights.items()}
-    write_whole(Path(folder, "model.safetensors"), save(arrays, metadata={"format": "pt"}))
     dtype = str(next(iter(arrays.values())).dtype).removeprefix("torch.")
     settings = {"architectures": [architecture], **config.to_dict(), "dtype": dtype}
-    write_whole(Path(folder, "config.json"), (json.dumps(settings, indent=2) + "\n").encode())
+    page = (json.dumps(settings, indent=2) + "\n").encode()  # before anything is overwritten
+    write_whole(Path(folder, "model.safetensors"), save(arrays, metadata={"format": "pt"}))
+    write_whole(Path(folder, "config.json"), page)

@@ -116,6 +116,7 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,  # (B,) or (B, L), see `classification_loss`
+        *,
         return_dict: bool | None = None,  # False: a tuple
         **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
     ) -> SequenceClassifierOutput | tuple:

@@ -155,6 +155,7 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel):
         | None = None,  # (B, choices): where to read; default: at the last token
         labels: Tensor | None = None,  # (B, choices, T): also compute `loss`; -100 does not count
         mc_labels: Tensor | None = None,  # (B,): the right answer; also compute `mc_loss`
+        *,
         return_dict: bool | None = None,  # False: a tuple
         openai_losses: bool = False,  # True: as OpenAI's code counts, not as transformers does
         **options,  # output_attentions, output_hidden_states, past_key_values, use_cache

@@ -23,7 +23,8 @@ def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     `logits` is (B, T, V), `labels` (B, T), usually the input ids: they are shifted here; further
     axes in front do not matter. Labels of -100 do not count. Raises ValueError for T = 1, where
-    there is nothing to predict, and where the two do not fit. Source: paper, equation 1.
+    there is nothing to predict, where the two do not fit, and for a label that is no token (on a
+    GPU, CUDA's own error). Source: paper, equation 1.
     """
     if labels.shape[-1] < 2:
         raise ValueError(f"labels hold {labels.shape[-1]} token a row; a loss needs 2 or more")
@@ -34,7 +35,14 @@ def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
         )
     # position t predicts t + 1, and the last one nothing; to move the labels is cheaper than logits
     labels = F.pad(labels[..., 1:], (0, 1), value=-100)
-    return F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=-100)
+    try:
+        return F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=-100)
+    except IndexError as error:
+        V = logits.shape[-1]
+        wrong = labels[(labels != -100) & ((labels < 0) | (labels >= V))]
+        raise ValueError(
+            f"labels hold {int(wrong[0])}, but there are tokens 0 to {V - 1}; -100 does not count"
+        ) from error
 
 # %% ../notebooks/08_lm_head.ipynb #261014e9
 @dataclass
@@ -122,6 +130,8 @@ def score_with_loss(
     if labels is None:
         return score_tokens(hidden, table), None
     scores = score_tokens(hidden, table, whole_tiles=hidden.is_cuda)
+    # the surplus is no token: a label that names it is refused like any other that is none
+    labels = labels.masked_fill(labels >= len(table), scores.shape[-1])
     return scores[..., : len(table)], count(scores, labels)
 
 # %% ../notebooks/08_lm_head.ipynb #99b5683e
@@ -145,6 +155,7 @@ class OpenAIGPTLMHeadModel(GenerationMixin):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,  # (B, T): also compute the loss; -100 does not count
+        *,
         return_dict: bool | None = None,  # False: a tuple
         logits_to_keep: int | Tensor = 0,  # score only the last so many positions, or only these
         **options,  # output_attentions, output_hidden_states, past_key_values, use_cache

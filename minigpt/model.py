@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_WEIGHTS', 'LayerCache', 'KeyValueCache', 'ModelOutput', 'BaseModelOutput', 'load_weights', 'announce',
-           'Pretrained', 'OpenAIGPTPreTrainedModel', 'look_up', 'embed', 'fold', 'OpenAIGPTModel']
+           'Pretrained', 'OpenAIGPTPreTrainedModel', 'look_up', 'check_shape', 'embed', 'fold', 'OpenAIGPTModel']
 
 # %% ../notebooks/06_model.ipynb #04a2e980
 import warnings
@@ -216,7 +216,8 @@ class OpenAIGPTPreTrainedModel(Pretrained):
             weight = old.weight.data.new_empty(rows, self.config.n_embd)
             weight.normal_(std=self.config.initializer_range)
             weight[: len(old.weight)] = old.weight.data[:rows]
-            self.set_input_embeddings(nn.Embedding.from_pretrained(weight, freeze=False))
+            new = nn.Embedding(*weight.shape, old.padding_idx, _weight=weight)
+            self.set_input_embeddings(new.requires_grad_(old.weight.requires_grad))
         return self.get_input_embeddings()
 
     gradient_checkpointing = False
@@ -255,6 +256,13 @@ def look_up(table: nn.Embedding, rows: Tensor, what: str) -> Tensor:
         ) from error
 
 # %% ../notebooks/06_model.ipynb #7952f051
+def check_shape(name: str, rows: Tensor, shape: torch.Size) -> None:
+    """Raise ValueError unless `rows` has the shape of the ids, (.., T), or is one row for all."""
+    if rows.shape not in (shape, shape[-1:], (1, *shape[-1:])):
+        given, wanted = tuple(rows.shape), tuple(shape)
+        raise ValueError(f"{name} {given} for texts of {wanted} tokens; pass that or one row")
+
+# %% ../notebooks/06_model.ipynb #b46b97ca
 def embed(
     model: "OpenAIGPTModel",
     input_ids: Tensor | None,  # (.., T)
@@ -273,23 +281,28 @@ def embed(
     model.check_length(past + T)
     if position_ids is None:
         position_ids = torch.arange(past, past + T, device=inputs_embeds.device)
+    check_shape("position_ids", position_ids, inputs_embeds.shape[:-1])
     x = inputs_embeds + look_up(model.positions_embed, position_ids, "position")
     if token_type_ids is not None:
+        check_shape("token_type_ids", token_type_ids, x.shape[:-1])
         x = x + look_up(model.tokens_embed, token_type_ids, "token type id")
     return x
 
 # %% ../notebooks/06_model.ipynb #bb0dd43d
-def fold(padding: Tensor | None, B: int) -> Tensor | None:
-    """Fold the axes in front of an attention mask: (.., S) -> (B, S).
+def fold(padding: Tensor | None, texts: torch.Size) -> Tensor | None:
+    """Fold the axes in front of an attention mask: (.., S) -> (B, S); `texts` are those of the ids.
 
-    Raises ValueError if it does not speak of B texts.
+    Raises ValueError if it has other axes, or other values than 0 and 1.
     """
     if padding is None:
         return None
     folded = padding.reshape(-1, padding.shape[-1])
-    if len(folded) not in (1, B):
-        raise ValueError(f"attention_mask {tuple(padding.shape)} for {B} texts; give a row to each")
-    return folded.expand(B, -1)
+    if padding.shape[:-1] not in (texts, (1,), ()):
+        given = tuple(padding.shape)
+        raise ValueError(f"attention_mask {given} for texts {tuple(texts)}; give a row to each")
+    if ((folded != 0) & (folded != 1)).any():
+        raise ValueError("attention_mask has other values than 1, real, and 0, padding")
+    return folded.expand(texts.numel(), -1)
 
 # %% ../notebooks/06_model.ipynb #89aa7dd4
 NO_WEIGHTS = (
@@ -335,7 +348,7 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel):
         x = embed(self, input_ids, inputs_embeds, position_ids, token_type_ids, past)
         shape, T = x.shape, x.shape[-2]
         x = self.drop(x).reshape(-1, *shape[-2:])  # (.., T, C) -> (B, T, C)
-        mask = make_mask(T, past + T, fold(attention_mask, len(x)), x.device)
+        mask = make_mask(T, past + T, fold(attention_mask, shape[:-2]), x.device)
         want_weights = self.chosen("output_attentions", output_attentions)
         if want_weights and self.config.attn_implementation != "eager":
             warnings.warn(NO_WEIGHTS.format(self.config.attn_implementation), stacklevel=2)

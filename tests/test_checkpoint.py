@@ -224,6 +224,7 @@ def test_a_pickle_of_something_else_is_named(tmp_path):
         ('{"weight_map": {"h.0.ln_1.bias": 7}}', "has no weight_map"),
         ('{"weight_map": {"h.0.ln_1.bias": "../model.safetensors"}}', "not in its own folder"),
         ('{"weight_map": {"h.0.ln_1.bias": "/etc/passwd"}}', "not in its own folder"),
+        ('{"weight_map": {"h.0.ln_1.bias": ".."}}', "not in its own folder"),
         ('{"weight_map": {"h.0.ln_9.bias": "one.safetensors"}}', "promises h.0.ln_9.bias"),
         ('{"weight_map": {"h.0.ln_1.bias": "two.safetensors"}}', "holds none of two.safetensors"),
         ('{"weight_map": ', "not valid JSON"),

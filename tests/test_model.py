@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel
+from minigpt.lm_head import next_token_loss, score_tokens
 from minigpt.model import KeyValueCache, ModelOutput
 
 SMALL = {"vocab_size": 31, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}
@@ -70,7 +71,7 @@ def test_axes_in_front_are_texts(kind):
 
 
 def test_a_mask_for_another_number_of_texts_is_refused():
-    with pytest.raises(ValueError, match=re.escape("attention_mask (2, 5) for 3 texts")):
+    with pytest.raises(ValueError, match=re.escape("attention_mask (2, 5) for texts (3,)")):
         make()(some_ids(3, 5), attention_mask=torch.ones(2, 5))
 
 
@@ -102,6 +103,71 @@ def test_logits_to_keep_is_a_number_or_places():
     assert torch.allclose(model(ids, logits_to_keep=2).logits, logits[:, -2:], atol=1e-6)
     places = torch.tensor([0, 3])
     assert torch.allclose(model(ids, logits_to_keep=places).logits, logits[:, places], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "mask, wrong",
+    [
+        (torch.ones(1, 1, 5, 5).tril(), "attention_mask (1, 1, 5, 5) for texts (5,)"),
+        (torch.full((5, 5), 0.5), "attention_mask has other values than 1"),
+        (torch.tensor([[0.0, 0, 0, -1e9, -1e9]]), "attention_mask has other values than 1"),
+    ],
+)
+def test_a_mask_of_another_kind_is_refused(mask, wrong):
+    with pytest.raises(ValueError, match=re.escape(wrong)):
+        make()(some_ids(5, 5), attention_mask=mask)
+
+
+@pytest.mark.parametrize("name", ["position_ids", "token_type_ids"])
+def test_rows_for_other_texts_are_refused(name):
+    for ids, rows in [
+        (some_ids(1, 5), (3, 5)),
+        (some_ids(3, 1), (5,)),
+        (some_ids(2, 2, 5), (2, 5)),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(f"{name} {rows} for texts of")):
+            make()(ids, **{name: torch.zeros(rows).long()})
+
+
+def test_a_text_without_a_real_token_does_not_depend_on_its_neighbours():
+    model, ids = make(), some_ids(3, 6)
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0]])
+    alone = model(ids[1:2], attention_mask=mask[1:2]).logits
+    assert torch.allclose(model(ids, attention_mask=mask).logits[1:2], alone, atol=1e-6)
+    mask[2] = torch.tensor([0, 0, 1, 1, 1, 1])
+    assert torch.allclose(model(ids, attention_mask=mask).logits[1:2], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("label", [31, -1, 1000])
+def test_a_label_that_is_no_token_is_named(label):
+    ids = some_ids(1, 4)
+    with pytest.raises(ValueError, match=f"labels hold {label}, but there are tokens 0 to 30"):
+        make()(ids, labels=torch.tensor([[1, 2, label, -100]]))
+
+
+def test_the_columns_of_whole_tiles_are_no_tokens():
+    hidden, table = torch.randn(1, 4, 8), torch.randn(50, 8)
+    wide, labels = score_tokens(hidden, table, whole_tiles=True), torch.tensor([[1, 2, 3, 49]])
+    assert wide.shape == (1, 4, 64)
+    assert torch.equal(wide[..., :50], score_tokens(hidden, table))
+    narrow = next_token_loss(wide[..., :50], labels)
+    torch.testing.assert_close(next_token_loss(wide, labels), narrow)
+
+
+def test_a_frozen_table_stays_frozen():
+    model = make()
+    model.get_input_embeddings().weight.requires_grad_(False)
+    assert not model.resize_token_embeddings(40).weight.requires_grad
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path):
+    model = make()
+    model.save_pretrained(tmp_path)
+    model.resize_token_embeddings(40)
+    model.config.eos_token_id = object()
+    with pytest.raises(TypeError):
+        model.save_pretrained(tmp_path)
+    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).config.vocab_size == 31
 
 
 # -- outputs
