@@ -130,8 +130,8 @@ def score_with_loss(
     if labels is None:
         return score_tokens(hidden, table), None
     scores = score_tokens(hidden, table, whole_tiles=hidden.is_cuda)
-    # the surplus is no token: a label that names it is refused like any other that is none
-    labels = labels.masked_fill(labels >= len(table), scores.shape[-1])
+    if scores.shape[-1] > len(table):  # the surplus is no token, and no label may name it
+        labels = labels.masked_fill(labels >= len(table), scores.shape[-1])
     return scores[..., : len(table)], count(scores, labels)
 
 # %% ../notebooks/08_lm_head.ipynb #99b5683e
