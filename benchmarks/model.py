@@ -1,9 +1,10 @@
 """What a forward pass and a training step cost, beside transformers: `python -m benchmarks.model`.
 
-Full size, random weights, the same in both. On a CPU: 4 texts of 512 tokens, forward, and forward
-+ backward with loss (no dropout), float32. On a GPU: a training step (forward, backward, AdamW)
-of 32 texts of 512 tokens, dropout on, eager and compiled, in mixed precision and in bfloat16, and
-its share of the measured matrix peak. Writes results/model-cpu.json or results/model-cuda.json.
+Full size, each with random weights of its own. On a CPU: 4 texts of 512 tokens, forward, and
+forward + backward with loss (no dropout), float32. On a GPU: a training step (forward, backward,
+AdamW) of 32 texts of 512 tokens, dropout on, eager and compiled, in mixed precision and in
+bfloat16, and its share of the measured matrix peak. Writes results/model-cpu.json or
+results/model-cuda.json.
 """
 
 import json
