@@ -27,7 +27,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -250,7 +250,7 @@ def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
 # %% ../notebooks/02_tokenizer.ipynb #8734a559
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token")
 
-
+# %% ../notebooks/02_tokenizer.ipynb #2aa29234
 def take_hub_options(options: dict) -> dict:
     """Move those of `HUB_OPTIONS` that are there out of `options` and return them."""
     return {name: options.pop(name) for name in HUB_OPTIONS if name in options}
@@ -283,10 +283,11 @@ HUB_ERRORS = {  # the library's error: ours, what is wrong and what to do
         FileNotFoundError,
         "there is no such revision; pass as revision= a branch, a tag or a whole commit id",
     ),
-    "HfHubHTTPError": (
-        ConnectionError,
-        "the hub refused; for 401 or 403 pass a token= that may read it, else try again later",
+    "refused": (  # HTTP's codes 401 and 403
+        PermissionError,
+        "the hub refuses it to you: check the spelling, then pass a token= that may read it",
     ),
+    "HfHubHTTPError": (ConnectionError, "the hub answered with an error; try again later"),
     "HTTPError": (ConnectionError, "the hub cannot be reached; check the spelling and the network"),
     "OSError": (OSError, "it did not arrive whole or could not be kept; try again, check the disk"),
 }
@@ -295,11 +296,14 @@ HUB_ERRORS = {  # the library's error: ours, what is wrong and what to do
 def name_checkpoint(checkpoint: str, revision: str | None) -> str:
     return f"no checkpoint {checkpoint!r}, revision {revision or 'main'}"
 
-
+# %% ../notebooks/02_tokenizer.ipynb #71117ab0
 def explain_hub_error(checkpoint: str, revision: str | None, name: str, error) -> OSError:
     """Turn an error of `huggingface_hub` over a file into one of ours, as `HUB_ERRORS` says."""
     family = [kind.__name__ for kind in type(error).__mro__]
-    ours, advice = HUB_ERRORS[next(kind for kind in family if kind in HUB_ERRORS)]
+    key = next(kind for kind in family if kind in HUB_ERRORS)
+    if key == "HfHubHTTPError" and error.response.status_code in (401, 403):
+        key = "refused"
+    ours, advice = HUB_ERRORS[key]
     details = str(error).strip().split("\n")[0].rstrip(".:")
     what = f"{name_checkpoint(checkpoint, revision)}, file {name}"
     return ours(f"{what}: {advice} ({family[0]}: {details})")
@@ -349,11 +353,14 @@ def fetch(repository: str, name: str, revision, cache_dir, token) -> Path:
     `huggingface_hub`, and those of `check_download`.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
-    promised = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), token=token)
+    url, etag = hf_hub_url(repository, name, revision=revision), None
+    with suppress(RemoteEntryNotFoundError):  # the next call raises it, too, and remembers the lack
+        etag = get_hf_file_metadata(url, token=token).etag
     place = {"revision": revision, "cache_dir": cache_dir, "token": token}
     path = Path(hf_hub_download(repository, name, **place))
-    check_download(repository, path, promised.etag or "")
+    check_download(repository, path, etag or "")
     return path
 
 # %% ../notebooks/02_tokenizer.ipynb #8d52fdb5
