@@ -316,8 +316,8 @@ class TaskPipeline:
     def __call__(self, inputs, *, batch_size: int | None = None, **options):
         """Answer one text with an answer, a list with a list, any other iterable with a generator.
 
-        A bar shows the progress in a list that takes longer than two seconds. `options`: those of
-        the three steps; they overrule the pipeline's. Raises TypeError for what is no text,
+        A bar shows the progress in a list of 10 or more that takes over a second. `options`: those
+        of the three steps; they overrule the pipeline's. Raises TypeError for what is no text,
         ValueError for an empty list, an empty text, one that is too long, a batch size below 1.
         """
         preprocess, *rest = self.steps(self.options | options)
@@ -330,8 +330,8 @@ class TaskPipeline:
         if not inputs:
             raise ValueError("the list is empty; pass one text at least")
         prepared = list(prepared)
-        bar = {"desc": self.task, "total": len(prepared), "unit": "text", "delay": 2}
-        return list(tqdm(run(prepared, *rest, size), **bar))
+        bar = {"desc": self.task, "total": len(prepared), "disable": len(prepared) < 10, "delay": 1}
+        return list(tqdm(run(prepared, *rest, size), unit="text", **bar))
 
 # %% ../notebooks/11_pipeline.ipynb #532b193b
 def two_texts(value) -> tuple[str, str | None]:
@@ -459,6 +459,8 @@ class TextGenerationPipeline(TaskPipeline):
         # what fills a row that has ended must be left out of the text, as special pieces are
         pad, unknown = self.tokenizer.pad_token_id, self.tokenizer.unk_token_id
         options = {"pad_token_id": unknown if pad is None else pad} | options
+        if "stop_sequence" in options:  # its name in transformers' pipeline
+            options["stop_strings"] = options.pop("stop_sequence")
         if "stop_strings" in options:
             options["tokenizer"] = self.tokenizer
         found = [None] * len(rows)
@@ -544,6 +546,7 @@ class ZeroShotClassificationPipeline(ClassifierPipeline):
         text = check_is_text(text)
         pairs = [(text, hypothesis_template.format(x)) for x in to_labels(candidate_labels)]
         how = {"limit": self.model.config.n_positions, "truncation": truncation}
+        encode_one(self.tokenizer, text, **how)  # complains of an empty one, which no label fills
         return [encode_one(self.tokenizer, *pair, **how) for pair in pairs]
 
     def postprocess(
