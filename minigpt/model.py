@@ -51,6 +51,12 @@ class KeyValueCache:
         keys = self.layers[0].keys
         return 0 if keys is None else keys.shape[-2]
 
+    def reorder(self, rows: Tensor) -> None:
+        """Put the memory of row `rows[i]` in place of that of row i; there may be more or fewer."""
+        for layer in self.layers:
+            layer.keys = layer.keys.index_select(0, rows)
+            layer.values = layer.values.index_select(0, rows)
+
 # %% ../notebooks/06_model.ipynb #31da92ab
 @dataclass
 class ModelOutput:
