@@ -8,11 +8,24 @@ from minigpt.classification import OpenAIGPTForSequenceClassification
 from minigpt.double_heads import OpenAIGPTDoubleHeadsModel
 from minigpt.lm_head import OpenAIGPTLMHeadModel
 from minigpt.model import OpenAIGPTModel
+from minigpt.pipeline import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    pipeline,
+)
 from minigpt.tokenizer import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoConfig",
+    "AutoModel",
+    "AutoModelForCausalLM",
+    "AutoModelForSequenceClassification",
+    "AutoTokenizer",
     "OpenAIGPTConfig",
     "OpenAIGPTDoubleHeadsModel",
     "OpenAIGPTForSequenceClassification",
@@ -21,4 +34,5 @@ __all__ = [
     "OpenAIGPTTokenizer",
     "OpenAIGPTTokenizerFast",
     "__version__",
+    "pipeline",
 ]

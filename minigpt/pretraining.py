@@ -229,4 +229,5 @@ def pretrain(
             log = {"config": config.to_dict(), **recipe, "perplexity": measured}
             log["losses"] = [round(loss, 4) for loss in torch.stack(losses).tolist()]
             write_whole(out / "log.json", (json.dumps(log) + "\n").encode())
-    return perplexity(OpenAIGPTLMHeadModel.from_pretrained(out, device=device), val_ids.int())
+    best = OpenAIGPTLMHeadModel.from_pretrained(out, dtype=torch.float32, device=device)
+    return perplexity(best, val_ids.int())

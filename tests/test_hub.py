@@ -1,0 +1,270 @@
+"""The hub, end to end, against a small server on this machine that speaks its protocol."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils.sha import git_hash
+
+import minigpt
+from minigpt import OpenAIGPTTokenizer
+from minigpt.tokenizer import HUB_OPTIONS, OFFICIAL_NAME, ask_hub, find_file
+
+TINY = Path(minigpt.__file__).parent / "assets" / "tiny"
+FILES = {path.name: path.read_bytes() for path in TINY.iterdir()}
+LARGE = "model.safetensors"  # the one whose ETag is a SHA-256
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(ThreadingHTTPServer):
+    """Repositories in a dictionary; `requests` holds what was asked, as (method, path, range)."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.repositories = {"me/tiny": FILES, OFFICIAL_NAME: FILES, "me/bare": {"README.md": b"-"}}
+        self.requests, self.cut, self.damage = [], None, None  # cut, damage: the next body
+
+    def asked(self, method: str) -> list[str]:
+        asked = [path for kind, path, _ in self.requests if kind == method and "/resolve/" in path]
+        return [path.rsplit("/", 1)[1] for path in asked]
+
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def refuse(self, status: int, code: str = "") -> None:
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+        if code == "EntryNotFound":
+            self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def find(self) -> bytes | None:
+        """Return the file that is asked for; if there is none, answer so."""
+        if "/resolve/" not in self.path:  # the library asks for other things, too
+            return self.refuse(404)
+        repository, rest = self.path[1:].split("/resolve/")
+        revision, name = rest.split("/", 1)
+        token = self.headers.get("Authorization")
+        if repository == "me/busy":
+            return self.refuse(503)
+        if repository == "me/private" and token == "Bearer wrong":
+            return self.refuse(403)
+        if repository == "me/gated" and token != "Bearer good":
+            return self.refuse(401, "GatedRepo")
+        files = FILES if token == "Bearer good" else self.server.repositories.get(repository)
+        if files is None:  # whether it is unknown or private, the hub does not say
+            return (
+                self.refuse(401) if repository == "me/private" else self.refuse(404, "RepoNotFound")
+            )
+        if revision not in ("main", COMMIT):
+            return self.refuse(404, "RevisionNotFound")
+        return files[name] if name in files else self.refuse(404, "EntryNotFound")
+
+    def answer(self) -> None:
+        self.server.requests.append((self.command, self.path, self.headers.get("Range")))
+        if (body := self.find()) is None:
+            return
+        name = self.path.rsplit("/", 1)[1]
+        etag = hashlib.sha256(body).hexdigest() if name == LARGE else git_hash(body)
+        start = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        rest = body[int(start[1]) :] if start else body
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(rest)))
+        if start:
+            place = f"{start[1]}-{len(body) - 1}/{len(body)}"
+            self.send_header("Content-Range", f"bytes {place}")
+        self.end_headers()
+        if self.command == "GET":
+            self.send_body(rest)
+
+    do_GET = do_HEAD = answer
+
+    def send_body(self, body: bytes) -> None:
+        cut, self.server.cut = self.server.cut, None
+        damage, self.server.damage = self.server.damage, None
+        if damage is not None:
+            body = bytes([body[0] ^ 1]) + body[1:]
+        self.wfile.write(body[:cut])
+        self.close_connection = cut is not None
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    server = Hub()
+    point_at(server.url, monkeypatch, tmp_path)
+    thread = threading.Thread(target=server.serve_forever, args=[0.05], daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def point_at(url: str, monkeypatch, cache: Path) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "no-token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+
+
+def load_in_a_new_process(url: str, home: Path) -> subprocess.CompletedProcess:
+    code = "from minigpt import *; OpenAIGPTTokenizer.from_pretrained('me/tiny')"
+    code += "; print(OpenAIGPTLMHeadModel.from_pretrained('me/tiny').num_parameters())"
+    env = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(home), "TQDM_POSITION": "-1"}  # bars on
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_first_with_a_progress_bar_then_without_a_request(hub, tmp_path):
+    first = load_in_a_new_process(hub.url, tmp_path)
+    assert first.returncode == 0, first.stderr
+    for name in ("vocab.json", "merges.txt", "config.json", LARGE):
+        assert re.search(rf"{name}: 100%", first.stderr)
+        assert hub.asked("GET").count(name) == 1
+    hub.requests.clear()
+    second = load_in_a_new_process(hub.url, tmp_path)
+    assert (second.returncode, second.stdout, second.stderr) == (0, first.stdout, "")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["openai-gpt", "openai-community/gpt", OFFICIAL_NAME])
+def test_old_names_lead_to_the_official_repository(hub, name):
+    assert find_file(name, "config.json").read_bytes() == FILES["config.json"]
+    assert f"/{OFFICIAL_NAME}/resolve/main/config.json" in [path for _, path, _ in hub.requests]
+
+
+def test_the_second_set_of_names_is_tried_and_the_lack_remembered(hub):
+    assert find_file("me/tiny", "encoder_bpe_40000.json", "vocab.json").name == "vocab.json"
+    assert hub.asked("HEAD")[0] == "encoder_bpe_40000.json"
+    hub.requests.clear()
+    find_file("me/tiny", "encoder_bpe_40000.json", "vocab.json")
+    assert hub.requests == []
+
+
+def test_an_interrupted_download_goes_on_where_it_stopped(hub):
+    hub.cut = 12_000_000  # the library keeps what it has of whole chunks, of 10 MiB each
+    assert find_file("me/tiny", LARGE).read_bytes() == FILES[LARGE]
+    ranges = [place for kind, path, place in hub.requests if kind == "GET" and LARGE in path]
+    assert ranges == [None, f"bytes={10 * 2**20}-"]
+
+
+def error_of(kind: type, *arguments, **options) -> str:
+    """Return the message of the error: one paragraph."""
+    with pytest.raises(kind) as caught:
+        find_file(*arguments, **options)
+    assert type(caught.value) is kind and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_unknown_repository(hub):
+    message = error_of(FileNotFoundError, "me/typo", "config.json")
+    assert re.search("'me/typo'.*config.json.*hub knows none.*check the spelling.*token=", message)
+
+
+def test_a_file_that_a_repository_lacks(hub):
+    message = error_of(FileNotFoundError, "me/bare", "config.json", "params_shapes.json")
+    assert re.search("'me/bare'.*holds none of config.json, params_shapes.json; pass", message)
+
+
+def test_a_revision_that_a_repository_lacks(hub):
+    message = error_of(FileNotFoundError, "me/tiny", "config.json", revision="v9")
+    assert re.search("'me/tiny', revision v9, file config.json.*no such revision; pass", message)
+
+
+def test_a_gated_repository_asks_for_a_token_and_takes_it(hub):
+    message = error_of(PermissionError, "me/gated", "config.json")
+    assert re.search("'me/gated'.*config.json.*accept the terms.*token=", message)
+    assert find_file("me/gated", "config.json", token="good").is_file()
+
+
+def test_a_private_repository_asks_for_a_token_and_takes_it(hub):
+    message = error_of(PermissionError, "me/private", "config.json")
+    assert re.search("'me/private'.*config.json.*pass a token=.*401", message)
+    message = error_of(PermissionError, "me/private", "config.json", token="wrong")
+    assert re.search("'me/private'.*config.json.*pass a token=.*403", message)
+    assert find_file("me/private", "config.json", token="good").is_file()
+
+
+def test_a_hub_in_trouble(hub):
+    message = error_of(ConnectionError, "me/busy", "config.json")
+    assert re.search("'me/busy'.*config.json.*try again later.*503", message)
+
+
+@pytest.mark.parametrize("name", [LARGE, "vocab.json"])
+def test_a_damaged_body_is_refused_and_removed(hub, name):
+    hub.damage = True
+    message = error_of(ValueError, "me/tiny", name)
+    assert re.search(f"{name} of 'me/tiny' arrived damaged: its checksum.*try again", message)
+    assert find_file("me/tiny", name).read_bytes() == FILES[name]
+
+
+def test_a_damaged_optional_file_is_not_taken_for_a_missing_one(hub):
+    OpenAIGPTTokenizer.from_pretrained("me/tiny")
+    assert "tokenizer_config.json" in hub.asked("HEAD")
+    hub.repositories["me/tiny"] = FILES | {"tokenizer_config.json": b'{"pad_token": "<pad>"}'}
+    hub.damage = True
+    with pytest.raises(ValueError, match="tokenizer_config.json.*damaged"):
+        ask_hub("me/tiny", ["tokenizer_config.json"])
+
+
+def test_local_files_only_without_a_cache(hub):
+    message = error_of(FileNotFoundError, "me/tiny", "config.json", local_files_only=True)
+    assert re.search("'me/tiny'.*the cache.*lacks config.json; load it once without", message)
+    assert hub.requests == []
+
+
+def test_local_files_only_with_a_cache_and_another_cache(hub, tmp_path):
+    find_file("me/tiny", "config.json", cache_dir=tmp_path / "other")
+    hub.requests.clear()
+    place = {"cache_dir": tmp_path / "other", "local_files_only": True}
+    path = find_file("me/tiny", "params_shapes.json", "config.json", **place)
+    assert path.is_relative_to(tmp_path / "other") and hub.requests == []
+    error_of(FileNotFoundError, "me/tiny", "config.json", local_files_only=True)
+
+
+def test_the_tokenizer_takes_all_four_options(hub, tmp_path):
+    options = {"revision": COMMIT, "cache_dir": tmp_path / "other", "token": "good"}
+    tokenizer = OpenAIGPTTokenizer.from_pretrained("me/private", **options)
+    assert tokenizer == OpenAIGPTTokenizer.from_pretrained("tiny")
+    hub.requests.clear()
+    options["local_files_only"] = True
+    assert set(options) == set(HUB_OPTIONS)
+    assert OpenAIGPTTokenizer.from_pretrained("me/private", **options) == tokenizer
+    assert hub.requests == []
+    with pytest.raises(TypeError, match="no setting revison"):
+        OpenAIGPTTokenizer.from_pretrained("me/tiny", revison="main")
+
+
+def test_without_a_network_a_typing_error_is_said_at_once(monkeypatch, tmp_path):
+    point_at("http://127.0.0.1:9", monkeypatch, tmp_path)  # nobody listens there
+    begin = time.perf_counter()
+    message = error_of(ConnectionError, "me/typo", "config.json")
+    assert time.perf_counter() - begin < 5  # huggingface_hub by itself tries for 23 s
+    assert re.search("'me/typo'.*cannot be reached; check the spelling and the network", message)
+
+
+def test_offline_mode_takes_the_cache_and_says_what_it_lacks(hub, monkeypatch):
+    find_file("me/tiny", "config.json")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert find_file("me/tiny", "config.json").is_file()
+    assert "HF_HUB_OFFLINE" in error_of(FileNotFoundError, "me/tiny", "vocab.json")
