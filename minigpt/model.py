@@ -25,6 +25,7 @@ from minigpt.checkpoint import (
     bare_name,
     open_weights,
     parameter_names,
+    read_weights,
     split_hub_options,
     write_checkpoint,
 )
