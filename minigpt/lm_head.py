@@ -37,7 +37,7 @@ from minigpt.generation import (
     make_processors,
 )
 from .model import KeyValueCache, ModelOutput, OpenAIGPTModel, OpenAIGPTPreTrainedModel
-from .tokenizer import find_file
+from .tokenizer import find_file, take_hub_options
 
 # %% ../notebooks/08_lm_head.ipynb #fe6fda0b
 def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -141,13 +141,13 @@ CONFIG_NAME = "generation_config.json"
 NO_SETTINGS = {"transformers_version", "_from_model_config"}  # notes of transformers to itself
 
 
-def read_generation_config(checkpoint: str | Path) -> GenerationConfig | None:
+def read_generation_config(checkpoint: str | Path, **hub) -> GenerationConfig | None:
     """Read the `generation_config.json` of a checkpoint; None if it has none.
 
     Warns of settings that minigpt does not have. Raises ValueError for one that makes no sense.
     """
     try:
-        found = read_json(find_file(checkpoint, CONFIG_NAME))
+        found = read_json(find_file(checkpoint, CONFIG_NAME, **hub))
     except FileNotFoundError:
         return None
     known = {field.name for field in fields(GenerationConfig)}
@@ -266,13 +266,15 @@ class GenerationMixin(WithReader):
     @classmethod
     def from_pretrained(cls, checkpoint: str | Path, *args, **options):
         """Load a checkpoint, see `Pretrained`, with its `generation_config.json` if it has one."""
-        model = super().from_pretrained(checkpoint, *args, **options)
-        model.generation_config = read_generation_config(checkpoint) or model.generation_config
-        return model
+        loaded = super().from_pretrained(checkpoint, *args, **options)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
+        found = read_generation_config(checkpoint, **take_hub_options(options))
+        model.generation_config = found or model.generation_config
+        return loaded
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json`, `model.safetensors` and `generation_config.json` into `folder`."""
-        super().save_pretrained(folder)
+    def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "50GB") -> None:
+        """Write `config.json`, the weights and `generation_config.json` into `folder`."""
+        super().save_pretrained(folder, max_shard_size)
         write_generation_config(folder, self.generation_config)
 
     def generate(

@@ -436,7 +436,8 @@ def test_a_folder_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="Read-only"):
         model.half().save_pretrained(tmp_path)
     monkeypatch.undo()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    names = ["config.json", "generation_config.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).dtype == torch.float32
 
 
