@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CONFIG_NAME', 'NO_SETTINGS', 'STOPPED', 'CACHES', 'WRITERS', 'next_token_loss', 'CausalLMOutput', 'first_ids',
            'push_right', 'window_start', 'slide', 'read_generation_config', 'write_generation_config', 'keep_scores',
-           'GenerateDecoderOnlyOutput', 'GenerateBeamDecoderOnlyOutput', 'name_results', 'WithReader',
-           'GenerationMixin', 'with_scores', 'score_tokens', 'score_with_loss', 'OpenAIGPTLMHeadModel']
+           'with_scores', 'GenerateDecoderOnlyOutput', 'GenerateBeamDecoderOnlyOutput', 'name_results', 'WithReader',
+           'WithSettings', 'GenerationMixin', 'score_tokens', 'score_with_loss', 'OpenAIGPTLMHeadModel']
 
 # %% ../notebooks/08_lm_head.ipynb #162c2545
 import json
@@ -173,6 +173,11 @@ def keep_scores(scores: list[Tensor]) -> Processor:
 
     return keep
 
+
+def with_scores(criteria: Sequence[Callable], scores: list[Tensor] | None) -> list[Criterion]:
+    """Make of criteria of transformers, called with ids and all scores so far, some of ours."""
+    return [lambda ids, criterion=criterion: criterion(ids, scores) for criterion in criteria]
+
 # %% ../notebooks/08_lm_head.ipynb #0b7bdcaa
 @dataclass
 class GenerateDecoderOnlyOutput(ModelOutput):
@@ -254,9 +259,15 @@ class WithReader(OpenAIGPTPreTrainedModel):
             raise ValueError(f'window="slide" with padded prompts: {way}')
         return slide(read, self.config.n_positions)
 
+    def room(self, ids: Tensor, wanted: int, window: str | None) -> int:
+        """Say for how many of the `wanted` tokens there are positions after `ids` (B, T)."""
+        T, limit = ids.shape[-1], self.config.n_positions
+        self.check_length(T)
+        return wanted if window == "slide" else min(wanted, limit - T)
+
 # %% ../notebooks/08_lm_head.ipynb #d916b6ff
-class GenerationMixin(WithReader):
-    """What a model that scores the next token can do with notebook 07: write."""
+class WithSettings(OpenAIGPTPreTrainedModel):
+    """A model with its own `generation_config`, kept with its checkpoint."""
 
     def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
         super().__init__(config, attn_implementation)
@@ -276,6 +287,10 @@ class GenerationMixin(WithReader):
         """Write `config.json`, the weights and `generation_config.json` into `folder`."""
         super().save_pretrained(folder, max_shard_size)
         write_generation_config(folder, self.generation_config)
+
+# %% ../notebooks/08_lm_head.ipynb #1498f40d
+class GenerationMixin(WithReader, WithSettings):
+    """What a model that scores the next token can do with notebook 07: write."""
 
     def generate(
         self,
@@ -320,17 +335,6 @@ class GenerationMixin(WithReader):
         if config.return_dict_in_generate:
             return name_results(out, scores, config.num_beams)
         return out.sequences
-
-    def room(self, ids: Tensor, wanted: int, window: str | None) -> int:
-        """Say for how many of the `wanted` tokens there are positions after `ids` (B, T)."""
-        T, limit = ids.shape[-1], self.config.n_positions
-        self.check_length(T)
-        return wanted if window == "slide" else min(wanted, limit - T)
-
-
-def with_scores(criteria: Sequence[Callable], scores: list[Tensor] | None) -> list[Criterion]:
-    """Make of criteria of transformers, called with ids and all scores so far, some of ours."""
-    return [lambda ids, criterion=criterion: criterion(ids, scores) for criterion in criteria]
 
 # %% ../notebooks/08_lm_head.ipynb #3ae4a115
 def score_tokens(hidden: Tensor, table: Tensor, whole_tiles: bool = False) -> Tensor:

@@ -190,7 +190,9 @@ def test_a_broken_score_is_an_error_that_names_step_and_row(method, value):
 
 def test_a_row_that_has_ended_is_not_asked():
     def breaks_at_the_end(ids, cache):
-        return count_up(ids, cache)[0].masked_fill((ids == 3).any(-1, keepdim=True), torch.nan), None
+        return count_up(ids, cache)[0].masked_fill(
+            (ids == 3).any(-1, keepdim=True), torch.nan
+        ), None
 
     config = {"max_new_tokens": 4, "eos_token_id": 3}
     assert continued(breaks_at_the_end, [[2], [5]], **config)[1] == [5, 6, 7, 8, 9]
@@ -213,7 +215,11 @@ def test_rows_that_may_end_need_a_filler():
 
 
 def test_hooks_get_ids_and_scores_as_in_transformers(tiny):
-    from transformers import LogitsProcessorList, StoppingCriteriaList, SuppressTokensLogitsProcessor
+    from transformers import (
+        LogitsProcessorList,
+        StoppingCriteriaList,
+        SuppressTokensLogitsProcessor,
+    )
 
     seen = []
 

@@ -21,13 +21,14 @@ def random_settings(seed: int) -> dict:
     dice = random.Random(seed)
     settings = {
         "max_new_tokens": dice.randint(5, 25),
-        "eos_token_id": dice.choice([None, 3, [3, 7], [3, 7, 11, 12]]),
-        "repetition_penalty": dice.choice([1.0, 1.3, 0.8]),
-        "no_repeat_ngram_size": dice.choice([0, 1, 2, 3]),
-        "min_new_tokens": dice.choice([None, 4]),
+        "eos_token_id": dice.choice([None, 3, [3, 7], [3, 7, 11, 12], list(range(6, 14))]),
+        "repetition_penalty": dice.choice([1.0, 1.0, 1.3, 0.8]),
+        "no_repeat_ngram_size": dice.choice([0, 0, 1, 2, 3]),
+        "min_new_tokens": dice.choice([None, None, 4]),
     }
     if seed % 2:
         K = dice.choice([2, 3, 5])
+        settings["eos_token_id"] = dice.choice([[3, 7], list(range(6, 14)), list(range(6, 22))])
         settings |= {
             "num_beams": K,
             "num_return_sequences": dice.choice([1, K]),
@@ -56,31 +57,31 @@ def test_ids_equal_transformers_with_and_without_cache(pair, seed):
 
 
 def test_the_settings_above_are_a_test(pair):
-    """Many of them change the text, and many texts end early."""
-    changed, lengths, theirs = Counter(), Counter(), pair[0]
+    """Each of them changes some text, and many texts end early."""
+    changed, early = Counter(), 0
     for seed in range(80):
         ids, settings = random_prompts(seed), random_settings(seed)
-        text = ask_theirs(theirs, ids, **settings)
-        lengths[text.shape[-1] < ids.shape[-1] + settings["max_new_tokens"]] += 1
-        for name in ("length_penalty", "early_stopping", "no_repeat_ngram_size"):
+        text = pair[1].generate(ids, **settings)
+        early += text.shape[-1] < ids.shape[-1] + settings["max_new_tokens"]
+        kept = {"max_new_tokens", "do_sample", "pad_token_id", "num_beams", "num_return_sequences"}
+        for name in settings.keys() - kept:
             without = {key: value for key, value in settings.items() if key != name}
-            changed[name] += not torch.equal(text, ask_theirs(theirs, ids, **without))
-    assert min(changed.values()) >= 3 and lengths[True] >= 15, (changed, lengths)
+            changed[name] += not torch.equal(text, pair[1].generate(ids, **without))
+    assert min(changed.values()) >= 3 and early >= 20, (changed, early)
 
 
-@pytest.mark.parametrize("seed", range(0, 12))
+@pytest.mark.parametrize("seed", range(12))
 def test_scores_equal_transformers(pair, seed):
     theirs, ours = pair
     ids, settings = random_prompts(seed), random_settings(seed)
     settings |= {"output_scores": True, "return_dict_in_generate": True}
     out, expected = ours.generate(ids, **settings), ask_theirs(theirs, ids, **settings)
     assert len(out.scores) == len(expected.scores)
-    finite = [(a, b) for a, b in zip(out.scores[:1], expected.scores[:1], strict=True)]
-    if settings.get("num_beams", 1) == 1:
-        finite = zip(out.scores, expected.scores, strict=True)
-    else:
-        assert parity.largest_difference(out.sequences_scores, expected.sequences_scores) < 1e-5
-    for a, b in finite:
+    steps = list(zip(out.scores, expected.scores, strict=True))
+    if "num_beams" in settings:  # later steps hold dead beams, in another order
+        steps = steps[:1]
+        assert torch.allclose(out.sequences_scores, expected.sequences_scores, rtol=1e-5)
+    for a, b in steps:
         assert torch.equal(a.isinf(), b.isinf())
         assert parity.largest_difference(a.nan_to_num(neginf=0), b.nan_to_num(neginf=0)) < 1e-5
 
@@ -147,5 +148,5 @@ def test_ids_equal_transformers_at_full_size():
     theirs, ours = parity.random_pair(**sizes)
     ids = torch.randint(40478, (2, 7))
     for method in ({"no_repeat_ngram_size": 2}, {"num_beams": 3, "no_repeat_ngram_size": 2}):
-        settings = {"max_new_tokens": 8, "do_sample": False, **method}
+        settings = {"max_new_tokens": 5, "do_sample": False, **method}
         assert torch.equal(ours.generate(ids, **settings), ask_theirs(theirs, ids, **settings))
