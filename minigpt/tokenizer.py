@@ -260,14 +260,14 @@ OFFICIAL_NAME = "openai-community/openai-gpt"
 OLD_NAMES = dict.fromkeys(("openai-gpt", "openai-community/gpt"), OFFICIAL_NAME)
 
 # %% ../notebooks/02_tokenizer.ipynb #7d87c408
-HUB_ERRORS = {  # the library's error: ours, what is wrong and what to do
+HUB_ERRORS = {  # the library's error: ours, and what to do; {} is what the library says
     "HFValidationError": (
         FileNotFoundError,
         "it is neither a folder here nor a name that the hub could know; check the spelling",
     ),
     "OfflineModeIsEnabled": (
         FileNotFoundError,
-        "it is not in the cache, and HF_HUB_OFFLINE forbids to ask; check the spelling or unset it",
+        "the cache lacks it, and HF_HUB_OFFLINE forbids to ask; check the spelling or unset it",
     ),
     "RepositoryNotFoundError": (
         FileNotFoundError,
@@ -285,11 +285,17 @@ HUB_ERRORS = {  # the library's error: ours, what is wrong and what to do
     ),
     "refused": (  # HTTP's codes 401 and 403
         PermissionError,
-        "the hub refuses it to you: check the spelling, then pass a token= that may read it",
+        "the hub refuses it to you ({}); check the spelling, then pass a token= that may read it",
     ),
-    "HfHubHTTPError": (ConnectionError, "the hub answered with an error; try again later"),
-    "HTTPError": (ConnectionError, "the hub cannot be reached; check the spelling and the network"),
-    "OSError": (OSError, "it did not arrive whole or could not be kept; try again, check the disk"),
+    "HfHubHTTPError": (ConnectionError, "the hub is in trouble ({}); try again later"),
+    "HTTPError": (
+        ConnectionError,
+        "the hub cannot be reached ({}); check the spelling and the network",
+    ),
+    "OSError": (
+        OSError,
+        "it did not arrive whole or could not be kept ({}); try again, and check the disk",
+    ),
 }
 
 # %% ../notebooks/02_tokenizer.ipynb #29bb0704
@@ -306,7 +312,7 @@ def explain_hub_error(checkpoint: str, revision: str | None, name: str, error) -
     ours, advice = HUB_ERRORS[key]
     details = str(error).strip().split("\n")[0].rstrip(".:")
     what = f"{name_checkpoint(checkpoint, revision)}, file {name}"
-    return ours(f"{what}: {advice} ({family[0]}: {details})")
+    return ours(f"{what}: {advice.format(f'{family[0]}: {details}')}")
 
 # %% ../notebooks/02_tokenizer.ipynb #1c022baa
 @contextmanager

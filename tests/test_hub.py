@@ -199,15 +199,15 @@ def test_a_gated_repository_asks_for_a_token_and_takes_it(hub):
 
 def test_a_private_repository_asks_for_a_token_and_takes_it(hub):
     message = error_of(PermissionError, "me/private", "config.json")
-    assert re.search("'me/private'.*config.json.*pass a token=.*401", message)
+    assert re.search("'me/private'.*config.json.*401.*pass a token=", message)
     message = error_of(PermissionError, "me/private", "config.json", token="wrong")
-    assert re.search("'me/private'.*config.json.*pass a token=.*403", message)
+    assert re.search("'me/private'.*config.json.*403.*pass a token=", message)
     assert find_file("me/private", "config.json", token="good").is_file()
 
 
 def test_a_hub_in_trouble(hub):
     message = error_of(ConnectionError, "me/busy", "config.json")
-    assert re.search("'me/busy'.*config.json.*try again later.*503", message)
+    assert re.search("'me/busy'.*config.json.*503.*try again later", message)
 
 
 @pytest.mark.parametrize("name", [LARGE, "vocab.json"])
@@ -260,7 +260,7 @@ def test_without_a_network_a_typing_error_is_said_at_once(monkeypatch, tmp_path)
     begin = time.perf_counter()
     message = error_of(ConnectionError, "me/typo", "config.json")
     assert time.perf_counter() - begin < 5  # huggingface_hub by itself tries for 23 s
-    assert re.search("'me/typo'.*cannot be reached; check the spelling and the network", message)
+    assert re.search("'me/typo'.*cannot be reached.*check the spelling and the network", message)
 
 
 def test_offline_mode_takes_the_cache_and_says_what_it_lacks(hub, monkeypatch):
