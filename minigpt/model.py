@@ -109,7 +109,7 @@ class BaseModelOutput(ModelOutput):
 
 # %% ../notebooks/06_model.ipynb #a0beab6f
 class WithoutNumbers(TorchFunctionMode):
-    """Inside `with WithoutNumbers():` modules are built on "meta", and nothing is drawn at random."""
+    """Inside `with WithoutNumbers():` modules are built on "meta"; nothing is drawn at random."""
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         if function in (nn.init.normal_, Tensor.normal_):

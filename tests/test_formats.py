@@ -1,4 +1,4 @@
-"""Every format of a checkpoint, both ways, against transformers; and what can go wrong with files."""
+"""Every format of a checkpoint, both ways, against transformers; and faults of files."""
 
 import filecmp
 import hashlib
