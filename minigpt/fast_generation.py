@@ -6,7 +6,7 @@
 __all__ = ['CHECK', 'StaticCache', 'read_prompt', 'plain_step', 'fast_step', 'choose_and_append', 'whole_tiles', 'record_step',
            'all_ended', 'length_needed', 'FastGenerator', 'check_static', 'generator_for', 'write_static']
 
-# %% ../notebooks/18_fast_generation.ipynb #601dc440
+# %% ../notebooks/18_fast_generation.ipynb #b7acadcc
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +18,7 @@ from .generation import Generation, GenerationConfig, make_filters
 from .lm_head import WRITERS, OpenAIGPTLMHeadModel, score_tokens
 from .model import OpenAIGPTModel
 
-# %% ../notebooks/18_fast_generation.ipynb #d47fcfeb
+# %% ../notebooks/18_fast_generation.ipynb #7cf95929
 class StaticCache:
     """Keys, values and tokens of B texts of up to S tokens, allocated once and written in place."""
 
@@ -32,7 +32,7 @@ class StaticCache:
         self.ended = torch.zeros(B, 1, dtype=torch.bool, **place)
         self.broken = torch.full((B,), -1, dtype=torch.int32, **place)  # place of nan
 
-# %% ../notebooks/18_fast_generation.ipynb #a4ce9c0f
+# %% ../notebooks/18_fast_generation.ipynb #813f9877
 def read_prompt(
     model: OpenAIGPTLMHeadModel, cache: StaticCache, ids: Tensor, padding: Tensor | None = None
 ) -> Tensor:
@@ -54,7 +54,7 @@ def read_prompt(
     cache.broken.fill_(-1)
     return out.logits[:, -1]
 
-# %% ../notebooks/18_fast_generation.ipynb #e2fca931
+# %% ../notebooks/18_fast_generation.ipynb #264c4223
 def plain_step(body: OpenAIGPTModel, cache: StaticCache, n: int) -> Tensor:
     """Run the newest token of each text, at place n, through the network: -> (B, C)."""
     places = n - cache.start.long()
@@ -71,7 +71,7 @@ def plain_step(body: OpenAIGPTModel, cache: StaticCache, n: int) -> Tensor:
         x = block.ln_2(x + block.mlp(x))
     return x
 
-# %% ../notebooks/18_fast_generation.ipynb #05c98b27
+# %% ../notebooks/18_fast_generation.ipynb #849f7ab1
 def fast_step(body: OpenAIGPTModel, cache: StaticCache) -> Tensor:
     """The same by the kernels of notebook 17, at place `cache.slot`: -> (B, C)."""
     from minigpt import kernels
@@ -89,7 +89,7 @@ def fast_step(body: OpenAIGPTModel, cache: StaticCache) -> Tensor:
         x = kernels.block_of_many(block, x, *layer, *where)
     return x
 
-# %% ../notebooks/18_fast_generation.ipynb #47f1eb48
+# %% ../notebooks/18_fast_generation.ipynb #3fb3b1dc
 def choose_and_append(
     logits: Tensor,  # (B, V)
     cache: StaticCache,
@@ -114,12 +114,12 @@ def choose_and_append(
     cache.slot += 1
     cache.tokens.index_copy_(1, cache.slot.long(), new)
 
-# %% ../notebooks/18_fast_generation.ipynb #2a2a2168
+# %% ../notebooks/18_fast_generation.ipynb #835aeffb
 def whole_tiles(table: Tensor) -> Tensor:
     """Return a copy of the token table with rows of zeros up to a multiple of 64."""
     return F.pad(table.detach(), (0, 0, 0, -len(table) % 64))
 
-# %% ../notebooks/18_fast_generation.ipynb #f2aad48c
+# %% ../notebooks/18_fast_generation.ipynb #dcabb5f4
 def record_step(
     model: OpenAIGPTLMHeadModel, cache: StaticCache, table: Tensor, choice: dict
 ) -> torch.cuda.CUDAGraph:
@@ -144,7 +144,7 @@ def record_step(
         step()
     return graph
 
-# %% ../notebooks/18_fast_generation.ipynb #37613cc3
+# %% ../notebooks/18_fast_generation.ipynb #8d623a6c
 CHECK = 32  # steps between two looks at the card
 
 
@@ -158,13 +158,13 @@ def all_ended(cache: StaticCache) -> bool:
         )
     return bool(cache.ended.all())
 
-# %% ../notebooks/18_fast_generation.ipynb #238c7502
+# %% ../notebooks/18_fast_generation.ipynb #0ca26457
 def length_needed(new: Tensor, end: Tensor) -> int:
     """Say how many of the new tokens (B, n) there are until the last text has met its end."""
     first = (new[..., None] == end).any(-1).int().argmax(-1)  # (B, n, E) -> (B,)
     return int(first.max()) + 1
 
-# %% ../notebooks/18_fast_generation.ipynb #d18e58d8
+# %% ../notebooks/18_fast_generation.ipynb #e41e31b3
 class FastGenerator:
     """Continues B texts with a cache that stays in place; on a GPU, each step is a recorded graph.
 
@@ -225,7 +225,7 @@ class FastGenerator:
             n = length_needed(self.cache.tokens[:, T : T + n], self.end)
         return self.cache.tokens[:, : T + n].clone()
 
-# %% ../notebooks/18_fast_generation.ipynb #1edd9ace
+# %% ../notebooks/18_fast_generation.ipynb #69531fce
 def check_static(config: GenerationConfig, processors, criteria, streamer, generator) -> None:
     """Raise ValueError, naming the setting, for what a recorded step cannot do."""
     filters = make_filters(config) if config.do_sample else []
@@ -245,7 +245,7 @@ def check_static(config: GenerationConfig, processors, criteria, streamer, gener
             f"{', '.join(names)}; leave out one or the other"
         )
 
-# %% ../notebooks/18_fast_generation.ipynb #a490c2ea
+# %% ../notebooks/18_fast_generation.ipynb #f1cc4a41
 def generator_for(model: OpenAIGPTLMHeadModel, B: int, config: GenerationConfig) -> FastGenerator:
     """Return the generator that the model had before, if it still fits, or a new one."""
     choice = config.do_sample, config.temperature, config.top_k, config.top_p
@@ -260,7 +260,7 @@ def generator_for(model: OpenAIGPTLMHeadModel, B: int, config: GenerationConfig)
         kept.key, model.__dict__["static_generator"] = key, kept
     return kept
 
-# %% ../notebooks/18_fast_generation.ipynb #2a358929
+# %% ../notebooks/18_fast_generation.ipynb #55ba4d43
 def write_static(
     model: OpenAIGPTLMHeadModel,
     ids: Tensor,  # (B, T), padding in front
@@ -279,4 +279,4 @@ def write_static(
     return Generation(generator_for(model, len(ids), config)(ids, config.max_new_tokens, padding))
 
 
-WRITERS["static"] = write_static
+WRITERS.update(static=write_static)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PLAIN', 'GELU', 'NORM', 'Unfinished', 'embed_kernel', 'embed_newest', 'add_parts', 'read_tile', 'attend_kernel',
            'attend_newest', 'normalize', 'norm_kernel', 'add_and_norm', 'bend', 'gelu_kernel', 'bias_gelu',
-           'normal_inputs', 'row_kernel', 'cut', 'row_times', 'block_of_many', 'block_of_one', 'finish']
+           'normal_inputs', 'row_kernel', 'share_of', 'row_times', 'block_of_many', 'block_of_one', 'finish']
 
-# %% ../notebooks/17_kernels.ipynb #978b0322
+# %% ../notebooks/17_kernels.ipynb #7f34a4a3
 import torch
 import triton
 import triton.language as tl
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .block import Block, Conv1D
 
-# %% ../notebooks/17_kernels.ipynb #ee8d83ba
+# %% ../notebooks/17_kernels.ipynb #3bf0e965
 @triton.jit
 def embed_kernel(
     ids,  # (B, S): the texts
@@ -35,7 +35,7 @@ def embed_kernel(
     x += tl.load(positions + place * C + c, mask=real).to(tl.float32)
     tl.store(out + b * C + c, x.to(out.dtype.element_ty), mask=real)
 
-# %% ../notebooks/17_kernels.ipynb #b22d7c8f
+# %% ../notebooks/17_kernels.ipynb #d1297900
 def embed_newest(ids: Tensor, tokens: Tensor, positions: Tensor, slot, start, dtype) -> Tensor:
     """Return token row + position row of place `slot` of each text: ids (B, S) -> (B, C)."""
     (B, S), C = ids.shape, tokens.shape[1]
@@ -44,7 +44,7 @@ def embed_newest(ids: Tensor, tokens: Tensor, positions: Tensor, slot, start, dt
     embed_kernel[(B,)](ids, tokens, positions, slot, start, out, S, C, width)
     return out
 
-# %% ../notebooks/17_kernels.ipynb #46eeccc2
+# %% ../notebooks/17_kernels.ipynb #11734efa
 @triton.jit
 def add_parts(parts, bias, at, real, stride, P: tl.constexpr):
     """Return bias + all P parts at the places `at`; part p begins at p * stride."""
@@ -53,7 +53,7 @@ def add_parts(parts, bias, at, real, stride, P: tl.constexpr):
         total += tl.load(parts + p * stride + at, mask=real, other=0.0).to(tl.float32)
     return total
 
-# %% ../notebooks/17_kernels.ipynb #008bd84a
+# %% ../notebooks/17_kernels.ipynb #349827de
 @triton.jit
 def read_tile(q, keys, values, tile, first, n, D, d, TILE: tl.constexpr):
     """Return the scores (TILE,) and values (TILE, BLOCK) of the keys from place `tile` on."""
@@ -64,7 +64,7 @@ def read_tile(q, keys, values, tile, first, n, D, d, TILE: tl.constexpr):
     v = tl.load(values + at, mask=mask, other=0.0).to(tl.float32)
     return tl.where(old, tl.sum(q[None, :] * k, 1), float("-inf")), v
 
-# %% ../notebooks/17_kernels.ipynb #74af9022
+# %% ../notebooks/17_kernels.ipynb #18315d7e
 @triton.jit
 def attend_kernel(
     parts,  # (P, B, 3 C): query, key and value of the new place, in parts
@@ -102,7 +102,7 @@ def attend_kernel(
         best = higher
     tl.store(out + (b * H + h) * D + d, (mixed / weights).to(out.dtype.element_ty), mask=real)
 
-# %% ../notebooks/17_kernels.ipynb #e1479d0a
+# %% ../notebooks/17_kernels.ipynb #20818c65
 def attend_newest(
     parts: Tensor, bias: Tensor, keys: Tensor, values: Tensor, slot, start, dtype
 ) -> Tensor:
@@ -121,7 +121,7 @@ def attend_newest(
     )
     return out
 
-# %% ../notebooks/17_kernels.ipynb #43859fe6
+# %% ../notebooks/17_kernels.ipynb #19d46f0b
 @triton.jit
 def normalize(x, real, C, gain, shift, c, eps):
     """Return the LayerNorm of a row that holds 0 where it is not `real`, and mean and deviation."""
@@ -141,7 +141,7 @@ def norm_kernel(x, parts, bias, gain, shift, out, eps, C, P: tl.constexpr, BLOCK
     y, _, _ = normalize(row, real, C, gain, shift, c, eps)
     tl.store(out + at + c, y.to(out.dtype.element_ty), mask=real)
 
-# %% ../notebooks/17_kernels.ipynb #b74bee84
+# %% ../notebooks/17_kernels.ipynb #eddbacd6
 def add_and_norm(x: Tensor, parts: Tensor, bias: Tensor, norm: nn.LayerNorm, dtype) -> Tensor:
     """Return the normalised x + bias + sum of parts: (B, C) and (P, B, C) -> (B, C)."""
     B, C = x.shape
@@ -152,7 +152,7 @@ def add_and_norm(x: Tensor, parts: Tensor, bias: Tensor, norm: nn.LayerNorm, dty
     )
     return out
 
-# %% ../notebooks/17_kernels.ipynb #4b5d500a
+# %% ../notebooks/17_kernels.ipynb #4416c8a9
 @triton.jit
 def bend(x):
     """GELU in its tanh form."""
@@ -165,14 +165,14 @@ def gelu_kernel(parts, bias, out, N, BLOCK: tl.constexpr):
     x = add_parts(parts + at, bias, n, n < N, 0, 1)
     tl.store(out + at + n, bend(x).to(out.dtype.element_ty), mask=n < N)
 
-# %% ../notebooks/17_kernels.ipynb #d55921e1
+# %% ../notebooks/17_kernels.ipynb #b1f2f97c
 def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
     """Return GELU(x + bias): (B, N) -> (B, N)."""
     out, (B, N) = torch.empty_like(x), x.shape
     gelu_kernel[(B, triton.cdiv(N, 1024))](x, bias, out, N, 1024)
     return out
 
-# %% ../notebooks/17_kernels.ipynb #a080f5ee
+# %% ../notebooks/17_kernels.ipynb #2e37c38b
 @triton.jit
 def normal_inputs(
     x, parts, bias, gain, shift, row, k, keep, eps, K, P: tl.constexpr, BLOCK: tl.constexpr
@@ -187,7 +187,7 @@ def normal_inputs(
     y = (y - mean) / std * tl.load(gain + k, mask=k < K, other=0.0)
     return y + tl.load(shift + k, mask=k < K, other=0.0)
 
-# %% ../notebooks/17_kernels.ipynb #3acc2058
+# %% ../notebooks/17_kernels.ipynb #ae1b1892
 PLAIN, GELU, NORM = (tl.constexpr(kind) for kind in range(3))
 
 
@@ -223,14 +223,14 @@ def row_kernel(
         y = normal_inputs(x, parts, bias, gain, shift, row, k, keep, eps, K, P, BLOCK)
     tl.store(out + i * N + n, tl.sum(y[:, None] * w, 0), mask=n < N)
 
-# %% ../notebooks/17_kernels.ipynb #d952e643
-def cut(K: int, N: int) -> tuple[int, int]:
+# %% ../notebooks/17_kernels.ipynb #80faf3bb
+def share_of(K: int, N: int) -> tuple[int, int]:
     """Say how many inputs and how many outputs of a (K, N) matrix one copy takes."""
     if N > K:
         return 256, 64
     return (128, 32) if N == K else (512, 32)
 
-# %% ../notebooks/17_kernels.ipynb #689c1123
+# %% ../notebooks/17_kernels.ipynb #c252b2b8
 def row_times(
     layer: Conv1D,
     kind: int,  # PLAIN, GELU or NORM
@@ -244,7 +244,7 @@ def row_times(
     Also returns the row that was multiplied, (1, K), after NORM.
     """
     K, N = layer.weight.shape
-    SLICE, COLUMNS = cut(K, N)
+    SLICE, COLUMNS = share_of(K, N)
     grid = triton.cdiv(K, SLICE), triton.cdiv(N, COLUMNS)
     out = torch.empty(grid[0], 1, N, device=layer.weight.device)
     row = torch.empty(1, K, device=out.device) if kind == NORM else out
@@ -257,7 +257,7 @@ def row_times(
     )
     return out, row
 
-# %% ../notebooks/17_kernels.ipynb #03a6e2d4
+# %% ../notebooks/17_kernels.ipynb #4cd6c4e6
 def block_of_many(block: Block, x: Tensor, keys: Tensor, values: Tensor, slot, start) -> Tensor:
     """Run a block on the newest place of each text: (B, C) -> (B, C). The cache grows by it."""
     attn, mlp = block.attn, block.mlp
@@ -267,7 +267,7 @@ def block_of_many(block: Block, x: Tensor, keys: Tensor, values: Tensor, slot, s
     wide = bias_gelu(x @ mlp.c_fc.weight, mlp.c_fc.bias)  # (B, C) -> (B, 4 C)
     return add_and_norm(x, (wide @ mlp.c_proj.weight)[None], mlp.c_proj.bias, block.ln_2, x.dtype)
 
-# %% ../notebooks/17_kernels.ipynb #c2706281
+# %% ../notebooks/17_kernels.ipynb #bddbfe59
 Unfinished = tuple[Tensor, Tensor | None, Block | None]  # main path, parts, the block they are of
 
 
@@ -284,7 +284,7 @@ def block_of_one(block: Block, state: Unfinished, keys, values, slot, start) -> 
     parts, _ = row_times(mlp.c_proj, GELU, None, wide, mlp.c_fc.bias)
     return x, parts, block
 
-# %% ../notebooks/17_kernels.ipynb #cbfad3eb
+# %% ../notebooks/17_kernels.ipynb #fccdc16b
 def finish(state: Unfinished, dtype: torch.dtype) -> Tensor:
     """Do what the last block has left: its sum and its normalisation, (1, C)."""
     x, parts, block = state
