@@ -203,9 +203,9 @@ def generate_command(
     model: Model = "tiny",
     device: Device = "auto",
     dtype: Dtype = "auto",
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 50,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 50,
     do_sample: Annotated[bool, typer.Option(help="Draw by lot, or take the likeliest.")] = True,
-    top_k: Annotated[int, typer.Option(help="Draw from so many; 0: from all.")] = 40,
+    top_k: Annotated[int, typer.Option(min=0, help="Draw from so many; 0: from all.")] = 40,
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same.")] = None,
 ) -> None:
     """Continue a text, and show each word as it is written.
@@ -227,9 +227,10 @@ def generate_command(
     options = {"do_sample": True, "top_k": top_k} if do_sample else {"do_sample": False}
     if seed is not None:
         options["generator"] = torch.Generator(place).manual_seed(seed)
-    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    typer.echo(f"{text.rstrip()} ", nl=False)
     inputs = tokenizer(text, return_tensors="pt").to(place)
+    network.check_length(inputs.input_ids.shape[-1])  # before the prompt is shown
+    typer.echo(f"{text.rstrip()} ", nl=False)
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     network.generate(**inputs, streamer=streamer, max_new_tokens=max_new_tokens, **options)
 
 # %% ../notebooks/16_command_line.ipynb #43949b26

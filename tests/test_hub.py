@@ -1,130 +1,24 @@
 """The hub, end to end, against a small server on this machine that speaks its protocol."""
 
-import hashlib
 import os
 import re
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
-from huggingface_hub.utils.sha import git_hash
 
-import minigpt
 from minigpt import OpenAIGPTTokenizer
 from minigpt.tokenizer import HUB_OPTIONS, OFFICIAL_NAME, ask_hub, find_file
-
-TINY = Path(minigpt.__file__).parent / "assets" / "tiny"
-FILES = {path.name: path.read_bytes() for path in TINY.iterdir()}
-LARGE = "model.safetensors"  # the one whose ETag is a SHA-256
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(ThreadingHTTPServer):
-    """Repositories in a dictionary; `requests` holds what was asked, as (method, path, range)."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.repositories = {"me/tiny": FILES, OFFICIAL_NAME: FILES, "me/bare": {"README.md": b"-"}}
-        self.requests, self.cut, self.damage = [], None, None  # cut, damage: the next body
-
-    def asked(self, method: str) -> list[str]:
-        asked = [path for kind, path, _ in self.requests if kind == method and "/resolve/" in path]
-        return [path.rsplit("/", 1)[1] for path in asked]
-
-
-class Answer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def refuse(self, status: int, code: str = "") -> None:
-        self.send_response(status)
-        if code:
-            self.send_header("X-Error-Code", code)
-        if code == "EntryNotFound":
-            self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def find(self) -> bytes | None:
-        """Return the file that is asked for; if there is none, answer so."""
-        if "/resolve/" not in self.path:  # the library asks for other things, too
-            return self.refuse(404)
-        repository, rest = self.path[1:].split("/resolve/")
-        revision, name = rest.split("/", 1)
-        token = self.headers.get("Authorization")
-        if repository == "me/busy":
-            return self.refuse(503)
-        if repository == "me/private" and token == "Bearer wrong":
-            return self.refuse(403)
-        if repository == "me/gated" and token != "Bearer good":
-            return self.refuse(401, "GatedRepo")
-        files = FILES if token == "Bearer good" else self.server.repositories.get(repository)
-        if files is None:  # whether it is unknown or private, the hub does not say
-            return (
-                self.refuse(401) if repository == "me/private" else self.refuse(404, "RepoNotFound")
-            )
-        if revision not in ("main", COMMIT):
-            return self.refuse(404, "RevisionNotFound")
-        return files[name] if name in files else self.refuse(404, "EntryNotFound")
-
-    def answer(self) -> None:
-        self.server.requests.append((self.command, self.path, self.headers.get("Range")))
-        if (body := self.find()) is None:
-            return
-        name = self.path.rsplit("/", 1)[1]
-        etag = hashlib.sha256(body).hexdigest() if name == LARGE else git_hash(body)
-        start = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        rest = body[int(start[1]) :] if start else body
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", f'"{etag}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(rest)))
-        if start:
-            place = f"{start[1]}-{len(body) - 1}/{len(body)}"
-            self.send_header("Content-Range", f"bytes {place}")
-        self.end_headers()
-        if self.command == "GET":
-            self.send_body(rest)
-
-    do_GET = do_HEAD = answer
-
-    def send_body(self, body: bytes) -> None:
-        cut, self.server.cut = self.server.cut, None
-        damage, self.server.damage = self.server.damage, None
-        if damage is not None:
-            body = bytes([body[0] ^ 1]) + body[1:]
-        self.wfile.write(body[:cut])
-        self.close_connection = cut is not None
+from tests.hub import COMMIT, FILES, LARGE, point_at, running_hub
 
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    server = Hub()
-    point_at(server.url, monkeypatch, tmp_path)
-    thread = threading.Thread(target=server.serve_forever, args=[0.05], daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def point_at(url: str, monkeypatch, cache: Path) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "no-token"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with running_hub() as server:
+        point_at(server.url, monkeypatch, tmp_path)
+        yield server
 
 
 def load_in_a_new_process(url: str, home: Path) -> subprocess.CompletedProcess:

@@ -1,0 +1,420 @@
+"""The program `minigpt`: every command, every exit code, pipes, Ctrl-C; what verify finds."""
+
+import ast
+import hashlib
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizerFast, checkpoint, command_line
+from minigpt.checkpoint import FORMATS, OFFICIAL, OpenAIGPTConfig, parameter_shapes, read_weights
+from minigpt.command_line import CHECKS, Task, app, as_openai_wrote, examine
+from minigpt.pipeline import TASKS, WRITING
+from tests import parity
+from tests.hub import LARGE, point_at, running_hub
+
+PYTHON = f"{sys.executable} -m minigpt"
+
+
+def call(*words: str, text: str | None = None):
+    return CliRunner().invoke(app, words, input=text, prog_name="minigpt")
+
+
+def shell(line: str) -> subprocess.CompletedProcess:
+    line = line.replace("minigpt", PYTHON)
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
+
+
+# -- the program as a whole
+
+
+def test_nothing_heavy_is_imported_before_a_command_runs():
+    tree = ast.parse(Path(command_line.__file__).read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {getattr(node, "module", None) or node.names[0].name for node in imports}
+    assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names, "typer"}
+
+
+def test_choices_are_those_of_the_library():
+    assert set(get_args(Task)) == set(TASKS)
+    help_text = call("convert", "--help").stdout
+    assert f"<{'|'.join(FORMATS)}>" in help_text
+
+
+@pytest.mark.parametrize(
+    "name", ["run", "generate", "convert", "download", "info", "verify", "pretrain"]
+)
+def test_every_command_helps_itself_with_an_example(name):
+    result = call(name, "--help")
+    assert result.exit_code == 0 and re.search(rf"Examples?:\n.*minigpt {name} ", result.stdout)
+
+
+def test_version():
+    result = call("--version")
+    assert result.exit_code == 0 and re.fullmatch(r"minigpt \d+\.\d+\.\d+\n", result.stdout)
+
+
+def test_the_shell_completes_commands():
+    env = {"_MINIGPT_COMPLETE": "complete_bash", "COMP_WORDS": "minigpt ver", "COMP_CWORD": "1"}
+    code = "from minigpt.command_line import app; app(prog_name='minigpt')"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | env, capture_output=True)
+    assert done.stdout.split() == [b"verify"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["no-such-command"],
+        ["run", "--no-such-option"],
+        ["run", "Hello", "--task", "translation"],
+        ["run", "Hello", "--labels", "sea, land"],
+        ["run", "Hello", "--task", "zero-shot-classification"],
+        ["run", " "],
+        ["run"],  # the standard input is empty
+        ["generate"],
+        ["generate", "Hello", "--max-new-tokens", "0"],
+        ["convert", "tiny"],
+        ["convert", "tiny", "folder", "--to", "tensorflow"],
+        ["download", "tiny"],
+        ["verify"],
+        ["info", "tiny", "gpt2"],
+    ],
+)
+def test_a_wrong_use_is_2(words):
+    result = call(*words)
+    assert result.exit_code == 2 and result.stdout == "" and "Error: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words, wrong",
+    [
+        (["run", "Hello", "--model", "./nowhere"], "no checkpoint './nowhere'.*spelling"),
+        (["run", "Hello", "--device", "99"], "device=99 is not there"),
+        (["generate", "Hello", "--model", "./nowhere"], "no checkpoint"),
+        (["generate", "Hello " * 600], "tokens, but this checkpoint has 512 positions"),
+        (["convert", "./nowhere", "folder"], "no checkpoint"),
+        (["download", "./nowhere"], "no checkpoint"),
+        (["info", "./nowhere"], "no checkpoint"),
+    ],
+)
+def test_a_failure_is_1_and_one_line(words, wrong, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = call(*words)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert re.fullmatch(rf"minigpt: .*{wrong}.*\n", result.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_where():
+    quiet, loud = (shell(f"minigpt {x} info ./nowhere") for x in ("", "--debug"))
+    assert "Traceback" not in quiet.stderr and "Traceback" in loud.stderr
+    assert quiet.returncode == loud.returncode == 1
+
+
+def test_a_bug_is_named_as_one(monkeypatch):
+    monkeypatch.setattr(command_line, "machine_facts", lambda: {}["oops"])
+    result = call("info")
+    assert result.exit_code == 1
+    assert result.stderr == "minigpt: KeyError: 'oops' (minigpt --debug COMMAND shows where)\n"
+
+
+# -- run and generate
+
+
+def test_the_snippet_of_the_documentation_page():
+    line = 'echo -e "The future of AI is" | minigpt run --task text-generation --model tiny'
+    done = shell(line + " --device cpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.match("The future of AI is .*[a-z]", done.stdout)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.filterwarnings("ignore")
+def test_json_of_each_task_is_a_value_a_line(task, monkeypatch):
+    monkeypatch.setitem(WRITING, "max_new_tokens", 20)
+    options = ["--labels", "sea, land"] if task == "zero-shot-classification" else []
+    words = ["run", "--task", task, "--device", "cpu", "--dtype", "float32", *options]
+    text = "The miller\n\nThe sea\n"
+    answers = [json.loads(line) for line in call(*words, "--json", text=text).stdout.splitlines()]
+    assert len(answers) == 2
+    if task == "text-generation":
+        assert answers[1][0]["generated_text"].startswith("The sea ")
+    if task == "feature-extraction":
+        assert torch.tensor(answers[0]).shape == (1, 2, 256)
+    if "classification" in task:
+        assert call(*words, text=text).stdout.count("\n") == 2 * len(options or "x")
+
+
+def test_warnings_are_a_line_and_leave_the_output_alone():
+    result = call("run", "Hello", "--task", "text-classification", "--device", "cpu", "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)
+    assert re.fullmatch(r"(minigpt: warning: .*\n)+", result.stderr)
+
+
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+def test_a_reader_that_leaves_is_no_trouble(reader):
+    line = "yes 'The sea' | head -300 | minigpt run --task feature-extraction --device cpu"
+    done = shell(f"{line} | {reader} | cut -c -10")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_generate_takes_a_text_from_either_side():
+    words = ["generate", "--no-do-sample", "--max-new-tokens", "5", "--device", "cpu"]
+    result = call(*words, "The old miller")
+    assert re.fullmatch(r"The old miller \S.*\n", result.stdout)
+    assert call(*words, text="The old miller\n").stdout == result.stdout
+
+
+def test_generate_shows_words_before_it_is_done():
+    line = "generate 'The old miller' --max-new-tokens 400 --device cpu"
+    command = [sys.executable, "-m", "minigpt", *line.replace("'", "").split()]
+    command[4:7] = ["The old miller"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        first = os.read(process.stdout.fileno(), 100)
+        still_running = process.poll() is None
+        process.kill()
+    assert first.startswith(b"The old miller") and still_running
+
+
+def test_the_same_seed_writes_the_same():
+    words = ["generate", "The old miller", "--max-new-tokens", "8", "--device", "cpu", "--seed"]
+    one, again, other = (call(*words, seed).stdout for seed in ("1", "1", "2"))
+    assert one == again != other
+
+
+# -- convert, download, info
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_convert_keeps_every_number(to, tmp_path):
+    result = call("convert", "tiny", str(tmp_path / to), "--to", to)
+    assert result.exit_code == 0
+    written = sorted(path.name for path in (tmp_path / to).iterdir())
+    assert result.stdout.split() == written
+    before, after = read_weights("tiny"), read_weights(tmp_path / to)
+    assert all(torch.equal(before[name].float(), after[name].float()) for name in before)
+
+
+INTERRUPTED = """
+import signal, sys, time
+from minigpt import checkpoint
+from minigpt.command_line import app
+
+def slow(*arguments, **options):
+    save_file(*arguments, **options)
+    print("saving", flush=True)
+    time.sleep(60)
+
+save_file, checkpoint.save_file = checkpoint.save_file, slow
+signal.signal(signal.SIGINT, signal.default_int_handler)
+app(["convert", "tiny", sys.argv[1]])
+"""
+
+
+def test_ctrl_c_during_a_save_leaves_nothing_behind(tmp_path):
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "new")]
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipe) as process:
+        assert process.stdout.readline() == "saving\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with running_hub() as server:
+        point_at(server.url, monkeypatch, tmp_path / "cache")
+        yield server
+
+
+def test_download_fetches_what_there_is_and_renews_it(hub, tmp_path):
+    result = call("download", "me/tiny")
+    assert result.exit_code == 0 and f"{17102240:,} {LARGE}" in result.stdout
+    assert Path(result.stdout.splitlines()[-1]).is_relative_to(tmp_path / "cache")
+    names = {"config.json", LARGE, "vocab.json", "merges.txt"}
+    assert set(hub.asked("GET")) == names
+    hub.requests.clear()
+    assert call("run", "Hello", "--task", "feature-extraction", "--model", "me/tiny").exit_code == 0
+    assert hub.requests == []
+    call("download", "me/tiny")
+    assert names <= set(hub.asked("HEAD")) and hub.asked("GET") == []
+
+
+def test_download_of_a_repository_without_a_model(hub):
+    result = call("download", "me/bare")
+    assert result.exit_code == 1 and "me/bare holds none of model.safetensors" in result.stderr
+
+
+def test_download_shows_its_progress(tmp_path):
+    with running_hub() as server:
+        env = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "TQDM_POSITION": "-1"}
+        command = [sys.executable, "-m", "minigpt", "download", "me/tiny"]
+        done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True)
+    assert done.returncode == 0 and f"{LARGE}: 100%" in done.stderr
+
+
+def test_info_tells_what_a_bug_report_needs():
+    facts = dict(line.split(maxsplit=1) for line in call("info").stdout.splitlines())
+    assert {"python", "platform", "minigpt", "torch", "cuda", "mps"} <= set(facts)
+    assert facts["torch"] == torch.__version__
+    text = call("info", "tiny").stdout
+    assert re.search(r"n_layer +8\n", text) and re.search(r"parameters +8,546,304 of float16", text)
+
+
+# -- verify
+
+
+def verdicts(place, **options) -> dict[str, tuple[str, str]]:
+    return {check: (verdict, why) for check, verdict, why in examine(str(place), **options)}
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(tmp_path)
+    OpenAIGPTTokenizerFast.from_pretrained("tiny").save_pretrained(tmp_path)
+    return tmp_path
+
+
+def change(folder: Path, name: str, place: tuple, value: float) -> None:
+    path = folder / LARGE
+    weights = load_file(path)
+    weights[name][place] = value
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def test_verify_tells_all_and_how_it_ended(copy):
+    result = call("verify", str(copy))
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0 and len(lines) == len(CHECKS) + 1
+    assert "not checked official: this is not GPT-1 as OpenAI released it" in result.stdout
+    assert lines[-1] == "6 passed, 0 failed, 7 not checked"
+    change(copy, "transformer.h.3.mlp.c_fc.weight", (7, 7), float("nan"))
+    result = call("verify", str(copy))
+    assert result.exit_code == 1
+    assert "failed      numbers: h.3.mlp.c_fc.weight holds 1 numbers" in result.stdout
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_verify_finds_a_number_that_is_none(copy, value):
+    change(copy, "transformer.tokens_embed.weight", (5, 5), value)
+    assert verdicts(copy)["numbers"] == (
+        *("failed", "tokens_embed.weight holds 1 numbers that are NaN or infinite"),
+    )
+
+
+def test_verify_finds_a_vocabulary_of_another_size(copy):
+    tokenizer = OpenAIGPTTokenizerFast.from_pretrained(copy)
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(copy)
+    assert (
+        verdicts(copy)["pieces"][1]
+        == "the vocabulary has 8193 pieces, the table of tokens 8192 rows"
+    )
+
+
+def test_verify_finds_a_config_of_another_model(copy):
+    page = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(page | {"n_positions": 256}))
+    verdict, why = verdicts(copy)["shapes"]
+    assert verdict == "failed" and "positions_embed.weight has shape (512, 256)" in why
+
+
+@pytest.mark.parametrize("damage", ["truncated", "header", "pickle", "gone"])
+def test_verify_finds_weights_that_cannot_be_read(copy, damage):
+    path = copy / LARGE
+    data = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(data[:-1])
+    if damage == "header":
+        path.write_bytes(data[:20] + bytes([data[20] ^ 4]) + data[21:])
+    if damage in ("pickle", "gone"):
+        path.unlink()
+    if damage == "pickle":
+        (copy / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": print}, protocol=2))
+    found = verdicts(copy)
+    assert found["arrays"][0] == "failed" and str(copy) in found["arrays"][1]
+    assert found["numbers"] == ("not checked", "needs the check 'arrays'")
+
+
+def test_verify_finds_a_flipped_bit_in_the_cache(hub):
+    call("download", "me/tiny")
+    assert verdicts("me/tiny")["checksums"] == ("passed", "4 of 4 files are as the hub promised")
+    path = next(Path(constants.HF_HUB_CACHE).rglob(LARGE))
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1
+    path.resolve().write_bytes(data)
+    assert verdicts("me/tiny")["numbers"][0] == "passed"  # nothing else can see it
+    assert verdicts("me/tiny")["checksums"] == (
+        *("failed", f"{LARGE} has changed since the download; delete it and load it again"),
+    )
+
+
+@pytest.fixture
+def tiny_is_official(copy, monkeypatch) -> Path:
+    """Facts about tiny in place of those about GPT-1, so that every check can pass."""
+    model = OpenAIGPTLMHeadModel.from_pretrained(copy, dtype="float32")
+    tokenizer = OpenAIGPTTokenizerFast.from_pretrained(copy)
+    pages = as_openai_wrote(tokenizer.vocab, tokenizer.merges)
+    digests = {x: (len(page), hashlib.sha256(page).hexdigest()) for x, page in pages.items()}
+    prompt = tokenizer.encode("the president is")
+    written = model.generate(torch.tensor([prompt]), max_length=20, do_sample=False)[0].tolist()
+    facts = {"shapes": parameter_shapes(model.config), "files": OFFICIAL["files"] | digests}
+    facts |= {"prompt": prompt, "continuation": written}
+    monkeypatch.setattr(checkpoint, "OFFICIAL", OFFICIAL | facts)
+    return copy
+
+
+def test_verify_can_confirm_every_fact(tiny_is_official):
+    found = verdicts(tiny_is_official)
+    unknown = {"checksums", "official files"}
+    assert {check for check, (verdict, _) in found.items() if verdict != "passed"} == unknown
+
+
+def test_verify_finds_other_weights_by_what_they_write(tiny_is_official):
+    change(tiny_is_official, "transformer.h.0.ln_1.weight", (slice(None),), 3.0)
+    verdict, why = verdicts(tiny_is_official)["official continuation"]
+    assert verdict == "failed" and re.fullmatch(r"token \d+ is \d+, published is \d+", why)
+
+
+def test_verify_finds_another_vocabulary(tiny_is_official):
+    path = tiny_is_official / "merges.txt"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:5], lines[6], lines[5], *lines[7:]]))
+    found = verdicts(tiny_is_official)
+    assert found["official vocabulary"][0] == "failed"
+    assert found["official ids"] == ("not checked", "needs the check 'official vocabulary'")
+
+
+@pytest.mark.parametrize("fault", [None, "params_3.npy"])
+def test_verify_counts_the_parts_of_a_release(tiny_is_official, tmp_path, fault):
+    call("convert", str(tiny_is_official), str(tmp_path / "2018"), "--to", "openai")
+    if fault:
+        (tmp_path / "2018" / fault).unlink()
+    found = verdicts(tmp_path / "2018", n_head=4)
+    assert found["official continuation"][0] == ("not checked" if fault else "passed")
+    assert found["arrays"][0] == ("failed" if fault else "passed")
+
+
+@pytest.mark.skipif(not parity.OFFICIAL.is_dir(), reason="MINIGPT_OFFICIAL_DIR names no folder")
+def test_verify_knows_openais_vocabulary():
+    found = verdicts(parity.OFFICIAL)
+    assert found["official vocabulary"] == ("passed", "the SHA-256 of both files")
+    assert found["official ids"][0] == "passed"
+
+
+def test_the_official_facts_are_for_the_official_sizes():
+    assert OFFICIAL["shapes"] == parameter_shapes(OpenAIGPTConfig())
