@@ -6,6 +6,8 @@ Every module is exported from the notebook of the same name.
 from minigpt.checkpoint import OpenAIGPTConfig
 from minigpt.classification import OpenAIGPTForSequenceClassification
 from minigpt.double_heads import OpenAIGPTDoubleHeadsModel
+from minigpt.fast_generation import FastGenerator
+from minigpt.generation import GenerationConfig, TextIteratorStreamer, TextStreamer
 from minigpt.lm_head import OpenAIGPTLMHeadModel
 from minigpt.model import OpenAIGPTModel
 from minigpt.pipeline import (
@@ -26,6 +28,8 @@ __all__ = [
     "AutoModelForCausalLM",
     "AutoModelForSequenceClassification",
     "AutoTokenizer",
+    "FastGenerator",
+    "GenerationConfig",
     "OpenAIGPTConfig",
     "OpenAIGPTDoubleHeadsModel",
     "OpenAIGPTForSequenceClassification",
@@ -33,6 +37,8 @@ __all__ = [
     "OpenAIGPTModel",
     "OpenAIGPTTokenizer",
     "OpenAIGPTTokenizerFast",
+    "TextIteratorStreamer",
+    "TextStreamer",
     "__version__",
     "pipeline",
 ]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NextLogits', 'Processor', 'Criterion', 'keep_top_k', 'keep_top_p', 'mark', 'penalize_repetition',
            'forbid_repeated_ngrams', 'process', 'check_best', 'choose', 'has_ended', 'is_end_token', 'ends_with_string',
-           'forbid_early_end', 'check_prompt', 'check_filler', 'stream', 'Finished', 'extensions', 'pick', 'Beams',
+           'forbid_early_end', 'check_prompt', 'check_filler', 'stream', 'Finished', 'extensions', 'pick_rows', 'Beams',
            'beam_search', 'as_list', 'GenerationConfig', 'check_settings', 'hide_padding', 'make_filters',
            'make_processors', 'make_criteria', 'TextStreamer', 'TextIteratorStreamer', 'show', 'count_new_tokens',
            'Generation', 'best_texts', 'generate']
@@ -90,7 +90,7 @@ def process(processors: Iterable[Processor], ids: Tensor, logits: Tensor) -> Ten
 
 # %% ../notebooks/07_generation.ipynb #ef08fd60
 def check_best(best: Tensor, step: int) -> None:
-    """Raise ValueError, naming step and row, unless the greatest score of each row, (B,), is finite."""
+    """Raise ValueError, naming step and row, unless each row's greatest score, (B,), is finite."""
     if not best.isfinite().all():
         row = int((~best.isfinite()).nonzero()[0, 0])
         raise ValueError(
@@ -255,8 +255,8 @@ def extensions(
     V = logits.shape[-1]
     return sums.gather(-1, chosen), chosen // V, chosen % V
 
-# %% ../notebooks/07_generation.ipynb #c41fcfcc
-def pick(rows: Tensor, places: Tensor) -> Tensor:
+# %% ../notebooks/07_generation.ipynb #83ba12e8
+def pick_rows(rows: Tensor, places: Tensor) -> Tensor:
     """Pick rows of (B, K, T) by their `places` (B, n) -> (B, n, T)."""
     return rows.take_along_dim(places[..., None], dim=1)
 
@@ -277,14 +277,14 @@ class Beams:
         """Put in place of the K beams `n` extensions of them; `logits` is (B K, V)."""
         logits = logits.view(*self.totals.shape, -1)  # (B K, V) -> (B, K, V)
         self.totals, origins, new = extensions(self.totals, logits, n, **choice)
-        self.ids = torch.cat([pick(self.ids, origins), new[..., None]], dim=-1)
-        self.parents = torch.cat([pick(self.parents, origins), origins[..., None]], dim=-1)
+        self.ids = torch.cat([pick_rows(self.ids, origins), new[..., None]], dim=-1)
+        self.parents = torch.cat([pick_rows(self.parents, origins), origins[..., None]], dim=-1)
 
     def prune(self, ended: Tensor, K: int) -> None:
         """Keep the best K that have not `ended` (B, n)."""
         going = self.totals.masked_fill(ended, -torch.inf)
         self.totals, best = going.topk(min(K, going.shape[-1]))
-        self.ids, self.parents = pick(self.ids, best), pick(self.parents, best)
+        self.ids, self.parents = pick_rows(self.ids, best), pick_rows(self.parents, best)
 
     def harvest(self, ended: Tensor, finished: list[Finished]) -> None:
         """Hand over what has `ended` (B, n), if it is among the best as many as are wanted."""

@@ -25,6 +25,7 @@ from minigpt.checkpoint import (
     bare_name,
     open_weights,
     parameter_names,
+    read_weights,
     split_hub_options,
     write_checkpoint,
 )
@@ -108,7 +109,7 @@ class BaseModelOutput(ModelOutput):
 
 # %% ../notebooks/06_model.ipynb #a0beab6f
 class WithoutNumbers(TorchFunctionMode):
-    """Inside `with WithoutNumbers():` modules are built on "meta", and nothing is drawn at random."""
+    """Inside `with WithoutNumbers():` modules are built on "meta"; nothing is drawn at random."""
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         if function in (nn.init.normal_, Tensor.normal_):
@@ -255,8 +256,8 @@ class Pretrained(nn.Module):
 
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "50GB") -> None:
         """Write `config.json` and the weights into `folder`, as transformers reads them."""
-        weights, kind = dict(self.named_parameters()), type(self).__name__
-        write_checkpoint(folder, self.config, weights, kind, max_shard_size)
+        weights = dict(self.named_parameters())
+        write_checkpoint(folder, self.config, weights, type(self).__name__, max_shard_size)
 
     base_model = property(lambda self: getattr(self, "transformer", self))  # without a head
     device = property(lambda self: self.base_model.tokens_embed.weight.device)
@@ -272,10 +273,8 @@ class Pretrained(nn.Module):
     def check_length(self, length: int) -> None:
         """Raise ValueError if a text of `length` tokens is longer than the table of positions."""
         if length > self.config.n_positions:
-            raise ValueError(
-                f"{length} tokens, but this checkpoint has {self.config.n_positions} positions; "
-                "shorten the text"
-            )
+            limit = f"this checkpoint has {self.config.n_positions} positions"
+            raise ValueError(f"{length} tokens, but {limit}; shorten the text")
 
 # %% ../notebooks/06_model.ipynb #46c11c21
 class OpenAIGPTPreTrainedModel(Pretrained):

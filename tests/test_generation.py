@@ -1,10 +1,21 @@
-"""Generation: cache against no cache, limits, clear errors; and that it needs no network."""
+"""Generation: cache against no cache, padding, limits, hooks, streamers, clear errors.
+
+And that it needs no network. `test_generation_parity.py` compares with transformers.
+"""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
-from minigpt.generation import choose, generate, keep_top_k, keep_top_p
+from minigpt.generation import (
+    GenerationConfig,
+    TextIteratorStreamer,
+    TextStreamer,
+    generate,
+    make_criteria,
+)
 from tests import parity
 
 
@@ -18,53 +29,68 @@ def count_up(ids, cache):
     return torch.nn.functional.one_hot((ids[:, -1] + 1) % 10, 10).float(), None
 
 
+def continued(next_logits, ids, **settings):
+    return generate(next_logits, torch.tensor(ids), GenerationConfig(**settings)).sequences.tolist()
+
+
 def test_any_function_will_do():
-    assert generate(count_up, torch.tensor([[1, 2], [7, 8]]), 3).tolist() == [
-        [1, 2, 3, 4, 5],
-        [7, 8, 9, 0, 1],
-    ]
+    for settings in ({}, {"num_beams": 3}):
+        assert continued(count_up, [[1, 2], [7, 8]], max_new_tokens=3, **settings) == [
+            [1, 2, 3, 4, 5],
+            [7, 8, 9, 0, 1],
+        ]
 
 
-def test_a_row_that_has_ended_goes_on_with_the_end_token():
-    out = generate(count_up, torch.tensor([[1], [5]]), 6, eos_token_id=3)
-    assert out.tolist() == [[1, 2, 3, 3, 3, 3, 3], [5, 6, 7, 8, 9, 0, 1]]
-    assert generate(count_up, torch.tensor([[1]]), 6, eos_token_id=3).tolist() == [[1, 2, 3]]
+def test_a_row_that_has_ended_goes_on_with_the_filler():
+    six = {"max_new_tokens": 6, "eos_token_id": 3}
+    rows = [[1, 2, 3, 3, 3, 3, 3], [5, 6, 7, 8, 9, 0, 1]]
+    assert continued(count_up, [[1], [5]], **six) == rows
+    rows[0][3:] = [9] * 4
+    assert continued(count_up, [[1], [5]], **six, pad_token_id=9) == rows
+    assert continued(count_up, [[1]], **six) == [[1, 2, 3]]
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"do_sample": True, "top_k": 20}, {"do_sample": True, "top_p": 0.8}]
-)
+METHODS = [
+    {},
+    {"do_sample": True, "top_k": 20, "num_return_sequences": 2},
+    {"do_sample": True, "top_p": 0.8},
+    {"num_beams": 3, "num_return_sequences": 2},
+    {"num_beams": 3, "do_sample": True},
+]
+
+
+@pytest.mark.parametrize("settings", METHODS)
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_with_cache_equals_without(options, implementation):
-    _, ours = parity.random_pair(attn_implementation=implementation)
-    ids = torch.randint(ours.config.vocab_size, (3, 4))
+def test_with_cache_equals_without(settings, implementation):
+    sizes = {"vocab_size": 31, "n_positions": 16, "n_embd": 32, "n_layer": 2}
+    _, ours = parity.random_pair(**sizes, attn_implementation=implementation)
+    ids = torch.randint(31, (3, 4))
     results = [
         ours.generate(
             ids,
-            max_new_tokens=40,
+            max_new_tokens=30,
+            window="slide",  # past position 16
             use_cache=use,
             generator=torch.Generator().manual_seed(0),
-            **options,
+            **settings,
         )
         for use in (True, False)
     ]
-    assert torch.equal(*results)
+    assert results[0].shape[-1] == 34 and torch.equal(*results)
 
 
-def test_filters_equal_transformers():
-    from transformers import TopKLogitsWarper, TopPLogitsWarper
-
-    torch.manual_seed(0)
-    logits = torch.randn(20, 50) * 3
-    for k in (1, 5, 50):
-        assert torch.equal(keep_top_k(logits, k), TopKLogitsWarper(k)(None, logits))
-    for p in (0.1, 0.5, 0.9, 1.0):
-        assert torch.equal(keep_top_p(logits, p), TopPLogitsWarper(p)(None, logits))
-
-
-def test_generation_stops_at_the_last_position(tiny):
+def test_generation_stops_at_the_last_position_with_one_message(tiny):
     ids = torch.zeros(1, 510, dtype=torch.long)
-    assert tiny.generate(ids, max_new_tokens=10).shape == (1, 512)
+    with pytest.warns(UserWarning, match="position, 512, after 2 new tokens of 10") as caught:
+        assert tiny.generate(ids, max_new_tokens=10).shape == (1, 512)
+    assert len(caught) == 1
+
+
+def test_a_window_reads_the_last_half_anew(tiny):
+    ids = torch.randint(8192, (1, 510), generator=torch.Generator().manual_seed(0))
+    long = tiny.generate(ids, max_new_tokens=5, window="slide")
+    alone = tiny.generate(long[:, 513 - 256 : 513], max_new_tokens=2)  # the 513th did not fit
+    assert torch.equal(long[:, -2:], alone[:, -2:])
 
 
 def test_lengths(tiny):
@@ -81,29 +107,208 @@ def test_too_long_a_prompt_is_one_clear_error(tiny):
         tiny(torch.zeros(1, 600, dtype=torch.long))
 
 
-def test_prompts_of_different_lengths_are_refused_not_garbled(tiny):
-    mask = torch.tensor([[1, 1], [1, 0]])
-    with pytest.raises(ValueError, match="attention_mask"):
-        tiny.generate(torch.zeros(2, 2, dtype=torch.long), attention_mask=mask)
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_beams": 3, "eos_token_id": [3, 5, 8], "pad_token_id": 0},
+        {"no_repeat_ngram_size": 2, "repetition_penalty": 1.5},
+        {"use_cache": False, "min_new_tokens": 6, "eos_token_id": [3, 5, 8, 13]},
+    ],
+)
+def test_each_row_of_a_padded_batch_is_what_it_is_alone(side, settings):
+    _, ours = parity.random_pair(vocab_size=31, initializer_range=0.3)
+    mask = parity.padded(side, (9, 5, 1), 11)  # two columns of padding alone
+    ids = torch.randint(31, mask.shape).masked_fill(mask == 0, 4)  # 4 is a token, too
+    together = ours.generate(ids, mask, max_new_tokens=15, **settings)
+    assert torch.equal(together[:, :11], ids)
+    for row, real, new in zip(ids, mask.bool(), together[:, 11:], strict=True):
+        alone = ours.generate(row[real][None], max_new_tokens=15, **settings)[0, real.sum() :]
+        assert torch.equal(new[: len(alone)], alone)
 
 
 @pytest.mark.parametrize(
-    "choice",
-    [{"temperature": 0.0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": 0}],
+    "setting",
+    [
+        {"temperature": 0.0},
+        {"temperature": -1.0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_k": -1},
+        {"num_beams": 0},
+        {"num_return_sequences": 2},
+        {"num_return_sequences": 0},
+        {"repetition_penalty": 0.0},
+        {"max_new_tokens": -1},
+        {"early_stopping": "sometimes"},
+        {"window": "glide"},
+        {"cache_implementation": "magic"},
+    ],
 )
-def test_impossible_settings_are_named(choice):
-    (name, value) = next(iter(choice.items()))
-    with pytest.raises(ValueError, match=f"{name}={value}"):
-        choose(torch.zeros(1, 5), do_sample=True, **choice)
+def test_impossible_settings_are_named(tiny, setting):
+    ((name, value),) = setting.items()
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        tiny.generate(torch.zeros(1, 5, dtype=torch.long), **setting)
 
 
-@pytest.mark.parametrize("do_sample", [True, False])
-def test_nan_is_an_error_and_not_an_id(do_sample):
+def test_more_texts_than_beams_are_refused_also_when_drawn():
+    with pytest.raises(ValueError, match="num_return_sequences=4, but num_beams=3"):
+        GenerationConfig(do_sample=True, num_beams=3, num_return_sequences=4)
+
+
+@pytest.mark.parametrize("empty", [None, torch.zeros(1, 0, dtype=torch.long)])
+def test_an_empty_prompt_starts_with_the_start_token_or_says_what_to_pass(tiny, empty):
+    with pytest.raises(ValueError, match="prompt is empty.*bos_token_id"):
+        tiny.generate(empty)
+    started = tiny.generate(torch.tensor([[7]]), max_new_tokens=4)
+    assert torch.equal(tiny.generate(empty, bos_token_id=7, max_new_tokens=4), started)
+
+
+def test_a_mask_that_does_not_fit_is_named(tiny):
+    ids = torch.zeros(2, 3, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"attention_mask \(2, 4\) for input_ids \(2, 3\)"):
+        tiny.generate(ids, torch.ones(2, 4))
+    with pytest.raises(ValueError, match="row 1 of attention_mask"):
+        tiny.generate(ids, torch.tensor([[1, 1, 1], [0, 0, 0]]))
+    with pytest.raises(ValueError, match="slide.*padded"):
+        tiny.generate(ids, torch.tensor([[1, 1, 1], [0, 1, 1]]), window="slide")
+
+
+@pytest.mark.parametrize("method", [{}, {"do_sample": True}, {"num_beams": 2}])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_broken_score_is_an_error_that_names_step_and_row(method, value):
+    def breaks(ids, cache):
+        logits = torch.randn(len(ids), 50)
+        logits[ids[:, 0] == 2, 3] = value if ids.shape[-1] == 3 else 0.0
+        return logits, None
+
+    config = GenerationConfig(max_new_tokens=5, **method)
+    with pytest.raises(ValueError, match="step 2, row 1: .*(nan|inf)"):
+        generate(breaks, torch.tensor([[1], [2]]), config)
+
+
+def test_a_row_that_has_ended_is_not_asked():
+    def breaks_at_the_end(ids, cache):
+        return count_up(ids, cache)[0].masked_fill(
+            (ids == 3).any(-1, keepdim=True), torch.nan
+        ), None
+
+    config = {"max_new_tokens": 4, "eos_token_id": 3}
+    assert continued(breaks_at_the_end, [[2], [5]], **config)[1] == [5, 6, 7, 8, 9]
+
+
+def test_rows_that_may_end_need_a_filler():
+    class Letters:
+        def decode(self, ids):
+            return "".join("abcdefghij"[i] for i in ids)
+
+    config = GenerationConfig(max_new_tokens=6, stop_strings=["de", "zz"])
+    with pytest.raises(ValueError, match="stop_strings=.*tokenizer"):
+        make_criteria(config)
+    criteria = make_criteria(config, Letters())
+    with pytest.raises(ValueError, match="pad_token_id"):
+        generate(count_up, torch.tensor([[1], [5]]), config, criteria=criteria)
+    config = replace(config, pad_token_id=0)
+    rows = generate(count_up, torch.tensor([[1], [5]]), config, criteria=criteria).sequences
+    assert rows.tolist() == [[1, 2, 3, 4, 0, 0, 0], [5, 6, 7, 8, 9, 0, 1]]
+
+
+def test_hooks_get_ids_and_scores_as_in_transformers(tiny):
+    from transformers import (
+        LogitsProcessorList,
+        StoppingCriteriaList,
+        SuppressTokensLogitsProcessor,
+    )
+
+    seen = []
+
+    def after_three(ids, scores):
+        seen.append(scores)
+        return torch.full((len(ids),), ids.shape[-1] >= 8)
+
+    ids = torch.ones(2, 5, dtype=torch.long)
+    first = tiny.generate(ids, max_new_tokens=1)[0, -1].item()
+    hooks = {
+        "logits_processor": LogitsProcessorList([SuppressTokensLogitsProcessor([first])]),
+        "stopping_criteria": StoppingCriteriaList([after_three]),
+    }
+    out = tiny.generate(
+        ids, **hooks, pad_token_id=0, output_scores=True, return_dict_in_generate=True
+    )
+    assert out.sequences.shape == (2, 8) and not (out.sequences[:, 5:] == first).any()
+    assert len(seen[-1]) == len(out.scores) == 3 and out.scores[0].shape == (2, 8192)
+
+
+class Recorder(TextStreamer):
+    """Keeps what `on_finalized_text` gets."""
+
+    told = pieces = ()
+
+    def on_finalized_text(self, text, stream_end=False):
+        self.pieces += (text,)
+
+
+def test_streamers_tell_the_text_word_by_word(tiny):
+    import transformers
+
+    tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny")
+    ids = tokenizer('"I do not know," said', return_tensors="pt").input_ids
+    ours, queue = Recorder(tokenizer, skip_prompt=True), TextIteratorStreamer(tokenizer)
+    theirs = transformers.TextIteratorStreamer(tokenizer)
+    for streamer in (ours, queue, theirs):
+        text = tiny.generate(ids, max_new_tokens=30, streamer=streamer)[0]
+    assert "".join(ours.pieces) == tokenizer.decode(text[ids.shape[-1] :])
+    assert "".join(queue) == "".join(theirs) == tokenizer.decode(text)
+    assert len([piece for piece in ours.pieces if piece]) > 10
+
+
+def test_a_streamer_is_told_of_the_end_even_after_an_error():
     def broken(ids, cache):
-        return torch.full((len(ids), 5), torch.nan), None
+        return torch.full((1, 5), torch.nan), None
 
-    with pytest.raises(ValueError, match="(?i)nan"):
-        generate(broken, torch.tensor([[1]]), 3, do_sample=do_sample)
+    queue = TextIteratorStreamer(OpenAIGPTTokenizer.from_pretrained("tiny"), timeout=1)
+    with pytest.raises(ValueError, match="step 0"):
+        generate(broken, torch.tensor([[1]]), GenerationConfig(), streamer=queue)
+    assert len(list(queue)) > 0  # and it does end
+
+
+def test_beams_and_batches_are_not_streamed(tiny):
+    streamer = TextStreamer(OpenAIGPTTokenizer.from_pretrained("tiny"))
+    with pytest.raises(ValueError, match="num_beams=1"):
+        tiny.generate(torch.tensor([[1]]), num_beams=2, streamer=streamer)
+    with pytest.raises(ValueError, match="2 texts"):
+        tiny.generate(torch.tensor([[1], [2]]), streamer=streamer)
+
+
+def test_the_generation_config_travels_with_the_checkpoint(tmp_path):
+    import transformers
+
+    theirs, ours = parity.random_pair(eos_token_id=3, pad_token_id=5)
+    assert (ours.generation_config.eos_token_id, ours.generation_config.pad) == (3, 5)
+    ours.generation_config = replace(
+        ours.generation_config, num_beams=3, length_penalty=0.5, eos_token_id=[3, 4]
+    )
+    ours.save_pretrained(tmp_path / "ours")
+    back = OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "ours")
+    assert back.generation_config == ours.generation_config
+    there = transformers.OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "ours")
+    there.save_pretrained(tmp_path / "theirs")
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "theirs")
+    assert again.generation_config == ours.generation_config
+    ids = torch.randint(211, (2, 5))
+    assert torch.equal(
+        back.generate(ids, max_new_tokens=9),
+        there.generate(ids, max_new_tokens=9, attention_mask=torch.ones_like(ids)),
+    )
+
+
+def test_a_setting_that_minigpt_does_not_have_is_warned_of(tmp_path):
+    _, ours = parity.random_pair()
+    ours.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"typical_p": 0.9, "top_k": 7}')
+    with pytest.warns(UserWarning, match="typical_p"):
+        assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).generation_config.top_k == 7
 
 
 def test_the_embedded_checkpoint_writes_words():

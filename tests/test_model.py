@@ -325,7 +325,7 @@ def test_a_config_comes_back_and_overrides_win(tmp_path):
     again.attn_implementation = "eager"
     assert again == config
     changed = OpenAIGPTConfig.from_pretrained(tmp_path, num_labels=2)
-    assert changed.num_labels == 2 and changed.id2label is None
+    assert changed.num_labels == 2 and changed.id2label == {0: "LABEL_0", 1: "LABEL_1"}
 
 
 def test_transformers_reads_our_config_and_we_theirs(tmp_path):

@@ -51,27 +51,50 @@ def test_everything_equals_transformers_at_full_size(wishes):
     assert max(differences.values()) < 1e-4
 
 
+EVERYTHING = {"output_hidden_states": True, "output_attentions": True}
+
+
+def largest_of(ours, theirs, shape) -> float:
+    """The largest difference of two lists of arrays, each brought into this shape."""
+    pairs = zip(ours, theirs, strict=True)
+    return max(parity.largest_difference(a.reshape(shape), b.reshape(shape)) for a, b in pairs)
+
+
 def test_double_heads_equal_transformers_at_full_size():
-    theirs, ours = parity.random_pair(kind="OpenAIGPTDoubleHeadsModel", **FULL)
+    theirs, ours = parity.random_pair(
+        kind="OpenAIGPTDoubleHeadsModel", **FULL, attn_implementation="eager"
+    )
     ids = torch.randint(40478, (1, 2, 40))
     task = {"mc_token_ids": torch.tensor([[39, 20]]), "labels": ids, "mc_labels": torch.tensor([1])}
-    out, expected = ours(ids, **task), theirs(ids, **task)
+    out, expected = ours(ids, **task, **EVERYTHING), theirs(ids, **task, **EVERYTHING)
     for name in ("loss", "mc_loss", "logits", "mc_logits"):
         assert parity.largest_difference(out[name], expected[name]) < 1e-4
+    # transformers folds the choices into the batch
+    assert largest_of(out.hidden_states, expected.hidden_states, (1, 2, 40, 768)) < 1e-4
+    assert largest_of(out.attentions, expected.attentions, (2, 12, 40, 40)) < 1e-4
     (out.loss + out.mc_loss + expected.loss + expected.mc_loss).backward()
     assert parity.gradient_difference(ours, theirs) < 1e-4
 
 
 def test_classification_equals_transformers_at_full_size():
     theirs, ours = parity.random_pair(
-        kind="OpenAIGPTForSequenceClassification", **FULL, num_labels=3, pad_token_id=0
+        kind="OpenAIGPTForSequenceClassification",
+        **FULL,
+        num_labels=3,
+        pad_token_id=0,
+        attn_implementation="eager",
     )
     ids = torch.randint(1, 40478, (2, 40))
     ids[1, 25:] = 0
     inputs = {"attention_mask": (ids != 0).long(), "labels": torch.tensor([2, 0])}
-    out, expected = ours(ids, **inputs), theirs(ids, **inputs)
+    out, expected = ours(ids, **inputs, **EVERYTHING), theirs(ids, **inputs, **EVERYTHING)
     for name in ("loss", "logits"):
         assert parity.largest_difference(out[name], expected[name]) < 1e-4
+    real = (ids != 0)[..., None]  # what stands at padding means nothing
+    states = [[x * real for x in y.hidden_states] for y in (out, expected)]
+    assert largest_of(*states, (2, 40, 768)) < 1e-4
+    patterns = [[x * real[:, None] for x in y.attentions] for y in (out, expected)]
+    assert largest_of(*patterns, (2, 12, 40, 40)) < 1e-4
     (out.loss + expected.loss).backward()
     assert parity.gradient_difference(ours, theirs) < 1e-4
 

@@ -191,7 +191,7 @@ def test_several_texts_for_each_prompt(folders):
 
 
 def test_a_stop_string_ends_each_row_by_itself():
-    ours = pipeline("text-generation", model="tiny", device="cpu")
+    ours = pipeline("text-generation", model="tiny", device="cpu", dtype=torch.float32)
     way = {"max_new_tokens": 24, "do_sample": False}
     alone = [ours(text, stop_strings=[" ,"], **way) for text in TEXTS]
     assert all(text["generated_text"].endswith(" ,") for (text,) in alone)

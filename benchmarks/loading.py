@@ -1,0 +1,109 @@
+"""Loading a full-size checkpoint: `python -m benchmarks.loading` writes results/loading.json.
+
+Writes GPT-1 with random weights (116.5 million) into a temporary folder, as float32 and as float16,
+and loads it with minigpt and with transformers, in fresh processes, in turns. Of each: seconds for
+`from_pretrained`; seconds until every weight has also been read once, since both sides leave
+weights in the file until they are used; and the most memory that the process ever had (VmHWM), less
+what it had before, over the size of the loaded model. Needs Linux.
+"""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+import minigpt
+
+RESULTS = Path(__file__).parent / "results" / "loading.json"
+ROUNDS = 7
+ONE_LOAD = """
+import json, sys, time, torch
+package, folder, dtype = sys.argv[1:]
+if package == "minigpt":
+    from minigpt import OpenAIGPTLMHeadModel
+else:
+    import transformers
+    transformers.utils.logging.disable_progress_bar()
+    from transformers import OpenAIGPTLMHeadModel
+def memory(key):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+before, start = memory("VmRSS"), time.perf_counter()
+model = OpenAIGPTLMHeadModel.from_pretrained(folder, dtype=getattr(torch, dtype))
+loaded = time.perf_counter()
+for parameter in model.parameters():
+    parameter.detach().sum()
+read = time.perf_counter()
+size = sum(x.numel() * x.element_size() for x in model.parameters())
+assert model.dtype == getattr(torch, dtype) and size > 200e6
+print(json.dumps([loaded - start, read - start, (memory("VmHWM") - before) / size]))
+"""
+COLUMNS = ("load_s", "load_and_read_s", "peak_over_model")
+
+
+def one_load(package: str, folder: Path, dtype: str) -> list[float]:
+    command = [sys.executable, "-c", ONE_LOAD, package, str(folder), dtype]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def measure(folder: Path, dtype: str) -> dict[str, dict[str, float]]:
+    """Load in turns, so that a busy moment hits both sides alike; medians, of memory the most."""
+    packages = ("minigpt", "transformers")
+    samples = [
+        {package: one_load(package, folder, dtype) for package in packages} for _ in range(ROUNDS)
+    ]
+    result = {}
+    for package in packages:
+        load, read, peak = zip(*(sample[package] for sample in samples), strict=True)
+        values = statistics.median(load), statistics.median(read), max(peak)
+        result[package] = {name: round(x, 3) for name, x in zip(COLUMNS, values, strict=True)}
+        result[package]["all_load_s"] = [round(x, 3) for x in load]
+    return result
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    named = [line.split(": ")[1] for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def main() -> None:
+    import transformers
+
+    rows = {}
+    print(f"{'saved':9} {'loaded':9} {'':13} {'load':>8} {'and read':>9} {'peak / model':>13}")
+    with tempfile.TemporaryDirectory() as place:
+        torch.manual_seed(0)
+        model = minigpt.OpenAIGPTLMHeadModel(minigpt.OpenAIGPTConfig())
+        for saved in ("float32", "float16"):
+            folder = Path(place, saved)
+            model.to(getattr(torch, saved)).save_pretrained(folder)
+            for dtype in ("float32", "float16", "bfloat16"):
+                rows[f"{saved} -> {dtype}"] = row = measure(folder, dtype)
+                for package, x in row.items():
+                    load, read, peak = (x[name] for name in COLUMNS)
+                    print(
+                        f"{saved:9} {dtype:9} {package:13} {load:6.3f} s {read:7.3f} s {peak:13.2f}"
+                    )
+    result = {
+        "command": "python -m benchmarks.loading",
+        "machine": f"{torch.get_num_threads()} threads, {processor()}",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "rounds": ROUNDS,
+        "rows": rows,
+    }
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,511 @@
+"""Every format of a checkpoint, both ways, against transformers; and faults of files."""
+
+import filecmp
+import hashlib
+import json
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import minigpt
+from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizer
+from minigpt.checkpoint import (
+    OFFICIAL,
+    MappedFile,
+    check_vocabulary,
+    check_weights,
+    convert,
+    open_weights,
+    read_weights,
+    write_release,
+)
+from tests import parity
+
+SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
+KINDS = {
+    "OpenAIGPTModel": "AutoModel",
+    "OpenAIGPTLMHeadModel": "AutoModelForCausalLM",
+    "OpenAIGPTDoubleHeadsModel": None,
+    "OpenAIGPTForSequenceClassification": "AutoModelForSequenceClassification",
+}
+WARNS = "ignore:OpenAI's format holds no settings"
+TYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+def small_model(folder, kind=OpenAIGPTLMHeadModel, **settings):
+    model = kind(OpenAIGPTConfig(**(SMALL | settings)))
+    model.save_pretrained(folder)
+    return model
+
+
+def same(first, second) -> bool:
+    """Say whether two models, or mappings of weights, hold the same numbers of the same type."""
+    a, b = (dict(x.named_parameters()) if hasattr(x, "forward") else x for x in (first, second))
+    return a.keys() == b.keys() and all(
+        torch.equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a
+    )
+
+
+def first_output(model):
+    return model(
+        torch.arange(10).view(1, 1, 10) % 7
+        if "Double" in type(model).__name__
+        else torch.arange(10)[None]
+    )[0]
+
+
+# -- the same folder on both sides
+
+
+@pytest.mark.parametrize("size", ["50GB", "40KB"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_we_save_transformers_loads(tmp_path, kind, size):
+    _, ours = parity.random_pair(kind=kind, attn_implementation="eager")
+    ours.save_pretrained(tmp_path, max_shard_size=size)
+    assert (tmp_path / "model.safetensors").exists() == (size == "50GB")
+    for name in filter(None, (kind, KINDS[kind])):
+        there, info = getattr(transformers, name).from_pretrained(
+            tmp_path, attn_implementation="eager", output_loading_info=True
+        )
+        assert not any(info.values())
+        assert type(there).__name__ == kind and same(there, ours)
+        assert torch.allclose(first_output(there.eval()), first_output(ours), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", ["50GB", "40KB"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_transformers_saves_we_load(tmp_path, kind, size):
+    theirs, ours = parity.random_pair(kind=kind, attn_implementation="eager")
+    theirs.save_pretrained(tmp_path, max_shard_size=size)
+    again, info = getattr(minigpt, kind).from_pretrained(
+        tmp_path, attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(info.values()) and same(again, ours)
+    assert torch.allclose(first_output(again), first_output(theirs), atol=1e-6)
+
+
+def test_the_tokenizer_travels_with_the_model(tmp_path):
+    OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_pretrained(tmp_path)
+    OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    there = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    ids = theirs("the king said to the old man that", return_tensors="pt").input_ids
+    ours = OpenAIGPTTokenizer.from_pretrained(tmp_path)
+    assert ours.encode("the king said to the old man that") == ids[0].tolist()
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    assert torch.equal(again(ids).logits.argmax(-1), there(ids).logits.argmax(-1))
+
+
+# -- number types
+
+
+@pytest.mark.parametrize("wish", [None, "auto", *TYPES])
+@pytest.mark.parametrize("saved", TYPES)
+def test_the_number_type_is_that_of_transformers(tmp_path, saved, wish):
+    small_model(tmp_path).to(saved).save_pretrained(tmp_path)
+    options = {} if wish is None else {"dtype": wish}
+    ours = OpenAIGPTLMHeadModel.from_pretrained(tmp_path, **options)
+    theirs = transformers.OpenAIGPTLMHeadModel.from_pretrained(tmp_path, **options)
+    assert ours.dtype == theirs.dtype == ours.config.dtype
+    assert same(ours, theirs)
+
+
+def test_the_old_name_and_names_of_types(tmp_path):
+    small_model(tmp_path)
+    load = OpenAIGPTLMHeadModel.from_pretrained
+    assert load(tmp_path, torch_dtype="float16").dtype == torch.float16
+    assert load(tmp_path, dtype="bfloat16").dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="dtype='float7'; choose from auto, float32"):
+        load(tmp_path, dtype="float7")
+
+
+def test_without_a_type_on_the_page_the_weights_tell(tmp_path):
+    small_model(tmp_path).half().save_pretrained(tmp_path)
+    page = json.loads((tmp_path / "config.json").read_text())
+    del page["dtype"]
+    (tmp_path / "config.json").write_text(json.dumps(page))
+    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).dtype == torch.float16
+
+
+def test_a_mapped_file_is_let_go_before_much_of_it_stays():
+    opened = []
+
+    def open_file():
+        opened.append(1)
+        return lambda name: torch.zeros(2**20)  # 4 MiB
+
+    file = MappedFile(open_file)
+    for _ in range(12):
+        file.fetch("x")
+    assert len(opened) == 3
+
+
+# -- heads
+
+
+def test_a_new_head_is_made_and_named_as_in_transformers(tmp_path):
+    small_model(tmp_path, OpenAIGPTModel)
+    for kind in ("OpenAIGPTForSequenceClassification", "OpenAIGPTDoubleHeadsModel"):
+        with pytest.warns(UserWarning, match="not in the checkpoint: new, random"):
+            model, info = getattr(minigpt, kind).from_pretrained(tmp_path, output_loading_info=True)
+        _, expected = getattr(transformers, kind).from_pretrained(
+            tmp_path, output_loading_info=True
+        )
+        assert info == expected
+        assert not any(x.is_meta or x.isnan().any() for x in model.parameters())
+
+
+def test_a_new_head_is_drawn_as_in_a_new_model(tmp_path):
+    small_model(tmp_path, OpenAIGPTModel, n_embd=512)
+    with pytest.warns(UserWarning):
+        model = minigpt.OpenAIGPTForSequenceClassification.from_pretrained(
+            tmp_path, num_labels=40, initializer_range=0.1
+        )
+    assert abs(model.score.weight.std().item() - 0.1) < 0.005
+
+
+def test_weights_left_over_are_named(tmp_path):
+    small_model(tmp_path, minigpt.OpenAIGPTForSequenceClassification)
+    with pytest.warns(UserWarning, match=r"score.weight \(1 in all\) not used by OpenAIGPTModel"):
+        _, info = OpenAIGPTModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert info["unexpected_keys"] == {"score.weight"}
+
+
+def test_another_shape_is_an_error_or_made_anew(tmp_path):
+    model = small_model(tmp_path)
+    load = OpenAIGPTLMHeadModel.from_pretrained
+    with pytest.raises(ValueError, match=r"tokens_embed.weight .*\(11, 8\).*\(12, 8\).*mismatched"):
+        load(tmp_path, vocab_size=12)
+    options = {"vocab_size": 12, "ignore_mismatched_sizes": True, "output_loading_info": True}
+    with pytest.warns(UserWarning, match=r"tokens_embed.weight has shape \(11, 8\) .* \(12, 8\)"):
+        again, info = load(tmp_path, **options)
+    _, expected = transformers.OpenAIGPTLMHeadModel.from_pretrained(tmp_path, **options)
+    mismatched = {(n, tuple(a), tuple(b)) for n, a, b in expected["mismatched_keys"]}
+    assert info == expected | {"mismatched_keys": mismatched}
+    assert again.lm_head.weight is again.transformer.tokens_embed.weight
+    assert again.lm_head.weight.shape == (12, 8) and not again.lm_head.weight.is_meta
+    weight = "transformer.h.0.attn.c_attn.weight"
+    assert torch.equal(again.get_parameter(weight), model.get_parameter(weight))
+
+
+# -- the page of settings
+
+
+def test_unknown_lines_of_a_page_survive(tmp_path):
+    small_model(tmp_path)
+    page = json.loads((tmp_path / "config.json").read_text())
+    page |= {"n_ctx": 8, "task_specific_params": {"a": [1, None]}, "predict_special_tokens": True}
+    (tmp_path / "config.json").write_text(json.dumps(page))
+    OpenAIGPTConfig.from_pretrained(tmp_path).save_pretrained(tmp_path / "config only")
+    OpenAIGPTLMHeadModel.from_pretrained(tmp_path).save_pretrained(tmp_path / "model")
+    for folder in ("config only", "model"):
+        assert json.loads((tmp_path / folder / "config.json").read_text()) == page
+
+
+def test_the_names_of_transformers_are_taken_and_must_agree():
+    config = OpenAIGPTConfig(hidden_size=24, num_attention_heads=3, num_hidden_layers=2)
+    assert (config.n_embd, config.n_head, config.n_layer) == (24, 3, 2)
+    with pytest.raises(ValueError, match="hidden_size=24, but n_embd=12"):
+        OpenAIGPTConfig(hidden_size=24, n_embd=12)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"num_labels": 3, "id2label": {0: "a", 1: "b"}}, "num_labels=3, but id2label has 2"),
+        ({"id2label": {0: "a", 2: "b"}}, "id2label=.*without a gap"),
+        ({"id2label": {"x": "a"}}, "id2label=.*without a gap"),
+        ({"id2label": {0: "a", 1: "b"}, "label2id": {"a": 1, "b": 0}}, "label2id=.*id2label="),
+        ({"label2id": ["a", "b"]}, r"label2id=\['a', 'b'\]"),
+        ({"n_layer": True}, "n_layer=True"),
+        ({"resid_pdrop": False}, "resid_pdrop=False"),
+        ({"summary_use_proj": 1}, "summary_use_proj=1"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        OpenAIGPTConfig(**settings)
+
+
+def test_number_and_names_of_classes_go_together():
+    names = {0: "a", 1: "b", 2: "c"}
+    for given in (
+        {"id2label": names},
+        {"label2id": {"a": "0", "b": 1, "c": 2}},
+        {"num_labels": 3, "id2label": names},
+    ):
+        config = OpenAIGPTConfig(**given)
+        assert (config.num_labels, config.id2label) == (3, names)
+        assert config.label2id == {"a": 0, "b": 1, "c": 2}
+
+
+@pytest.mark.parametrize(
+    "page, message",
+    [
+        ({"n_head": None}, "config.json: n_head=None"),
+        ({"n_head": "2"}, "config.json: n_head='2'"),
+        ({"n_layer": 2.0}, "config.json: n_layer=2.0"),
+        ({"n_embd": True}, "config.json: n_embd=True"),
+        ({"id2label": "ab"}, "config.json: id2label='ab'"),
+        ({"dtype": 16}, "config.json: dtype=16"),
+        ({"n_head": ...}, "config.json: there is no n_head"),
+        ({"n_embd": ...}, "config.json: there is no n_embd"),
+        ({"hidden_size": 9}, "config.json: hidden_size=9, but n_embd=8"),
+    ],
+)
+def test_a_bad_line_of_a_page_is_named_with_its_file(tmp_path, page, message):
+    small_model(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text()) | page
+    settings = {name: value for name, value in settings.items() if value is not ...}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=message) as error:
+        OpenAIGPTModel.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    if message.endswith("no n_head"):
+        OpenAIGPTModel.from_pretrained(tmp_path, n_head=4)  # the way out
+
+
+# -- the other formats
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("through", ["safetensors", "bin"])
+def test_a_release_comes_back_bit_for_bit(tmp_path, through):
+    release = parity.GOLDEN / "model"
+    convert(release, tmp_path / "there", through, max_shard_size="20KB", n_head=4)
+    assert len(list((tmp_path / "there").glob("*.index.json"))) == 1
+    written = convert(tmp_path / "there", tmp_path / "back", "openai")
+    same_files, *others = filecmp.cmpfiles(release, tmp_path / "back", written, shallow=False)
+    assert len(same_files) == 11 and others == [[], []]
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("first", ["safetensors", "bin", "openai"])
+@pytest.mark.parametrize("second", ["safetensors", "bin", "openai"])
+def test_every_format_becomes_every_other(tmp_path, first, second):
+    model = small_model(tmp_path / "0", OpenAIGPTLMHeadModel)
+    OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_vocabulary(tmp_path / "0")
+    for name in ("vocab.json", "merges.txt"):  # of a model as small as its vocabulary
+        (tmp_path / "0" / name).unlink()
+    convert(tmp_path / "0", tmp_path / "1", first)
+    convert(tmp_path / "1", tmp_path / "2", second, n_head=2)
+    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "2", n_head=2), model)
+
+
+def test_the_weights_of_a_head_go_along_but_not_into_a_release(tmp_path):
+    model = small_model(tmp_path / "0", minigpt.OpenAIGPTForSequenceClassification)
+    convert(tmp_path / "0", tmp_path / "1", "bin")
+    kind = minigpt.OpenAIGPTForSequenceClassification
+    assert same(kind.from_pretrained(tmp_path / "1"), model)
+    assert same(
+        transformers.OpenAIGPTForSequenceClassification.from_pretrained(tmp_path / "1"), model
+    )
+    with pytest.raises(ValueError, match="score.weight has no place"):
+        convert(tmp_path / "0", tmp_path / "2", "openai")
+
+
+@pytest.mark.filterwarnings(WARNS)
+def test_the_vocabulary_is_written_under_the_names_of_2018(tmp_path):
+    tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny", "basic")
+    weights, config = read_weights("tiny"), OpenAIGPTConfig.from_pretrained("tiny")
+    write_release(tmp_path / "2018", weights, config, tokenizer)
+    again = OpenAIGPTTokenizer.from_pretrained(tmp_path / "2018", "basic")
+    assert again.vocab == tokenizer.vocab and again.merges == tokenizer.merges
+    names = convert(tmp_path / "2018", tmp_path / "today", n_head=4)
+    assert {"vocab.json", "merges.txt", "model.safetensors", "config.json"} == set(names)
+
+
+def test_a_release_is_not_written_where_it_would_not_be_read(tmp_path):
+    model = small_model(tmp_path)
+    weights = {n.removeprefix("transformer."): x for n, x in model.named_parameters()}
+    with pytest.raises(FileExistsError, match="config.json.*read in place of params_shapes.json"):
+        write_release(tmp_path, weights, model.config)
+    with pytest.raises(FileExistsError, match="model.safetensors.*in place of pytorch_model.bin"):
+        convert(tmp_path, tmp_path, "bin")
+
+
+@pytest.mark.parametrize("kind, wrong", [(np.int32, "int32"), (np.bool_, "bool")])
+def test_whole_numbers_are_no_weights(tmp_path, kind, wrong):
+    small_model(tmp_path)
+    path = tmp_path / "model.safetensors"
+    name = "transformer.h.0.ln_1.bias"
+    save_file(load_file(path) | {name: torch.from_numpy(np.ones(8, kind))}, path)
+    with pytest.raises(ValueError, match=f"h.0.ln_1.bias holds torch.{wrong}; only floats"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+    shutil.copytree(parity.GOLDEN / "model", tmp_path / "release")
+    part = tmp_path / "release" / "params_3.npy"
+    np.save(part, np.load(part).astype(kind))
+    with pytest.raises(ValueError, match=f"params_3.npy holds {wrong}"):
+        OpenAIGPTModel.from_pretrained(tmp_path / "release", n_head=4)
+
+
+def test_a_second_token_table_and_old_buffers_are_no_news(tmp_path, recwarn):
+    model = small_model(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    weights["lm_head.weight"] = weights["transformer.tokens_embed.weight"].clone()
+    weights["transformer.position_ids"] = torch.arange(8)
+    weights["transformer.h.0.attn.bias"] = torch.ones(1, 1, 8, 8, dtype=torch.uint8)
+    save_file(weights, path)  # without the note "pt", as older programs did
+    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
+    assert not recwarn.list
+
+
+def test_the_official_facts_agree_with_each_other_and_with_the_files():
+    assert sum(map(np.prod, OFFICIAL["shapes"].values())) == OFFICIAL["parameters"]
+    assert (
+        OFFICIAL["continuation"][:3] == OFFICIAL["prompt"] and len(OFFICIAL["continuation"]) == 20
+    )
+    if not parity.OFFICIAL.is_dir():
+        pytest.skip(parity.NO_OFFICIAL)
+    for name, (size, digest) in OFFICIAL["files"].items():
+        data = (parity.OFFICIAL / name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (size, digest)
+    shapes = json.loads((parity.OFFICIAL / "params_shapes.json").read_text())
+    assert [tuple(shape[-2:]) for shape in shapes] == list(OFFICIAL["shapes"].values())
+
+
+# -- faults
+
+
+def test_every_flipped_bit_of_a_header_is_noticed(tmp_path):
+    config = small_model(tmp_path, n_layer=1).config
+    path = tmp_path / "model.safetensors"
+    whole = path.read_bytes()
+    bits = 8 * (8 + int.from_bytes(whole[:8], "little"))
+    random.seed(0)
+    for bit in [*range(64), *random.sample(range(64, bits), 2000)]:
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(broken)
+        with pytest.raises(ValueError):  # of the file, or of a parameter that it now lacks
+            check_weights(open_weights(tmp_path), config, only=True)
+    path.write_bytes(whole)
+    check_weights(open_weights(tmp_path), config, only=True)
+
+
+@pytest.mark.parametrize("left", [0, 7, 8, 100, -1])
+def test_a_file_cut_short_is_named(tmp_path, left):
+    small_model(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(ValueError, match="model.safetensors is damaged or was not copied whole"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+def test_a_vocabulary_of_another_size_is_named(tmp_path):
+    small_model(tmp_path)
+    OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_vocabulary(tmp_path)
+    with pytest.raises(ValueError, match="vocab.json has 8192 pieces, but .* 11 rows"):
+        convert(tmp_path, tmp_path / "bin", "bin")
+    check_vocabulary(tmp_path / "vocab.json", 8192)
+
+
+@pytest.mark.parametrize("size", ["50GB", "1KB"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, size):
+    model, other = small_model(tmp_path), OpenAIGPTLMHeadModel(OpenAIGPTConfig(**SMALL))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (800, hard))  # no file may grow beyond
+    try:
+        with pytest.raises(OSError, match="could not be written|too large"):
+            other.save_pretrained(tmp_path, max_shard_size=size)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
+
+
+def test_a_folder_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
+    model = small_model(tmp_path)
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")  # for root, permissions do not count
+
+    monkeypatch.setattr("tempfile._os.mkdir", refuse)
+    with pytest.raises(OSError, match="Read-only"):
+        model.half().save_pretrained(tmp_path)
+    monkeypatch.undo()
+    names = ["config.json", "generation_config.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).dtype == torch.float32
+
+
+SAVE_AGAIN_AND_AGAIN = """
+    import os, sys, time, torch, minigpt
+    layers, folder, start = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    rename = os.replace
+    os.replace = lambda *paths: (time.sleep(0.005), rename(*paths))  # a slow disk
+    config = minigpt.OpenAIGPTConfig(
+        vocab_size=11, n_positions=8, n_embd=8, n_layer=layers, n_head=2)
+    model = minigpt.OpenAIGPTModel(config)
+    for x in model.parameters():
+        x.data.fill_(layers)
+    time.sleep(max(0, start - time.time()))
+    for _ in range(10):
+        model.save_pretrained(folder, max_shard_size=1000)
+"""
+
+
+def test_two_processes_saving_at_once_leave_one_whole_model(tmp_path):
+    import time
+
+    code = textwrap.dedent(SAVE_AGAIN_AND_AGAIN)
+    for attempt in range(2):
+        folder, start = tmp_path / str(attempt), str(time.time() + 8)
+        runs = [
+            subprocess.Popen([sys.executable, "-c", code, layers, str(folder), start])
+            for layers in ("2", "3")
+        ]
+        assert [run.wait(timeout=120) for run in runs] == [0, 0]
+        model = OpenAIGPTModel.from_pretrained(folder)  # settings and weights of the same save
+        assert {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        shards = {path.name for path in folder.glob("model-*")}
+        assert shards == set(index["weight_map"].values())
+
+
+def test_one_file_and_shards_replace_each_other(tmp_path):
+    for size in ("1KB", "50GB", "2KB"):
+        model = small_model(tmp_path / "sizes")
+        model.save_pretrained(tmp_path / "sizes", max_shard_size=size)
+        assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "sizes"), model)
+        assert same(transformers.OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "sizes"), model)
+
+
+def test_a_model_may_be_saved_over_the_file_it_was_read_from(tmp_path):
+    model = small_model(tmp_path)
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    again.transformer.h[0].ln_1.bias.data.add_(1)
+    again.save_pretrained(tmp_path)
+    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), again) and not same(again, model)
+
+
+def test_links_and_letters_of_all_kinds_in_a_path(tmp_path):
+    folder = tmp_path / "Gewichte für 重み «1»"
+    model = small_model(folder)
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    (tmp_path / "cache").mkdir()
+    for path in folder.iterdir():  # as the hub's cache does
+        (tmp_path / "cache" / path.name).symlink_to(path)
+    for place in (folder, tmp_path / "link", str(tmp_path / "cache")):
+        assert same(OpenAIGPTLMHeadModel.from_pretrained(place), model)
+    model.save_pretrained(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_shards_carry_the_note_that_older_programs_ask_for(tmp_path):
+    small_model(tmp_path).save_pretrained(tmp_path, max_shard_size="1KB")
+    for path in tmp_path.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            assert file.metadata() == {"format": "pt"}
