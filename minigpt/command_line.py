@@ -80,7 +80,7 @@ def version_of(package: str) -> str:
     except PackageNotFoundError:
         return "not installed"
 
-
+# %% ../notebooks/16_command_line.ipynb #7f1abbab
 def tell_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"minigpt {version_of('minigpt')}")
@@ -114,7 +114,7 @@ def piped() -> TextIO:
         raise typer.BadParameter("pass it as an argument, or pipe it in", param_hint="TEXT")
     return sys.stdin
 
-
+# %% ../notebooks/16_command_line.ipynb #433b32dc
 def check_given(text: str | None) -> str:
     """Return a text as it is. Raises BadParameter if there is none."""
     if not (text or "").strip():

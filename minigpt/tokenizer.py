@@ -233,10 +233,12 @@ def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
 
     `checkpoint` is `"tiny"` (inside this package), a folder, or a name on the hub; `hub` may hold
     `HUB_OPTIONS`, see `download_file`. Raises FileNotFoundError, naming what was looked for and
-    where, if there is none, and the errors of `download_file`.
+    where, if there is none, NotADirectoryError for a file, and the errors of `download_file`.
     """
     embedded = files("minigpt") / "assets" / "tiny"
     folder = Path(str(embedded) if checkpoint == "tiny" else checkpoint)
+    if folder.is_file():
+        raise NotADirectoryError(f"{checkpoint} is a file; pass the folder in which it lies")
     if not folder.is_dir():
         return download_file(str(checkpoint), *names, **hub)
     for name in names:

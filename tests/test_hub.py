@@ -162,3 +162,9 @@ def test_offline_mode_takes_the_cache_and_says_what_it_lacks(hub, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert find_file("me/tiny", "config.json").is_file()
     assert "HF_HUB_OFFLINE" in error_of(FileNotFoundError, "me/tiny", "vocab.json")
+
+
+def test_a_file_in_place_of_its_folder_is_not_asked_for(hub, tmp_path):
+    (tmp_path / LARGE).write_bytes(FILES[LARGE])
+    message = error_of(NotADirectoryError, tmp_path / LARGE, LARGE)
+    assert "is a file; pass the folder" in message and hub.requests == []
