@@ -9,7 +9,6 @@ what it had before, over the size of the loaded model. Needs Linux.
 
 import json
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -53,7 +52,7 @@ def one_load(package: str, folder: Path, dtype: str) -> list[float]:
 
 
 def measure(folder: Path, dtype: str) -> dict[str, dict[str, float]]:
-    """Load in turns, so that a busy moment hits both sides alike; medians, of memory the most."""
+    """Load in turns; of seconds the least, since a busy machine only adds, of memory the most."""
     packages = ("minigpt", "transformers")
     samples = [
         {package: one_load(package, folder, dtype) for package in packages} for _ in range(ROUNDS)
@@ -61,7 +60,7 @@ def measure(folder: Path, dtype: str) -> dict[str, dict[str, float]]:
     result = {}
     for package in packages:
         load, read, peak = zip(*(sample[package] for sample in samples), strict=True)
-        values = statistics.median(load), statistics.median(read), max(peak)
+        values = min(load), min(read), max(peak)
         result[package] = {name: round(x, 3) for name, x in zip(COLUMNS, values, strict=True)}
         result[package]["all_load_s"] = [round(x, 3) for x in load]
     return result

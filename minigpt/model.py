@@ -111,8 +111,10 @@ class BaseModelOutput(ModelOutput):
 class WithoutNumbers(TorchFunctionMode):
     """Inside `with WithoutNumbers():` modules are built on "meta"; nothing is drawn at random."""
 
+    fillers = (nn.init.normal_, nn.init.zeros_, nn.init.ones_, Tensor.normal_)
+
     def __torch_function__(self, function, types, arguments=(), options=None):
-        if function in (nn.init.normal_, Tensor.normal_):
+        if function in self.fillers:  # they return what they were given to fill
             return arguments[0] if arguments else options["tensor"]
         return function(*arguments, **(options or {}))
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -442,37 +443,32 @@ def test_a_folder_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
 
 
 SAVE_AGAIN_AND_AGAIN = """
-    import os, sys, time, torch, minigpt
-    layers, folder, start = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    import os, sys, time, minigpt
+    layers, folder, start, delay = int(sys.argv[1]), sys.argv[2], *map(float, sys.argv[3:])
     rename = os.replace
-    os.replace = lambda *paths: (time.sleep(0.005), rename(*paths))  # a slow disk
+    os.replace = lambda *paths: (time.sleep(delay), rename(*paths))  # a slow disk
     config = minigpt.OpenAIGPTConfig(
         vocab_size=11, n_positions=8, n_embd=8, n_layer=layers, n_head=2)
     model = minigpt.OpenAIGPTModel(config)
     for x in model.parameters():
         x.data.fill_(layers)
     time.sleep(max(0, start - time.time()))
-    for _ in range(10):
+    while time.time() < start + 2:
         model.save_pretrained(folder, max_shard_size=1000)
 """
 
 
 def test_two_processes_saving_at_once_leave_one_whole_model(tmp_path):
-    import time
-
-    code = textwrap.dedent(SAVE_AGAIN_AND_AGAIN)
-    for attempt in range(2):
-        folder, start = tmp_path / str(attempt), str(time.time() + 8)
-        runs = [
-            subprocess.Popen([sys.executable, "-c", code, layers, str(folder), start])
-            for layers in ("2", "3")
-        ]
-        assert [run.wait(timeout=120) for run in runs] == [0, 0]
-        model = OpenAIGPTModel.from_pretrained(folder)  # settings and weights of the same save
-        assert {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
-        index = json.loads((folder / "model.safetensors.index.json").read_text())
-        shards = {path.name for path in folder.glob("model-*")}
-        assert shards == set(index["weight_map"].values())
+    code, start = textwrap.dedent(SAVE_AGAIN_AND_AGAIN), str(time.time() + 8)
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, layers, str(tmp_path), start, delay])
+        for layers, delay in (("2", "0.05"), ("3", "0.001"))  # the slow one is overtaken
+    ]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    model = OpenAIGPTModel.from_pretrained(tmp_path)  # settings and weights of the same save
+    assert {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert {path.name for path in tmp_path.glob("model-*")} == set(index["weight_map"].values())
 
 
 def test_one_file_and_shards_replace_each_other(tmp_path):
