@@ -285,7 +285,10 @@ def test_a_folder_of_either_side_loads_in_the_other(tmp_path):
     there = transformers.OpenAIGPTDoubleHeadsModel.from_pretrained(tmp_path / "ours").eval()
     assert torch.equal(again(**task).mc_logits, expected.mc_logits)
     assert torch.equal(again(**task).logits, expected.logits)
-    assert torch.equal(there(**task).mc_logits, theirs(**task).mc_logits)
+    for name, weight in theirs.state_dict().items():
+        assert torch.equal(there.state_dict()[name], weight)
+    # the last bit of a product may depend on where in memory a matrix begins
+    assert parity.largest_difference(there(**task).mc_logits, theirs(**task).mc_logits) < 1e-6
     assert torch.equal(there(**task).logits, theirs(**task).logits)
     assert again.lm_head.weight is again.transformer.tokens_embed.weight
     assert again.config.num_labels == 1 and there.config.num_labels == 1
