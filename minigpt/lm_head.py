@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CONFIG_NAME', 'NO_SETTINGS', 'STOPPED', 'CACHES', 'WRITERS', 'next_token_loss', 'CausalLMOutput', 'first_ids',
            'push_right', 'window_start', 'slide', 'read_generation_config', 'write_generation_config', 'keep_scores',
-           'with_scores', 'GenerateDecoderOnlyOutput', 'GenerateBeamDecoderOnlyOutput', 'name_results', 'WithReader',
-           'WithSettings', 'GenerationMixin', 'score_tokens', 'score_with_loss', 'OpenAIGPTLMHeadModel']
+           'with_scores', 'GenerateDecoderOnlyOutput', 'GenerateBeamDecoderOnlyOutput', 'name_results', 'find_writer',
+           'WithReader', 'WithSettings', 'GenerationMixin', 'score_tokens', 'score_with_loss', 'OpenAIGPTLMHeadModel']
 
 # %% ../notebooks/08_lm_head.ipynb #162c2545
 import json
@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -215,7 +216,15 @@ STOPPED = (
     "with the newer half of the text, or a smaller max_new_tokens"
 )
 CACHES = (None, "dynamic")  # None is the same: the cache of notebook 06, which grows
-WRITERS: dict[str, Callable] = {}  # loops of another kind; notebook 18 adds "static"
+# loops of another kind, or the module that puts its loop here when it is imported
+WRITERS: dict[str, Callable | str] = {"static": "minigpt.fast_generation"}  # notebook 18
+
+
+def find_writer(cache: str | None) -> Callable | None:
+    """Return the loop of another kind for a cache; None where that of notebook 07 will do."""
+    if isinstance(WRITERS.get(cache), str):
+        import_module(WRITERS[cache])
+    return WRITERS.get(cache)
 
 # %% ../notebooks/08_lm_head.ipynb #f5281529
 class WithReader(OpenAIGPTPreTrainedModel):
@@ -321,7 +330,7 @@ class GenerationMixin(WithReader, WithSettings):
         processors += [] if scores is None else [keep_scores(scores)]
         criteria = make_criteria(config, tokenizer, with_scores(stopping_criteria, scores))
         options = {"streamer": streamer, "generator": generator}
-        if write := WRITERS.get(config.cache_implementation):
+        if write := find_writer(config.cache_implementation):
             out = write(self, ids, padding, config, processors, criteria, **options)
         else:
             read = self.reader(config, padding)
