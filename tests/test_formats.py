@@ -3,6 +3,7 @@
 import filecmp
 import hashlib
 import json
+import os
 import random
 import resource
 import shutil
@@ -138,6 +139,15 @@ def test_without_a_type_on_the_page_the_weights_tell(tmp_path):
     assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).dtype == torch.float16
 
 
+def test_a_converted_folder_is_loaded_as_its_source(tmp_path):
+    convert("tiny", tmp_path)  # float16 in the file, float32 on the page
+    assert same(read_weights(tmp_path), read_weights("tiny"))
+    model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    assert same(model, OpenAIGPTLMHeadModel.from_pretrained("tiny"))
+    model.half().save_pretrained(tmp_path)
+    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).dtype == torch.float16
+
+
 def test_a_mapped_file_is_let_go_before_much_of_it_stays():
     opened = []
 
@@ -261,6 +271,7 @@ def test_number_and_names_of_classes_go_together():
         ({"dtype": 16}, "config.json: dtype=16"),
         ({"n_head": ...}, "config.json: there is no n_head"),
         ({"n_embd": ...}, "config.json: there is no n_embd"),
+        ({"vocab_size": ...}, "config.json: there is no vocab_size"),
         ({"hidden_size": 9}, "config.json: hidden_size=9, but n_embd=8"),
     ],
 )
@@ -410,6 +421,23 @@ def test_a_vocabulary_of_another_size_is_named(tmp_path):
     with pytest.raises(ValueError, match="vocab.json has 8192 pieces, but .* 11 rows"):
         convert(tmp_path, tmp_path / "bin", "bin")
     check_vocabulary(tmp_path / "vocab.json", 8192)
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_new_files_may_be_read_by_whom_the_user_wants(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        for size in ("50GB", "1KB"):
+            small_model(tmp_path / size).save_pretrained(tmp_path / size, max_shard_size=size)
+            convert(tmp_path / size, tmp_path / f"bin {size}", "bin", max_shard_size=size)
+        convert("tiny", tmp_path / "2018", "openai")
+        OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_pretrained(tmp_path / "tokenizer")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 30
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
 
 
 @pytest.mark.parametrize("size", ["50GB", "1KB"])
