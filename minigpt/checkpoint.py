@@ -702,9 +702,6 @@ def write_together(
                     path.unlink()
 
 # %% ../notebooks/03_checkpoint.ipynb #ffc775fe
-PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{suffix}.bin"}
-
-
 def write_safetensors(arrays: dict[str, Tensor], path: Path) -> None:
     """Write a `.safetensors` file that those may read who may read any other new file."""
     path.touch()
@@ -726,6 +723,9 @@ def write_arrays(arrays: dict[str, Tensor], path: Path) -> None:
             f"{path.name} could not be written ({error}); is the disk full? what stood there "
             "before is still there"
         ) from error
+
+# %% ../notebooks/03_checkpoint.ipynb #1c328f32
+PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{suffix}.bin"}
 
 
 def shard_writers(weights: dict[str, Tensor], max_shard_size: int | str, format: str) -> dict:

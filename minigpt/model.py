@@ -240,11 +240,10 @@ class Pretrained(nn.Module):
         """Load `"tiny"`, a folder (transformers' or OpenAI's format) or a name on the hub.
 
         `options` are fields of the config, such as `n_head=4` or `attn_implementation="eager"`;
-        `dtype`, a type, its name or "auto", the default: as the checkpoint says; and `revision`,
-        `cache_dir`, `local_files_only` and `token` for the hub. What was loaded from there once is
-        taken from the cache, without asking for anything newer: see `download_file`. Returns the
-        model in eval mode; warns of a head that the checkpoint does not have. Errors: see
-        `find_file`, `open_weights` and `load_weights`.
+        `dtype`, a type, its name or "auto", the default: as the checkpoint says; and, for the hub,
+        `HUB_OPTIONS`. What came from there once is taken from the cache and not asked for anew: see
+        `download_file`. Returns the model in eval mode; warns of a head that the checkpoint does
+        not have. Errors: see `find_file`, `open_weights` and `load_weights`.
         """
         config = OpenAIGPTConfig.from_pretrained(checkpoint, **options)
         weights = open_weights(checkpoint, **split_hub_options(options)[0])
@@ -259,8 +258,7 @@ class Pretrained(nn.Module):
 
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "50GB") -> None:
         """Write `config.json` and the weights into `folder`, as transformers reads them."""
-        weights = dict(self.named_parameters())
-        self.config.dtype = self.dtype  # what to load it as, next time
+        weights, self.config.dtype = dict(self.named_parameters()), self.dtype
         write_checkpoint(folder, self.config, weights, type(self).__name__, max_shard_size)
 
     base_model = property(lambda self: getattr(self, "transformer", self))  # without a head
