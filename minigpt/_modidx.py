@@ -65,6 +65,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'minigpt.checkpoint.StoredArray': ('checkpoint.html#storedarray', 'minigpt/checkpoint.py'),
                                     'minigpt.checkpoint.StoredArray.to': ('checkpoint.html#storedarray.to', 'minigpt/checkpoint.py'),
                                     'minigpt.checkpoint.agree_on_names': ('checkpoint.html#agree_on_names', 'minigpt/checkpoint.py'),
+                                    'minigpt.checkpoint.architecture_of': ('checkpoint.html#architecture_of', 'minigpt/checkpoint.py'),
                                     'minigpt.checkpoint.as_number_type': ('checkpoint.html#as_number_type', 'minigpt/checkpoint.py'),
                                     'minigpt.checkpoint.as_page': ('checkpoint.html#as_page', 'minigpt/checkpoint.py'),
                                     'minigpt.checkpoint.bare_name': ('checkpoint.html#bare_name', 'minigpt/checkpoint.py'),

@@ -13,8 +13,8 @@ __all__ = ['CHOICES', 'SIZES', 'RATES', 'TOKEN_IDS', 'SWITCHES', 'NUMBER_TYPES',
            'stored_arrays', 'open_safetensors', 'load_pickle', 'open_pickle', 'read_index', 'open_array_file',
            'open_shards', 'tidy_up', 'open_weights', 'read_weights', 'locked', 'write_together', 'write_safetensors',
            'write_arrays', 'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights', 'vocabulary_writers',
-           'release_shape', 'not_in_a_release', 'write_release', 'find_vocabulary', 'check_vocabulary', 'full_names',
-           'convert']
+           'release_shape', 'not_in_a_release', 'write_release', 'find_vocabulary', 'check_vocabulary',
+           'architecture_of', 'full_names', 'convert']
 
 # %% ../notebooks/03_checkpoint.ipynb #53e76a91
 import json
@@ -69,7 +69,8 @@ def is_size(value, least: int = 1) -> bool:
 
 
 def is_number(value, most: float = math.inf) -> bool:
-    return is_size(value, 0) and value <= most or isinstance(value, float) and 0 <= value <= most
+    finite = is_size(value, 0) or isinstance(value, float) and math.isfinite(value)
+    return finite and 0 <= value <= most
 
 # %% ../notebooks/03_checkpoint.ipynb #7e656c3f
 def check_config(config: "OpenAIGPTConfig") -> None:
@@ -869,6 +870,14 @@ def check_vocabulary(path: Path, rows: int) -> None:
         )
 
 # %% ../notebooks/03_checkpoint.ipynb #70e285f1
+def architecture_of(config: OpenAIGPTConfig) -> str:
+    """Return the class that a page names; raises ValueError if it names anything else."""
+    named = config.extra.get("architectures") or ["OpenAIGPTLMHeadModel"]
+    if not isinstance(named, list) or not isinstance(named[0], str):
+        raise ValueError(f"architectures={named!r} in config.json; it must be a list of classes")
+    return named[0]
+
+
 def full_names(weights: Mapping, architecture: str, n_layer: int) -> dict:
     """Give the names of the network the prefix that they have below a head."""
     prefix = "" if architecture == "OpenAIGPTModel" else "transformer."
@@ -900,7 +909,7 @@ def convert(
     if format == "openai":
         write_release(target, weights, config)
     else:
-        kind = (config.extra.get("architectures") or ["OpenAIGPTLMHeadModel"])[0]
+        kind = architecture_of(config)
         named = full_names(weights, kind, config.n_layer)
         write_checkpoint(target, config, named, kind, max_shard_size, format)
     copies = {name: partial(shutil.copyfile, path) for name, path in files.items()}

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 import minigpt
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizer
 from minigpt.checkpoint import (
+    FORMATS,
     OFFICIAL,
     MappedFile,
     check_vocabulary,
@@ -94,6 +95,8 @@ def test_what_transformers_saves_we_load(tmp_path, kind, size):
     )
     assert not any(info.values()) and same(again, ours)
     assert torch.allclose(first_output(again), first_output(theirs), atol=1e-6)
+    if KINDS[kind]:
+        assert same(getattr(minigpt, KINDS[kind]).from_pretrained(tmp_path), ours)
 
 
 def test_the_tokenizer_travels_with_the_model(tmp_path):
@@ -192,6 +195,17 @@ def test_weights_left_over_are_named(tmp_path):
     assert info["unexpected_keys"] == {"score.weight"}
 
 
+def test_what_is_new_and_what_is_left_over_stand_in_one_message(tmp_path):
+    small_model(tmp_path, minigpt.OpenAIGPTDoubleHeadsModel)
+    with pytest.warns(UserWarning) as said:
+        minigpt.OpenAIGPTForSequenceClassification.from_pretrained(tmp_path)
+    assert len(said) == 1
+    new, unused = str(said[0].message).split("; ")
+    assert new == "score.weight not in the checkpoint: new, random, to be trained"
+    assert "multiple_choice_head.summary.bias" in unused
+    assert unused.endswith("(2 in all) not used by OpenAIGPTForSequenceClassification")
+
+
 def test_another_shape_is_an_error_or_made_anew(tmp_path):
     model = small_model(tmp_path)
     load = OpenAIGPTLMHeadModel.from_pretrained
@@ -287,7 +301,45 @@ def test_a_bad_line_of_a_page_is_named_with_its_file(tmp_path, page, message):
         OpenAIGPTModel.from_pretrained(tmp_path, n_head=4)  # the way out
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "\xff", '{"model_type": 7}'])
+def test_a_page_that_is_none_is_named(tmp_path, text):
+    small_model(tmp_path)
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="config.json.*(copy it again|pass a GPT-1)"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+def test_weights_without_a_page_are_no_checkpoint(tmp_path):
+    small_model(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="holds none of config.json, params_shapes.json"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["OpenAIGPTModel", [7], 7])
+def test_a_class_that_is_no_name_is_not_written_on(tmp_path, wrong):
+    small_model(tmp_path / "0")
+    page = json.loads((tmp_path / "0" / "config.json").read_text()) | {"architectures": wrong}
+    (tmp_path / "0" / "config.json").write_text(json.dumps(page))
+    with pytest.raises(ValueError, match="architectures=.*must be a list"):
+        convert(tmp_path / "0", tmp_path / "1")
+    assert not (tmp_path / "1").exists()
+
+
 # -- the other formats
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("format", FORMATS)
+def test_settings_of_the_caller_win_in_every_format(tmp_path, format):
+    small_model(tmp_path / "0")
+    convert(tmp_path / "0", tmp_path / "1", format)
+    model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "1", n_head=4, resid_pdrop=0.3)
+    assert (model.config.n_head, model.config.resid_pdrop) == (4, 0.3)
+    model = OpenAIGPTModel.from_pretrained(tmp_path / "1", n_head=8, device="meta")
+    assert model.device.type == "meta"  # a device that every machine has
+    with pytest.raises(ValueError, match="n_embd=8 cannot be cut into n_head=3"):
+        OpenAIGPTModel.from_pretrained(tmp_path / "1", n_head=3)
 
 
 @pytest.mark.filterwarnings(WARNS)
@@ -406,6 +458,15 @@ def test_every_flipped_bit_of_a_header_is_noticed(tmp_path):
     check_weights(open_weights(tmp_path), config, only=True)
 
 
+@pytest.mark.parametrize("left", [0, 100, 128, 200, -1])
+def test_a_part_of_a_release_cut_short_is_named(tmp_path, left):
+    shutil.copytree(parity.GOLDEN / "model", tmp_path / "release")
+    part = tmp_path / "release" / "params_3.npy"
+    part.write_bytes(part.read_bytes()[:left])
+    with pytest.raises(ValueError, match="params_3.npy is not a whole array"):
+        OpenAIGPTModel.from_pretrained(tmp_path / "release", n_head=4)
+
+
 @pytest.mark.parametrize("left", [0, 7, 8, 100, -1])
 def test_a_file_cut_short_is_named(tmp_path, left):
     small_model(tmp_path)
@@ -453,6 +514,25 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("format", [*FORMATS, "tokenizer", "config"])
+def test_a_full_disk_leaves_no_half_file(tmp_path, format):
+    save = {
+        "tokenizer": lambda: OpenAIGPTTokenizer.from_pretrained("tiny").save_pretrained(tmp_path),
+        "config": lambda: OpenAIGPTConfig(extra={"x": "x" * 99}).save_pretrained(tmp_path),
+    }.get(format, lambda: convert("tiny", tmp_path, format))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (99, hard))
+    try:
+        with pytest.raises(OSError):
+            save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    save()
+    assert list(tmp_path.iterdir()) != []
 
 
 def test_a_folder_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
@@ -526,6 +606,9 @@ def test_links_and_letters_of_all_kinds_in_a_path(tmp_path):
         assert same(OpenAIGPTLMHeadModel.from_pretrained(place), model)
     model.save_pretrained(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
+    tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny", "basic")
+    tokenizer.save_pretrained(tmp_path / "link")
+    assert OpenAIGPTTokenizer.from_pretrained(folder, "basic") == tokenizer
 
 
 def test_shards_carry_the_note_that_older_programs_ask_for(tmp_path):
