@@ -7,14 +7,14 @@ __all__ = ['CHOICES', 'SIZES', 'RATES', 'TOKEN_IDS', 'SWITCHES', 'NUMBER_TYPES',
            'BLOCK_PARAMETERS', 'OFFICIAL', 'CONFIG_FILES', 'SIZES_ON_PAGE', 'CLASS_NAMES', 'LEFTOVERS', 'WEIGHT_FILES',
            'PATTERNS', 'COPIED', 'FORMATS', 'is_size', 'is_number', 'check_config', 'default_names', 'number_names',
            'agree_on_names', 'translate', 'count_names', 'take_other_names', 'HeadSettings', 'RunSettings',
-           'as_number_type', 'split_hub_options', 'OpenAIGPTConfig', 'label_names', 'as_page', 'parameter_names',
-           'parameter_shapes', 'bare_name', 'read_part', 'read_shapes', 'cut_out', 'StoredArray', 'open_release',
-           'read_release', 'release_config', 'page_settings', 'read_config', 'keep_names', 'build_config', 'MappedFile',
-           'stored_arrays', 'open_safetensors', 'load_pickle', 'open_pickle', 'open_array_file', 'read_index',
-           'open_shards', 'tidy_up', 'open_weights', 'read_weights', 'locked', 'write_together', 'write_arrays',
-           'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights', 'vocabulary_writers',
-           'release_shape', 'not_in_a_release', 'write_release', 'find_vocabulary', 'check_vocabulary', 'full_names',
-           'convert']
+           'as_number_type', 'label_names', 'as_page', 'OpenAIGPTConfig', 'parameter_names', 'parameter_shapes',
+           'bare_name', 'read_part', 'read_shapes', 'cut_out', 'StoredArray', 'open_release', 'read_release',
+           'release_config', 'page_settings', 'read_config', 'keep_names', 'build_config', 'MappedFile',
+           'stored_arrays', 'open_safetensors', 'load_pickle', 'open_pickle', 'read_index', 'open_array_file',
+           'open_shards', 'tidy_up', 'open_weights', 'read_weights', 'locked', 'write_together', 'write_safetensors',
+           'write_arrays', 'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights', 'vocabulary_writers',
+           'release_shape', 'not_in_a_release', 'write_release', 'find_vocabulary', 'check_vocabulary',
+           'architecture_of', 'full_names', 'convert']
 
 # %% ../notebooks/03_checkpoint.ipynb #53e76a91
 import json
@@ -40,7 +40,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .bpe import read_json, write_merges, write_vocabulary, write_whole
-from .tokenizer import HUB_OPTIONS, MERGES_NAMES, VOCAB_NAMES, find_file
+from .tokenizer import MERGES_NAMES, VOCAB_NAMES, find_file, split_hub_options
 
 # %% ../notebooks/03_checkpoint.ipynb #097e39d1
 CHOICES = {
@@ -49,7 +49,10 @@ CHOICES = {
     "summary_type": ("cls_index", "last", "first", "mean", "attn"),  # built in notebook 09
     "summary_activation": (None, "tanh"),
     "problem_type": (  # built in notebook 10
-        *(None, "regression", "single_label_classification", "multi_label_classification"),
+        None,
+        "regression",
+        "single_label_classification",
+        "multi_label_classification",
     ),
 }
 SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "num_labels")
@@ -66,7 +69,8 @@ def is_size(value, least: int = 1) -> bool:
 
 
 def is_number(value, most: float = math.inf) -> bool:
-    return is_size(value, 0) and value <= most or isinstance(value, float) and 0 <= value <= most
+    finite = is_size(value, 0) or isinstance(value, float) and math.isfinite(value)
+    return finite and 0 <= value <= most
 
 # %% ../notebooks/03_checkpoint.ipynb #7e656c3f
 def check_config(config: "OpenAIGPTConfig") -> None:
@@ -152,7 +156,7 @@ def count_names(label2id) -> dict[str, int]:
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"label2id={label2id!r}; it must give each name a number") from error
 
-
+# %% ../notebooks/03_checkpoint.ipynb #21784394
 def take_other_names(kind: type) -> type:
     """Let a config class take the names in `ALIASES`, and `label2id` beside or as `id2label`."""
     init = kind.__init__
@@ -191,7 +195,7 @@ class HeadSettings:
 
 @dataclass(kw_only=True)
 class RunSettings:
-    """Choices of a run, not facts about a checkpoint: never saved; see `OpenAIGPTConfig`."""
+    """Choices of a run, of which only `dtype` and `extra` are saved; see `OpenAIGPTConfig`."""
 
     attn_implementation: str = "sdpa"  # notebook 04's switch
     output_attentions: bool = False  # what a call returns if it does not say so itself
@@ -215,11 +219,16 @@ def as_number_type(value) -> torch.dtype | None:
     known = ", ".join(str(one).removeprefix("torch.") for one in NUMBER_TYPES)
     raise ValueError(f"dtype={value!r}; choose from auto, {known}")
 
+# %% ../notebooks/03_checkpoint.ipynb #b98d2a29
+def label_names(config: "OpenAIGPTConfig") -> dict:
+    """Return the names of the classes as `config.json` holds them."""
+    if config.id2label == default_names(2):
+        return {}
+    return {"id2label": config.id2label, "label2id": config.label2id}
 
-def split_hub_options(options: dict) -> tuple[dict, dict]:
-    """Part what is meant for the hub, such as `revision`, from the rest."""
-    hub = {name: options[name] for name in HUB_OPTIONS if name in options}
-    return hub, {name: value for name, value in options.items() if name not in hub}
+
+def as_page(settings: dict) -> bytes:
+    return (json.dumps(settings, indent=2) + "\n").encode()
 
 # %% ../notebooks/03_checkpoint.ipynb #2d736473
 @take_other_names
@@ -281,17 +290,6 @@ SAVED_FIELDS = [
     if name not in ("num_labels", "id2label")  # see label_names
 ]
 
-
-def label_names(config: OpenAIGPTConfig) -> dict:
-    """Return the names of the classes as `config.json` holds them."""
-    if config.id2label == default_names(2):
-        return {}
-    return {"id2label": config.id2label, "label2id": config.label2id}
-
-
-def as_page(settings: dict) -> bytes:
-    return (json.dumps(settings, indent=2) + "\n").encode()
-
 # %% ../notebooks/03_checkpoint.ipynb #92cfee6f
 BLOCK_PARAMETERS = [
     f"{layer}.{kind}"
@@ -338,7 +336,7 @@ OFFICIAL = {
     "shapes": parameter_shapes(OpenAIGPTConfig()),
     "parameters": 116_534_784,
     "prompt": [481, 4735, 544],  # "the president is"
-    "continuation": [  # greedy, the prompt included; from the tests of transformers
+    "continuation": [  # the prompt included; from the tests of transformers
         *(481, 4735, 544, 246, 963, 870, 762, 239, 244, 40477),
         *(244, 249, 719, 881, 487, 544, 240, 244, 603, 481),
     ],
@@ -479,7 +477,7 @@ def read_config(checkpoint: str | Path, **hub) -> dict:
     return page_settings(find_file(checkpoint, *CONFIG_FILES, **hub))
 
 # %% ../notebooks/03_checkpoint.ipynb #4e8b0766
-SIZES_ON_PAGE = ("n_positions", "n_embd", "n_layer", "n_head")
+SIZES_ON_PAGE = ("n_positions", "n_embd", "n_layer", "n_head", "vocab_size")
 CLASS_NAMES = ("num_labels", "id2label", "label2id")
 
 
@@ -581,10 +579,6 @@ def open_pickle(path: Path) -> dict[str, StoredArray]:
     }
 
 # %% ../notebooks/03_checkpoint.ipynb #a77112ae
-def open_array_file(path: Path) -> dict[str, StoredArray]:
-    return open_pickle(path) if path.suffix == ".bin" else open_safetensors(path)
-
-
 def read_index(path: Path) -> dict[str, str]:
     """Read which array lies in which shard. Raises ValueError if a shard is in another folder."""
     index = read_json(path)
@@ -598,6 +592,10 @@ def read_index(path: Path) -> dict[str, str]:
                 "checkpoint again, from a trusted source"
             )
     return places
+
+# %% ../notebooks/03_checkpoint.ipynb #51c44d85
+def open_array_file(path: Path) -> dict[str, StoredArray]:
+    return open_pickle(path) if path.suffix == ".bin" else open_safetensors(path)
 
 
 def open_shards(path: Path, checkpoint: str | Path, **hub) -> dict[str, StoredArray]:
@@ -688,7 +686,7 @@ def locked(folder: Path) -> Iterator[None]:
 def write_together(
     folder: str | Path, writers: Mapping[str, Callable[[Path], None]], stale: str = ""
 ) -> None:
-    """Write several files so that all of them stand in `folder`, or what stood there before.
+    """Write several files, and only when all are written, rename them into `folder`.
 
     `writers`: name -> function that writes to a path. Files there whose names match the pattern
     `stale`, and are not written anew, are removed. Makes the folder if need be.
@@ -705,7 +703,12 @@ def write_together(
                     path.unlink()
 
 # %% ../notebooks/03_checkpoint.ipynb #ffc775fe
-PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{suffix}.bin"}
+def write_safetensors(arrays: dict[str, Tensor], path: Path) -> None:
+    """Write a `.safetensors` file that those may read who may read any other new file."""
+    path.touch()
+    mode = path.stat().st_mode  # `save_file` makes it 0600
+    save_file(arrays, path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def write_arrays(arrays: dict[str, Tensor], path: Path) -> None:
@@ -715,12 +718,15 @@ def write_arrays(arrays: dict[str, Tensor], path: Path) -> None:
         if path.suffix == ".bin":
             torch.save(arrays, path)
         else:
-            save_file(arrays, path, metadata={"format": "pt"})
+            write_safetensors(arrays, path)
     except (SafetensorError, RuntimeError) as error:  # what both libraries make of an OSError
         raise OSError(
             f"{path.name} could not be written ({error}); is the disk full? what stood there "
             "before is still there"
         ) from error
+
+# %% ../notebooks/03_checkpoint.ipynb #1c328f32
+PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{suffix}.bin"}
 
 
 def shard_writers(weights: dict[str, Tensor], max_shard_size: int | str, format: str) -> dict:
@@ -761,14 +767,15 @@ def write_checkpoint(
 ) -> None:
     """Write weights and `config.json` into `folder`, as transformers reads them.
 
-    `architecture` is the name of the class to load them with, `format` one of `PATTERNS`. No file
-    is ever seen half-written. Raises FileExistsError where they would not be read, OSError where
-    they cannot be written.
+    `architecture` is the name of the class to load them with, `format` one of `PATTERNS`. The page
+    gets the dtype of the config or, if it has none, that of the weights. No file is ever seen
+    half-written. Raises FileExistsError where they would not be read, OSError where they cannot
+    be written.
     """
     if format == "bin":
         refuse_shadows(folder, "pytorch_model.bin", WEIGHT_FILES)
     dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
-    settings = config.to_dict() | {"architectures": [architecture], "dtype": dtype}
+    settings = {"dtype": dtype} | config.to_dict() | {"architectures": [architecture]}
     writers = shard_writers(weights, max_shard_size, format)
     writers["config.json"] = partial(Path.write_bytes, data=as_page(settings))
     stem = PATTERNS[format].format(suffix=r"(-\d{5}-of-\d{5})?").replace(".", r"\.")
@@ -841,7 +848,8 @@ FORMATS = (*PATTERNS, "openai")
 
 def find_vocabulary(source: str | Path, format: str, **hub) -> dict[str, Path]:
     """Return the files of a tokenizer: name in `format` -> where it is; {} if there are none."""
-    wanted = {names[format == "openai"]: names for names in (VOCAB_NAMES, MERGES_NAMES)}
+    era = 1 if format == "openai" else 0  # the names of today, or those of 2018
+    wanted = {names[era]: names for names in (VOCAB_NAMES, MERGES_NAMES)}
     if format != "openai":
         wanted |= {name: (name,) for name in COPIED}
     found = {}
@@ -862,6 +870,14 @@ def check_vocabulary(path: Path, rows: int) -> None:
         )
 
 # %% ../notebooks/03_checkpoint.ipynb #70e285f1
+def architecture_of(config: OpenAIGPTConfig) -> str:
+    """Return the class that a page names; raises ValueError if it names anything else."""
+    named = config.extra.get("architectures") or ["OpenAIGPTLMHeadModel"]
+    if not isinstance(named, list) or not isinstance(named[0], str):
+        raise ValueError(f"architectures={named!r} in config.json; it must be a list of classes")
+    return named[0]
+
+
 def full_names(weights: Mapping, architecture: str, n_layer: int) -> dict:
     """Give the names of the network the prefix that they have below a head."""
     prefix = "" if architecture == "OpenAIGPTModel" else "transformer."
@@ -893,7 +909,7 @@ def convert(
     if format == "openai":
         write_release(target, weights, config)
     else:
-        kind = (config.extra.get("architectures") or ["OpenAIGPTLMHeadModel"])[0]
+        kind = architecture_of(config)
         named = full_names(weights, kind, config.n_layer)
         write_checkpoint(target, config, named, kind, max_shard_size, format)
     copies = {name: partial(shutil.copyfile, path) for name, path in files.items()}

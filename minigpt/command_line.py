@@ -321,7 +321,8 @@ def machine_facts() -> dict[str, str]:
 # %% ../notebooks/16_command_line.ipynb #6f535f97
 def model_facts(checkpoint: str, **options) -> dict[str, str]:
     """Collect config and sizes of a checkpoint, without loading the weights."""
-    from minigpt.checkpoint import OpenAIGPTConfig, open_weights, split_hub_options
+    from minigpt.checkpoint import OpenAIGPTConfig, open_weights
+    from minigpt.tokenizer import split_hub_options
 
     config = OpenAIGPTConfig.from_pretrained(checkpoint, **options)
     arrays = open_weights(checkpoint, **split_hub_options(options)[0]).values()
@@ -378,7 +379,7 @@ class Evidence:
     """A checkpoint under examination; `options` go to `from_pretrained`."""
 
     def __init__(self, checkpoint: str, **options):
-        from minigpt.checkpoint import split_hub_options
+        from minigpt.tokenizer import split_hub_options
 
         self.checkpoint, self.options = checkpoint, options
         self.hub, _ = split_hub_options(options)

@@ -41,7 +41,7 @@ from minigpt.generation import (
     make_processors,
 )
 from .model import KeyValueCache, ModelOutput, OpenAIGPTModel, OpenAIGPTPreTrainedModel
-from .tokenizer import find_file, take_hub_options
+from .tokenizer import find_file, split_hub_options
 
 # %% ../notebooks/08_lm_head.ipynb #fe6fda0b
 def shift_labels(labels: Tensor, scored: Sequence[int]) -> Tensor:
@@ -312,7 +312,7 @@ class WithSettings:
         """Load a checkpoint, see `Pretrained`, with its `generation_config.json` if it has one."""
         loaded = super().from_pretrained(checkpoint, *args, **options)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
-        found = read_generation_config(checkpoint, **take_hub_options(options))
+        found = read_generation_config(checkpoint, **split_hub_options(options)[0])
         model.generation_config = found or model.generation_config
         return loaded
 

@@ -26,9 +26,9 @@ from minigpt.checkpoint import (
     open_weights,
     parameter_names,
     read_weights,
-    split_hub_options,
     write_checkpoint,
 )
+from .tokenizer import split_hub_options
 
 # %% ../notebooks/06_model.ipynb #0d24fb4e
 class LayerCache:
@@ -240,10 +240,10 @@ class Pretrained(nn.Module):
         """Load `"tiny"`, a folder (transformers' or OpenAI's format) or a name on the hub.
 
         `options` are fields of the config, such as `n_head=4` or `attn_implementation="eager"`;
-        `dtype`, a type, its name or "auto", the default: as the checkpoint says; and `revision`,
-        `cache_dir`, `local_files_only` and `token` for the hub. Returns the model in eval mode;
-        warns of a head that the checkpoint does not have. Errors: see `find_file`, `open_weights`
-        and `load_weights`.
+        `dtype`, a type, its name or "auto", the default: as the checkpoint says; and, for the hub,
+        `HUB_OPTIONS`. What came from there once is taken from the cache and not asked for anew: see
+        `download_file`. Returns the model in eval mode; warns of a head that the checkpoint does
+        not have. Errors: see `find_file`, `open_weights` and `load_weights`.
         """
         config = OpenAIGPTConfig.from_pretrained(checkpoint, **options)
         weights = open_weights(checkpoint, **split_hub_options(options)[0])
@@ -258,7 +258,7 @@ class Pretrained(nn.Module):
 
     def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "50GB") -> None:
         """Write `config.json` and the weights into `folder`, as transformers reads them."""
-        weights = dict(self.named_parameters())
+        weights, self.config.dtype = dict(self.named_parameters()), self.dtype
         write_checkpoint(folder, self.config, weights, type(self).__name__, max_shard_size)
 
     base_model = property(lambda self: getattr(self, "transformer", self))  # without a head

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['FUNCTIONS', 'WRITING', 'TASKS', 'OTHER_NAMES', 'check_type', 'AutoClass', 'AutoConfig', 'AutoModelClass', 'AutoModel',
-           'AutoModelForCausalLM', 'AutoModelForSequenceClassification', 'AutoTokenizer', 'class_names', 'rank',
-           'function_of', 'collate', 'check_is_text', 'encode_one', 'best_device', 'find_device', 'sort_options', 'cut',
-           'prepare_rows', 'run', 'TaskPipeline', 'two_texts', 'ClassifierPipeline', 'TextClassificationPipeline',
-           'FeatureExtractionPipeline', 'settings_said', 'fill_in', 'by_length', 'share_batches', 'continuation',
-           'TextGenerationPipeline', 'to_labels', 'class_starting', 'label_scores', 'ZeroShotClassificationPipeline',
-           'find_task', 'load_model', 'load_tokenizer_for', 'pipeline']
+           'AutoModelForCausalLM', 'AutoModelForSequenceClassification', 'AutoTokenizer', 'rank', 'function_of',
+           'collate', 'check_is_text', 'encode_one', 'best_device', 'find_device', 'sort_options', 'cut',
+           'prepare_rows', 'run', 'TaskSteps', 'TaskPipeline', 'two_texts', 'ClassifierPipeline',
+           'TextClassificationPipeline', 'FeatureExtractionPipeline', 'settings_said', 'fill_in', 'by_length',
+           'share_batches', 'continuation', 'writing_options', 'TextGenerationPipeline', 'to_labels', 'class_starting',
+           'label_scores', 'ZeroShotClassificationPipeline', 'find_task', 'load_model', 'load_tokenizer_for',
+           'pipeline']
 
 # %% ../notebooks/11_pipeline.ipynb #c7c7cbb0
 import warnings
@@ -32,7 +33,6 @@ from .generation import GenerationConfig
 from .lm_head import OpenAIGPTLMHeadModel
 from .model import OpenAIGPTModel, OpenAIGPTPreTrainedModel, look_up
 from minigpt.tokenizer import (
-    HUB_OPTIONS,
     BatchEncoding,
     OpenAIGPTTokenizer,
     OpenAIGPTTokenizerFast,
@@ -41,6 +41,7 @@ from minigpt.tokenizer import (
     find_file,
     make_batch,
     pad_row,
+    split_hub_options,
 )
 
 # %% ../notebooks/11_pipeline.ipynb #07f77179
@@ -71,7 +72,7 @@ class AutoClass:
 
         `options` and errors are those of the class; ValueError for another kind of model.
         """
-        hub = {name: options[name] for name in HUB_OPTIONS if name in options}
+        hub, _ = split_hub_options(options)
         kind = cls.table[check_type(checkpoint, *CONFIG_FILES, **hub)]
         return kind.from_pretrained(checkpoint, **options)
 
@@ -127,7 +128,7 @@ class AutoTokenizer:
         `checkpoint`: as for `AutoClass`; a `config.json` need not be there. `options` and errors:
         those of the class; ValueError for another kind of model.
         """
-        hub = {name: options[name] for name in HUB_OPTIONS if name in options}
+        hub, _ = split_hub_options(options)
         kind = OpenAIGPTTokenizerFast if use_fast else OpenAIGPTTokenizer
         try:
             check_type(checkpoint, "config.json", **hub)
@@ -141,10 +142,6 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {  # scores (L,) -> (L,)
     "sigmoid": torch.sigmoid,
     "none": lambda scores: scores,
 }
-
-
-def class_names(config: OpenAIGPTConfig) -> dict[int, str]:
-    return config.id2label or {index: f"LABEL_{index}" for index in range(config.num_labels)}
 
 
 def rank(scores: Tensor, names: dict[int, str]) -> list[dict]:
@@ -274,8 +271,8 @@ def run(
         yield postprocess(text, [first, *islice(outputs, count - 1)])
 
 # %% ../notebooks/11_pipeline.ipynb #fd5d8a9a
-class TaskPipeline:
-    """Texts in, answers out; `pipeline` makes one. A task is a subclass with these three steps."""
+class TaskSteps:
+    """A model, a tokenizer, and three steps from a text to an answer, which a task fills in."""
 
     padding_side = "right"
 
@@ -299,10 +296,6 @@ class TaskPipeline:
     device = property(lambda self: self.model.device)
     dtype = property(lambda self: self.model.dtype)
 
-    def __repr__(self) -> str:
-        about = f"model={type(self.model).__name__}, dtype={self.dtype}, device={self.device}"
-        return f"{type(self).__name__}({self.task!r}, {about})"
-
     def lay(self, rows: list[Row]) -> BatchEncoding:
         """Make tensors of rows, ids and mask, (B, T) each, on the model's device."""
         pad_id = self.model.config.pad_token_id or 0  # the mask hides it, so any id will do
@@ -312,6 +305,14 @@ class TaskPipeline:
         """Return the three steps, each with its own of the options."""
         steps = [self.preprocess, torch.no_grad()(self.forward), self.postprocess]
         return list(map(lambda f, own: partial(f, **own), steps, sort_options(steps, options)))
+
+# %% ../notebooks/11_pipeline.ipynb #b9f11434
+class TaskPipeline(TaskSteps):
+    """Texts in, answers out; `pipeline` makes one. A task is a subclass with three steps."""
+
+    def __repr__(self) -> str:
+        about = f"model={type(self.model).__name__}, dtype={self.dtype}, device={self.device}"
+        return f"{type(self).__name__}({self.task!r}, {about})"
 
     def __call__(self, inputs, *, batch_size: int | None = None, **options):
         """Answer one text with an answer, a list with a list, any other iterable with a generator.
@@ -368,7 +369,7 @@ class TextClassificationPipeline(ClassifierPipeline):
         text: str | dict,
         outputs: list[Tensor],  # one, (L,)
         *,
-        top_k: int | None = False,  # False: the best, not in a list; None: all
+        top_k: int | bool | None = False,  # False: the best, not in a list; None: all
         function_to_apply: str | None = None,  # a key of FUNCTIONS; None: see `function_of`
     ) -> dict | list[dict]:
         """Raises ValueError for a function that is not there and a `top_k` below 1."""
@@ -378,7 +379,7 @@ class TextClassificationPipeline(ClassifierPipeline):
             raise ValueError(f"function_to_apply={name!r}; choose from {', '.join(FUNCTIONS)}")
         if top_k is not None and top_k is not False and top_k < 1:
             raise ValueError(f"top_k={top_k}; pass 1 or more, or None for all classes")
-        ranked = rank(FUNCTIONS[name](outputs[0]), class_names(config))
+        ranked = rank(FUNCTIONS[name](outputs[0]), config.id2label)
         return ranked[0] if top_k is False else ranked[:top_k]
 
     def __call__(self, inputs, **options):
@@ -406,7 +407,7 @@ WRITING = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}
 
 
 def settings_said(stored: GenerationConfig) -> dict:
-    """Return the settings that a checkpoint does not leave at their default."""
+    """Return those settings of a checkpoint that are not the default."""
     values = {field.name: (getattr(stored, field.name), field.default) for field in fields(stored)}
     return {name: value for name, (value, default) in values.items() if value != default}
 
@@ -442,6 +443,18 @@ def continuation(prompt: str, new: str, clean: bool = False) -> str:
     gap = "" if not new or prompt[-1:].isspace() else " "
     return clean_up(gap + new) if clean else gap + new
 
+# %% ../notebooks/11_pipeline.ipynb #92a12b9c
+def writing_options(model, tokenizer, given: dict) -> dict:
+    """Return all options for `generate`: those `given` and, where they are silent, ours."""
+    stored = settings_said(given.get("generation_config") or model.generation_config)
+    # what fills a row that has ended must be left out of the text, as special pieces are
+    pad, unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
+    filler = {"pad_token_id": unknown if pad is None else pad}
+    options = fill_in(stored | given) | stored | filler | given
+    if "stop_sequence" in options:  # its name in transformers' pipeline
+        options["stop_strings"] = options.pop("stop_sequence")
+    return options | ({"tokenizer": tokenizer} if "stop_strings" in options else {})
+
 # %% ../notebooks/11_pipeline.ipynb #279b6f30
 class TextGenerationPipeline(TaskPipeline):
     """Prompt -> [{"generated_text"}]: see `pipeline`."""
@@ -454,23 +467,15 @@ class TextGenerationPipeline(TaskPipeline):
 
     def forward(self, rows: list[Row], **options) -> list[Tensor]:
         """Continue each prompt N times: (N, n) new ids. `options`: those of `generate`."""
-        said = settings_said(options.get("generation_config") or self.model.generation_config)
-        options = fill_in(said | options) | options
-        # what fills a row that has ended must be left out of the text, as special pieces are
-        pad, unknown = self.tokenizer.pad_token_id, self.tokenizer.unk_token_id
-        options = {"pad_token_id": unknown if pad is None else pad} | options
-        if "stop_sequence" in options:  # its name in transformers' pipeline
-            options["stop_strings"] = options.pop("stop_sequence")
-        if "stop_strings" in options:
-            options["tokenizer"] = self.tokenizer
-        found = [None] * len(rows)
-        for group in share_batches(rows, said | options, self.model.config.n_positions):
+        options = writing_options(self.model, self.tokenizer, options)
+        new_ids = [None] * len(rows)
+        for group in share_batches(rows, options, self.model.config.n_positions):
             batch = self.lay([rows[place] for place in group])
             ids = self.model.generate(**batch, **options)  # (B, T) -> (B * N, T + n)
             new = ids[:, batch.input_ids.shape[1] :].cpu()
             for place, own in zip(group, new.chunk(len(group)), strict=True):
-                found[place] = own
-        return found
+                new_ids[place] = own
+        return new_ids
 
     def postprocess(
         self,
@@ -509,7 +514,7 @@ def class_starting(names: dict[int, str], word: str) -> int | None:
 
 # %% ../notebooks/11_pipeline.ipynb #95cda6e0
 def label_scores(logits: Tensor, entailment: int, multi_label: bool) -> Tensor:
-    """Turn the scores of N labels' rows, (N, L), into a probability for each label: (N,)."""
+    """Turn the scores of K labels' rows, (K, L), into a probability for each label: (K,)."""
     if multi_label or len(logits) == 1:
         contradiction = 0 if entailment else -1  # by place, as in transformers
         return logits[:, [contradiction, entailment]].softmax(-1)[:, 1]
@@ -522,7 +527,7 @@ class ZeroShotClassificationPipeline(ClassifierPipeline):
     def __init__(self, *args, **options):
         """Warns if no class of the model is called entailment; the last one is taken for it."""
         super().__init__(*args, **options)
-        names = class_names(self.model.config)
+        names = self.model.config.id2label
         self.entailment = class_starting(names, "entail")
         if self.entailment is None:
             self.entailment = len(names) - 1
@@ -552,7 +557,7 @@ class ZeroShotClassificationPipeline(ClassifierPipeline):
     def postprocess(
         self, text: str, outputs: list[Tensor], *, candidate_labels=None, multi_label: bool = False
     ) -> dict:
-        scores = label_scores(torch.stack(outputs), self.entailment, multi_label)  # (N, L) -> (N,)
+        scores = label_scores(torch.stack(outputs), self.entailment, multi_label)  # (K, L) -> (K,)
         order = scores.argsort(stable=True).flip(0)  # of equals the later first, as there
         labels = to_labels(candidate_labels)
         ranked = {"labels": [labels[i] for i in order], "scores": scores[order].tolist()}
@@ -567,12 +572,14 @@ class ZeroShotClassificationPipeline(ClassifierPipeline):
 TASKS = {  # task -> what runs it, what loads its model, of what class that must be
     "text-generation": (TextGenerationPipeline, AutoModelForCausalLM, OpenAIGPTLMHeadModel),
     "text-classification": (
-        *(TextClassificationPipeline, AutoModelForSequenceClassification),
+        TextClassificationPipeline,
+        AutoModelForSequenceClassification,
         OpenAIGPTForSequenceClassification,
     ),
     "feature-extraction": (FeatureExtractionPipeline, AutoModel, OpenAIGPTPreTrainedModel),
     "zero-shot-classification": (
-        *(ZeroShotClassificationPipeline, AutoModelForSequenceClassification),
+        ZeroShotClassificationPipeline,
+        AutoModelForSequenceClassification,
         OpenAIGPTForSequenceClassification,
     ),
 }
@@ -613,7 +620,7 @@ def load_tokenizer_for(model, tokenizer, **options):
     """
     source = model if tokenizer is None else tokenizer
     if isinstance(source, str | Path):
-        hub = {name: x for name, x in options.items() if name in HUB_OPTIONS}
+        hub, _ = split_hub_options(options)
         return AutoTokenizer.from_pretrained(source, **hub)
     if tokenizer is None:
         raise ValueError("which tokenizer? pass tokenizer=, the model's name or an object")

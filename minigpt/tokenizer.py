@@ -10,16 +10,16 @@ __all__ = ['LOOKALIKES', 'PUNCTUATION_RUN', 'CHINESE', 'TEXT_PIPELINES', 'VOCAB_
            'UNITS', 'AFTER', 'BEFORE', 'INSIDE', 'RUST_PIPELINES', 'standardize', 'Pipeline', 'split_at_spaces',
            'original_pipeline', 'is_blank', 'is_invisible', 'is_chinese', 'is_sign', 'normalize_basic',
            'split_at_signs', 'basic_pipeline', 'check_pipeline', 'choose_pipeline', 'Speller', 'clean_up', 'find_file',
-           'take_hub_options', 'name_checkpoint', 'explain_hub_error', 'explained', 'checksum', 'check_download',
-           'fetch', 'ask_hub', 'look_in_cache', 'download_file', 'is_text', 'sort_texts', 'is_pair', 'lengths_to_keep',
-           'shorten', 'join_rows', 'padded_length', 'pad_row', 'BatchEncoding', 'check_rectangle', 'to_array',
-           'make_batch', 'mend_surrogates', 'flags_of', 'to_token', 'belongs_to_word', 'match_any', 'cut_at', 'role',
-           'role_id', 'Vocabulary', 'AddedPieces', 'plain_ids', 'PieceInterface', 'check_setting', 'pick', 'to_row',
-           'to_rows', 'kind_of', 'Padding', 'fit_all', 'TextInterface', 'Shortcuts', 'read_object', 'as_expected',
-           'added_of', 'read_tokenizer_json', 'read_optional', 'read_tokenizer', 'describe', 'add_stored', 'settle',
-           'load_tokenizer', 'check_unknown', 'Tokenizer', 'StoredTokenizer', 'OpenAIGPTTokenizer', 'one_of',
-           'original_normalizer', 'original_pretokenizer', 'basic_normalizer', 'rust_tokenizer',
-           'OpenAIGPTTokenizerFast']
+           'split_hub_options', 'name_checkpoint', 'explain_hub_error', 'explained', 'checksum', 'check_download',
+           'fetch', 'ask_hub', 'look_in_cache', 'commit_in_cache', 'download_file', 'is_text', 'sort_texts', 'is_pair',
+           'lengths_to_keep', 'shorten', 'join_rows', 'padded_length', 'pad_row', 'BatchEncoding', 'check_rectangle',
+           'to_array', 'make_batch', 'mend_surrogates', 'flags_of', 'to_token', 'belongs_to_word', 'match_any',
+           'cut_at', 'role', 'role_id', 'Vocabulary', 'AddedPieces', 'plain_ids', 'PieceInterface', 'check_setting',
+           'pick', 'to_row', 'to_rows', 'kind_of', 'Padding', 'fit_all', 'TextInterface', 'Shortcuts', 'read_object',
+           'as_expected', 'added_of', 'read_tokenizer_json', 'read_optional', 'read_tokenizer', 'describe',
+           'add_stored', 'settle', 'load_tokenizer', 'check_unknown', 'Tokenizer', 'StoredTokenizer',
+           'OpenAIGPTTokenizer', 'one_of', 'original_normalizer', 'original_pretokenizer', 'basic_normalizer',
+           'rust_tokenizer', 'OpenAIGPTTokenizerFast']
 
 # %% ../notebooks/02_tokenizer.ipynb #777a5d1a
 import json
@@ -253,9 +253,10 @@ def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token")
 
 # %% ../notebooks/02_tokenizer.ipynb #2aa29234
-def take_hub_options(options: dict) -> dict:
-    """Move those of `HUB_OPTIONS` that are there out of `options` and return them."""
-    return {name: options.pop(name) for name in HUB_OPTIONS if name in options}
+def split_hub_options(options: dict) -> tuple[dict, dict]:
+    """Part `HUB_OPTIONS`, as far as they are there, from all others."""
+    hub = {name: options[name] for name in HUB_OPTIONS if name in options}
+    return hub, {name: value for name, value in options.items() if name not in hub}
 
 # %% ../notebooks/02_tokenizer.ipynb #6e157c88
 OFFICIAL_NAME = "openai-community/openai-gpt"
@@ -402,6 +403,17 @@ def look_in_cache(checkpoint: str, names, revision, cache_dir) -> tuple[Path | N
     path = next((Path(x) for x in found if isinstance(x, str)), None)
     return path, [name for name, x in zip(names, found, strict=True) if x is None]
 
+# %% ../notebooks/02_tokenizer.ipynb #b6a1f4d2
+def commit_in_cache(checkpoint: str, revision: str | None, cache_dir) -> str | None:
+    """Return the commit that the cache takes a revision for; None if it has no file of it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    place = {"revision": revision, "cache_dir": cache_dir, "local_files_only": True}
+    with suppress(LocalEntryNotFoundError):
+        return Path(snapshot_download(OLD_NAMES.get(checkpoint, checkpoint), **place)).name
+    return None
+
 # %% ../notebooks/02_tokenizer.ipynb #ece697cd
 def download_file(
     checkpoint: str,
@@ -413,12 +425,15 @@ def download_file(
 ) -> Path:
     """Return the path, in the hub's cache, of the first of `names` that a repository holds.
 
-    The hub is asked only for what the cache knows nothing of, and never with `local_files_only`.
-    Raises FileNotFoundError if there is none of them, and the errors of `ask_hub`.
+    The hub is asked only for what the cache knows nothing of, in the commit that the cache has
+    begun, and never with `local_files_only`. So a newer `main` is not noticed until it is asked
+    for: by `minigpt download`, or with its commit as `revision`. Raises FileNotFoundError if there
+    is none of them, and the errors of `ask_hub`.
     """
     path, unknown = look_in_cache(checkpoint, names, revision, cache_dir)
     if path is None and not local_files_only:
-        path = ask_hub(checkpoint, unknown, revision, cache_dir, token)
+        commit = commit_in_cache(checkpoint, revision, cache_dir)
+        path = ask_hub(checkpoint, unknown, commit or revision, cache_dir, token)
     if path is not None:
         return path
     if local_files_only and unknown:
@@ -1197,7 +1212,7 @@ def settle(tokenizer: TextInterface, settings: dict) -> None:
 # %% ../notebooks/02_tokenizer.ipynb #091a8270
 def load_tokenizer(kind: type, checkpoint: str | Path, text_pipeline: str | None, changes: dict):
     """Make a tokenizer of class `kind` from the files of a checkpoint: see `from_pretrained`."""
-    hub = take_hub_options(changes)
+    hub, changes = split_hub_options(changes)
     if surplus := changes.keys() - {*ROLES, *SETTINGS}:
         raise TypeError(f"no setting {', '.join(sorted(surplus))}; choose roles, sides or lengths")
     vocab, merges, sources = read_tokenizer(checkpoint, **hub)

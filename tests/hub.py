@@ -29,7 +29,14 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.repositories = {"me/tiny": FILES, OFFICIAL_NAME: FILES, "me/bare": {"README.md": b"-"}}
+        self.main, self.commits = COMMIT, {COMMIT: self.repositories}
         self.requests, self.cut, self.damage = [], None, None  # cut, damage: the next body
+
+    def push(self, repository: str, **files: bytes) -> None:
+        """Change files of a repository (`_` for `.` in their names): `main` is a new commit."""
+        new = {name.replace("_", "."): data for name, data in files.items()}
+        self.main = COMMIT[::-1]
+        self.commits[self.main] = {repository: self.repositories[repository] | new}
 
     def asked(self, method: str) -> list[str]:
         asked = [path for kind, path, _ in self.requests if kind == method and "/resolve/" in path]
@@ -47,7 +54,7 @@ class Answer(BaseHTTPRequestHandler):
         if code:
             self.send_header("X-Error-Code", code)
         if code == "EntryNotFound":
-            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Repo-Commit", self.commit)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -64,12 +71,14 @@ class Answer(BaseHTTPRequestHandler):
             return self.refuse(403)
         if repository == "me/gated" and token != "Bearer good":
             return self.refuse(401, "GatedRepo")
-        files = FILES if token == "Bearer good" else self.server.repositories.get(repository)
+        self.commit = self.server.main if revision == "main" else revision
+        repositories = self.server.commits.get(self.commit, self.server.repositories)
+        files = FILES if token == "Bearer good" else repositories.get(repository)
         if files is None:  # whether it is unknown or private, the hub does not say
             return (
                 self.refuse(401) if repository == "me/private" else self.refuse(404, "RepoNotFound")
             )
-        if revision not in ("main", COMMIT):
+        if self.commit not in self.server.commits:
             return self.refuse(404, "RevisionNotFound")
         return files[name] if name in files else self.refuse(404, "EntryNotFound")
 
@@ -83,7 +92,7 @@ class Answer(BaseHTTPRequestHandler):
         rest = body[int(start[1]) :] if start else body
         self.send_response(206 if start else 200)
         self.send_header("ETag", f'"{etag}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.commit)
         self.send_header("Content-Length", str(len(rest)))
         if start:
             place = f"{start[1]}-{len(body) - 1}/{len(body)}"

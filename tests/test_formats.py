@@ -3,6 +3,7 @@
 import filecmp
 import hashlib
 import json
+import os
 import random
 import resource
 import shutil
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 import minigpt
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizer
 from minigpt.checkpoint import (
+    FORMATS,
     OFFICIAL,
     MappedFile,
     check_vocabulary,
@@ -93,6 +95,8 @@ def test_what_transformers_saves_we_load(tmp_path, kind, size):
     )
     assert not any(info.values()) and same(again, ours)
     assert torch.allclose(first_output(again), first_output(theirs), atol=1e-6)
+    if KINDS[kind]:
+        assert same(getattr(minigpt, KINDS[kind]).from_pretrained(tmp_path), ours)
 
 
 def test_the_tokenizer_travels_with_the_model(tmp_path):
@@ -138,6 +142,15 @@ def test_without_a_type_on_the_page_the_weights_tell(tmp_path):
     assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).dtype == torch.float16
 
 
+def test_a_converted_folder_is_loaded_as_its_source(tmp_path):
+    convert("tiny", tmp_path)  # float16 in the file, float32 on the page
+    assert same(read_weights(tmp_path), read_weights("tiny"))
+    model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    assert same(model, OpenAIGPTLMHeadModel.from_pretrained("tiny"))
+    model.half().save_pretrained(tmp_path)
+    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).dtype == torch.float16
+
+
 def test_a_mapped_file_is_let_go_before_much_of_it_stays():
     opened = []
 
@@ -180,6 +193,17 @@ def test_weights_left_over_are_named(tmp_path):
     with pytest.warns(UserWarning, match=r"score.weight \(1 in all\) not used by OpenAIGPTModel"):
         _, info = OpenAIGPTModel.from_pretrained(tmp_path, output_loading_info=True)
     assert info["unexpected_keys"] == {"score.weight"}
+
+
+def test_what_is_new_and_what_is_left_over_stand_in_one_message(tmp_path):
+    small_model(tmp_path, minigpt.OpenAIGPTDoubleHeadsModel)
+    with pytest.warns(UserWarning) as said:
+        minigpt.OpenAIGPTForSequenceClassification.from_pretrained(tmp_path)
+    assert len(said) == 1
+    new, unused = str(said[0].message).split("; ")
+    assert new == "score.weight not in the checkpoint: new, random, to be trained"
+    assert "multiple_choice_head.summary.bias" in unused
+    assert unused.endswith("(2 in all) not used by OpenAIGPTForSequenceClassification")
 
 
 def test_another_shape_is_an_error_or_made_anew(tmp_path):
@@ -261,6 +285,7 @@ def test_number_and_names_of_classes_go_together():
         ({"dtype": 16}, "config.json: dtype=16"),
         ({"n_head": ...}, "config.json: there is no n_head"),
         ({"n_embd": ...}, "config.json: there is no n_embd"),
+        ({"vocab_size": ...}, "config.json: there is no vocab_size"),
         ({"hidden_size": 9}, "config.json: hidden_size=9, but n_embd=8"),
     ],
 )
@@ -276,7 +301,45 @@ def test_a_bad_line_of_a_page_is_named_with_its_file(tmp_path, page, message):
         OpenAIGPTModel.from_pretrained(tmp_path, n_head=4)  # the way out
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "\xff", '{"model_type": 7}'])
+def test_a_page_that_is_none_is_named(tmp_path, text):
+    small_model(tmp_path)
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="config.json.*(copy it again|pass a GPT-1)"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+def test_weights_without_a_page_are_no_checkpoint(tmp_path):
+    small_model(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="holds none of config.json, params_shapes.json"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["OpenAIGPTModel", [7], 7])
+def test_a_class_that_is_no_name_is_not_written_on(tmp_path, wrong):
+    small_model(tmp_path / "0")
+    page = json.loads((tmp_path / "0" / "config.json").read_text()) | {"architectures": wrong}
+    (tmp_path / "0" / "config.json").write_text(json.dumps(page))
+    with pytest.raises(ValueError, match="architectures=.*must be a list"):
+        convert(tmp_path / "0", tmp_path / "1")
+    assert not (tmp_path / "1").exists()
+
+
 # -- the other formats
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("format", FORMATS)
+def test_settings_of_the_caller_win_in_every_format(tmp_path, format):
+    small_model(tmp_path / "0")
+    convert(tmp_path / "0", tmp_path / "1", format)
+    model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "1", n_head=4, resid_pdrop=0.3)
+    assert (model.config.n_head, model.config.resid_pdrop) == (4, 0.3)
+    model = OpenAIGPTModel.from_pretrained(tmp_path / "1", n_head=8, device="meta")
+    assert model.device.type == "meta"  # a device that every machine has
+    with pytest.raises(ValueError, match="n_embd=8 cannot be cut into n_head=3"):
+        OpenAIGPTModel.from_pretrained(tmp_path / "1", n_head=3)
 
 
 @pytest.mark.filterwarnings(WARNS)
@@ -395,6 +458,15 @@ def test_every_flipped_bit_of_a_header_is_noticed(tmp_path):
     check_weights(open_weights(tmp_path), config, only=True)
 
 
+@pytest.mark.parametrize("left", [0, 100, 128, 200, -1])
+def test_a_part_of_a_release_cut_short_is_named(tmp_path, left):
+    shutil.copytree(parity.GOLDEN / "model", tmp_path / "release")
+    part = tmp_path / "release" / "params_3.npy"
+    part.write_bytes(part.read_bytes()[:left])
+    with pytest.raises(ValueError, match="params_3.npy is not a whole array"):
+        OpenAIGPTModel.from_pretrained(tmp_path / "release", n_head=4)
+
+
 @pytest.mark.parametrize("left", [0, 7, 8, 100, -1])
 def test_a_file_cut_short_is_named(tmp_path, left):
     small_model(tmp_path)
@@ -412,6 +484,23 @@ def test_a_vocabulary_of_another_size_is_named(tmp_path):
     check_vocabulary(tmp_path / "vocab.json", 8192)
 
 
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_new_files_may_be_read_by_whom_the_user_wants(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        for size in ("50GB", "1KB"):
+            small_model(tmp_path / size).save_pretrained(tmp_path / size, max_shard_size=size)
+            convert(tmp_path / size, tmp_path / f"bin {size}", "bin", max_shard_size=size)
+        convert("tiny", tmp_path / "2018", "openai")
+        OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_pretrained(tmp_path / "tokenizer")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 30
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
+
+
 @pytest.mark.parametrize("size", ["50GB", "1KB"])
 def test_a_full_disk_leaves_what_was_there(tmp_path, size):
     model, other = small_model(tmp_path), OpenAIGPTLMHeadModel(OpenAIGPTConfig(**SMALL))
@@ -425,6 +514,25 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("format", [*FORMATS, "tokenizer", "config"])
+def test_a_full_disk_leaves_no_half_file(tmp_path, format):
+    save = {
+        "tokenizer": lambda: OpenAIGPTTokenizer.from_pretrained("tiny").save_pretrained(tmp_path),
+        "config": lambda: OpenAIGPTConfig(extra={"x": "x" * 99}).save_pretrained(tmp_path),
+    }.get(format, lambda: convert("tiny", tmp_path, format))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (99, hard))
+    try:
+        with pytest.raises(OSError):
+            save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    save()
+    assert list(tmp_path.iterdir()) != []
 
 
 def test_a_folder_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
@@ -498,6 +606,9 @@ def test_links_and_letters_of_all_kinds_in_a_path(tmp_path):
         assert same(OpenAIGPTLMHeadModel.from_pretrained(place), model)
     model.save_pretrained(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
+    tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny", "basic")
+    tokenizer.save_pretrained(tmp_path / "link")
+    assert OpenAIGPTTokenizer.from_pretrained(folder, "basic") == tokenizer
 
 
 def test_shards_carry_the_note_that_older_programs_ask_for(tmp_path):

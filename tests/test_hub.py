@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from minigpt import OpenAIGPTTokenizer
+import minigpt
+from minigpt import AutoConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
+from minigpt.checkpoint import convert, read_weights
 from minigpt.tokenizer import HUB_OPTIONS, OFFICIAL_NAME, ask_hub, find_file
 from tests.hub import COMMIT, FILES, LARGE, point_at, running_hub
 
@@ -53,6 +55,38 @@ def test_the_second_set_of_names_is_tried_and_the_lack_remembered(hub):
     hub.requests.clear()
     find_file("me/tiny", "encoder_bpe_40000.json", "vocab.json")
     assert hub.requests == []
+
+
+def test_a_newer_main_is_loaded_on_request_only(hub):
+    hub.repositories["me/tiny"] = FILES | {"config.json": b"old"}
+    find_file("me/tiny", "config.json")
+    hub.push("me/tiny", config_json=b"new")
+    hub.requests.clear()
+    assert find_file("me/tiny", "config.json").read_bytes() == b"old"
+    assert hub.requests == []
+    newer = find_file("me/tiny", "config.json", revision=hub.main)
+    assert newer.read_bytes() == b"new"
+    assert find_file("me/tiny", "config.json").read_bytes() == b"old"
+    ask_hub("me/tiny", ["config.json"])  # what `minigpt download` does
+    assert find_file("me/tiny", "config.json").read_bytes() == b"new"
+
+
+def test_all_files_of_a_model_come_from_one_commit(hub):
+    AutoConfig.from_pretrained("me/tiny")
+    hub.push("me/tiny", model_safetensors=b"of another model")
+    assert OpenAIGPTLMHeadModel.from_pretrained("me/tiny").config.n_layer == 8
+    assert hub.asked("GET").count(LARGE) == 1
+
+
+@pytest.mark.parametrize("format", ["safetensors", "bin"])
+def test_shards_come_from_the_hub_too(hub, tmp_path, format):
+    convert("tiny", tmp_path / "shards", format, max_shard_size="6MB")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+    assert sum("-of-" in name for name in files) > 2
+    hub.repositories["me/shards"] = files
+    weights, expected = read_weights("me/shards"), read_weights("tiny")
+    assert weights.keys() == expected.keys()
+    assert all(weights[name].equal(expected[name]) for name in weights)
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(hub):
@@ -147,6 +181,25 @@ def test_the_tokenizer_takes_all_four_options(hub, tmp_path):
     assert hub.requests == []
     with pytest.raises(TypeError, match="no setting revison"):
         OpenAIGPTTokenizer.from_pretrained("me/tiny", revison="main")
+
+
+def load_pipeline(name, **hub):
+    return minigpt.pipeline("text-generation", model=name, device="cpu", model_kwargs=hub)
+
+
+LOADERS = [minigpt.AutoConfig, minigpt.AutoModelForCausalLM, minigpt.AutoTokenizer]
+LOADERS = [kind.from_pretrained for kind in LOADERS] + [load_pipeline]
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_whatever_loads_takes_all_four_options(hub, tmp_path, load):
+    options = {"revision": COMMIT, "cache_dir": tmp_path / "other", "token": "good"}
+    load("me/private", **options)
+    hub.requests.clear()
+    load("me/private", **options, local_files_only=True)
+    assert hub.requests == [] and not list(tmp_path.glob("models--*"))
+    with pytest.raises(FileNotFoundError, match="no such revision"):
+        load("me/private", **options | {"revision": "v9"})
 
 
 def test_without_a_network_a_typing_error_is_said_at_once(monkeypatch, tmp_path):

@@ -337,7 +337,8 @@ def test_gelu_new_is_saved_under_the_name_that_transformers_knows(tmp_path):
 
 def test_the_longer_names_are_read(tmp_path):
     names = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
-    settings = {"model_type": "openai-gpt", "max_position_embeddings": 9, **names}
+    sizes = {"vocab_size": 5, "max_position_embeddings": 9, **names}
+    settings = {"model_type": "openai-gpt", **sizes}
     (tmp_path / "config.json").write_text(json.dumps(settings))
     config = OpenAIGPTConfig.from_pretrained(tmp_path)
     assert (config.n_embd, config.n_head, config.n_layer, config.n_positions) == (16, 2, 3, 9)

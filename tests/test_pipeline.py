@@ -115,7 +115,10 @@ def test_a_model_from_a_config_has_new_weights():
         AutoModel.from_config({"n_layer": 1})
 
 
-@pytest.mark.parametrize("kind", [AutoConfig, AutoTokenizer, AutoModel, AutoModelForCausalLM])
+AUTO = [AutoConfig, AutoTokenizer, AutoModel, AutoModelForCausalLM]
+
+
+@pytest.mark.parametrize("kind", [*AUTO, minigpt.AutoModelForSequenceClassification])
 def test_another_kind_of_model_is_refused(kind, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     with pytest.raises(ValueError, match="'gpt2' model, but minigpt builds only 'openai-gpt'"):
