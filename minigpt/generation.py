@@ -6,7 +6,7 @@
 __all__ = ['NextLogits', 'Processor', 'Criterion', 'keep_top_k', 'keep_top_p', 'mark', 'penalize_repetition',
            'forbid_repeated_ngrams', 'process', 'check_best', 'choose', 'has_ended', 'is_end_token', 'ends_with_string',
            'forbid_early_end', 'check_prompt', 'check_filler', 'stream', 'Finished', 'extensions', 'pick_rows', 'Beams',
-           'beam_search', 'as_list', 'GenerationConfig', 'check_settings', 'hide_padding', 'make_filters',
+           'beam_search', 'as_list', 'check_settings', 'GenerationConfig', 'hide_padding', 'make_filters',
            'make_processors', 'make_criteria', 'TextStreamer', 'TextIteratorStreamer', 'show', 'count_new_tokens',
            'Generation', 'best_texts', 'generate']
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 # %% ../notebooks/07_generation.ipynb #0e8d1587
+# ids (B, T), what the model remembers or None -> logits (B, V), what it remembers now or None
 NextLogits = Callable[[Tensor, object], tuple[Tensor, object]]
 
 # %% ../notebooks/07_generation.ipynb #3963418c
@@ -36,7 +37,8 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 def keep_top_p(logits: Tensor, p: float, least: int = 1) -> Tensor:
     """Keep the fewest tokens of each row of (B, V) that together have probability p or more.
 
-    The others are set to minus infinity, but never one of the `least` best. Source: Holtzman et
+    The others are set to minus infinity, but never one of the `least` best: beam search must have
+    more than one to go on with. Of equals at the limit the lower ids are kept. Source: Holtzman et
     al. 2020 ("nucleus").
     """
     if p >= 1:
@@ -77,8 +79,9 @@ def forbid_repeated_ngrams(ids: Tensor, logits: Tensor, n: int) -> Tensor:
     if T < n:
         return logits
     windows = ids.unfold(-1, n, 1)  # (B, T) -> (B, T - n + 1, n): all n-grams so far
-    begun = (windows[..., :-1] == ids[:, None, T - n + 1 :]).all(-1)  # (B, T - n + 1)
-    lasts = windows[..., -1].masked_fill(~begun, -1)
+    end = ids[:, None, T - n + 1 :]  # the last n - 1 tokens; none for n = 1
+    begun = (windows[..., :-1] == end).all(-1)  # (B, T - n + 1)
+    lasts = windows[..., -1].masked_fill(~begun, -1)  # -1: forbids nothing
     return logits.masked_fill(mark(lasts, logits.shape[-1]), -torch.inf)
 
 # %% ../notebooks/07_generation.ipynb #726f94d2
@@ -105,8 +108,8 @@ def choose(
 ) -> Tensor:
     """Pick an id for each row of (B, V) logits -> (B, 1): the most probable one or a random draw.
 
-    Raises ValueError, naming `step` and row, for logits with nan or plus infinity, and for a row
-    that has no token left.
+    Raises ValueError, naming row and `step` (which only serves for that), for logits with nan or
+    plus infinity, and for a row that has no token left.
     """
     best = logits.max(-1, keepdim=True)  # values and ids, each (B, 1)
     check_best(best.values[:, 0], step)
@@ -139,6 +142,7 @@ def ends_with_string(ids: Tensor, strings: list[str], tokenizer) -> Tensor:
     ended = []
     for row in ids[:, -max(map(len, strings)) - 1 :].tolist():  # a token is a letter or more
         text, before = tokenizer.decode(row), tokenizer.decode(row[:-1])
+        # the first places at which a string would reach beyond `before`
         places = [max(0, len(before) - len(string) + 1) for string in strings]
         found = zip(strings, places, strict=True)
         ended.append(any(string in text[place:] for string, place in found))
@@ -195,7 +199,8 @@ def stream(
     for step in range(max_new_tokens):
         logits, cache = next_logits(ids, cache)
         logits = process(processors, text, logits.float())
-        logits = logits.masked_fill(ended, 0)  # nobody asks what these say
+        # an ended row may have no token left; 0 keeps `choose` from complaining
+        logits = logits.masked_fill(ended, 0)
         new = choose(logits, step=step, **choice)
         if pad_token_id is not None:
             new = new.masked_fill(ended, pad_token_id)
@@ -210,8 +215,8 @@ def stream(
 class Finished:
     """The best `size` finished texts of one prompt, the best first: (score, ids, parents) each.
 
-    The score is the sum of log-probabilities divided by (new tokens) ** `length_penalty`. The rules
-    are those of transformers.
+    The score is the sum of log-probabilities divided by (new tokens) ** `length_penalty`; `parents`
+    (new,) are the beams that the new tokens extended. The rules are those of transformers.
     """
 
     def __init__(self, size: int, length_penalty: float, early_stopping: bool | str):
@@ -255,12 +260,12 @@ def extensions(
     V = logits.shape[-1]
     return sums.gather(-1, chosen), chosen // V, chosen % V
 
-# %% ../notebooks/07_generation.ipynb #83ba12e8
+# %% ../notebooks/07_generation.ipynb #65c1f5c3
 def pick_rows(rows: Tensor, places: Tensor) -> Tensor:
     """Pick rows of (B, K, T) by their `places` (B, n) -> (B, n, T)."""
     return rows.take_along_dim(places[..., None], dim=1)
 
-
+# %% ../notebooks/07_generation.ipynb #83ba12e8
 class Beams:
     """The running texts: K for each of B prompts, the best first; one at the beginning."""
 
@@ -315,21 +320,21 @@ def beam_search(
     beams, num_beams = Beams(input_ids), finished[0].size
     ids, cache = input_ids, None
     for length in range(1, max_new_tokens + 1):
-        logits, cache = next_logits(ids, cache)  # (B K, T) -> (B K, V)
+        logits, cache = next_logits(ids, cache)  # 1: (B K, T) -> (B K, V)
         logits = process(processors, beams.texts(), logits.float().log_softmax(-1))
         K = beams.totals.shape[1]
-        beams.grow(logits, max(2, 1 + ways_to_end) * num_beams, **choice)
+        beams.grow(logits, max(2, 1 + ways_to_end) * num_beams, **choice)  # 2
         still = torch.tensor([not one.closed for one in finished], device=ids.device)
         check_best(beams.totals.amax(-1).masked_fill(~still, 0), step=length - 1)
-        ended = has_ended(criteria, beams.texts()).view_as(beams.totals)
-        ended = ended | (length == max_new_tokens)
-        beams.harvest(ended, finished)
-        beams.prune(ended, num_beams)
+        ended = has_ended(criteria, beams.texts()).view_as(beams.totals)  # 3: (B n,) -> (B, n)
+        ended = ended | (length == max_new_tokens)  # or cut off
+        beams.harvest(ended, finished)  # 4
+        beams.prune(ended, num_beams)  # 5
         for one, best in zip(finished, beams.totals[:, 0].tolist(), strict=True):
-            one.close_if_won(best, length, max_new_tokens)
+            one.close_if_won(best, length, max_new_tokens)  # 6
         if all(one.closed for one in finished):
             break
-        if cache is not None:  # (B, 1) + (B, K) -> (B K,): each beam goes on from its parent
+        if cache is not None:  # 7: (B, 1) + (B, K) -> (B K,), each beam from its parent
             firsts = K * torch.arange(len(finished), device=ids.device)[:, None]
             cache.reorder((firsts + beams.parents[..., -1]).flatten())
         ids = beams.texts() if cache is None else beams.texts()[:, -1:]
@@ -342,52 +347,8 @@ def as_list(value) -> list:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
 
-# %% ../notebooks/07_generation.ipynb #4f178ee2
-@dataclass
-class GenerationConfig:
-    """How to write. Names, meaning and defaults are those of transformers; `window` is ours.
-
-    Raises ValueError, naming the setting, for one that makes no sense.
-    """
-
-    max_length: int | None = None  # tokens in all, prompt included; default: 20 new ones
-    max_new_tokens: int | None = None  # or: tokens to add; wins over max_length
-    min_new_tokens: int | None = None  # no end token before so many are added
-    do_sample: bool = False  # draw; otherwise take the most probable
-    temperature: float | None = 1.0  # this and the next two: only where one draws
-    top_k: int | None = 50  # 0 or None: keep all
-    top_p: float | None = 1.0
-    repetition_penalty: float | None = 1.0
-    no_repeat_ngram_size: int | None = 0
-    num_beams: int = 1
-    length_penalty: float = 1.0  # this and the next: only for beams
-    early_stopping: bool | str = False  # or True, or "never"
-    num_return_sequences: int = 1  # texts for each prompt
-    bos_token_id: int | None = None  # what an empty prompt starts with
-    eos_token_id: int | list[int] | None = None
-    pad_token_id: int | None = None  # the filler; default: the (first) end token
-    stop_strings: str | list[str] | None = None
-    use_cache: bool = True
-    cache_implementation: str | None = None
-    window: str | None = None  # at a model's last position: None stops, "slide" goes on
-    return_dict_in_generate: bool = False
-    output_scores: bool = False
-
-    def __post_init__(self):
-        check_settings(self)
-
-    @property
-    def eos(self) -> list[int]:
-        """The end tokens, as a list."""
-        return as_list(self.eos_token_id)
-
-    @property
-    def pad(self) -> int | None:
-        """What fills a row that has ended."""
-        return next(iter(self.eos), None) if self.pad_token_id is None else self.pad_token_id
-
 # %% ../notebooks/07_generation.ipynb #630fdaff
-def check_settings(config: GenerationConfig) -> None:
+def check_settings(config: "GenerationConfig") -> None:
     """Raise ValueError, naming setting, value and way out, if one makes no sense."""
 
     def demand(names: str, is_good: Callable, way: str) -> None:
@@ -411,6 +372,55 @@ def check_settings(config: GenerationConfig) -> None:
     if n > num_beams and not (draws and num_beams == 1):
         way = "pass num_beams of at least as many, or do_sample=True and num_beams=1"
         raise ValueError(f"num_return_sequences={n}, but num_beams={num_beams}; {way}")
+
+# %% ../notebooks/07_generation.ipynb #4f178ee2
+@dataclass
+class GenerationConfig:
+    """How to write. Names, meaning and defaults are those of transformers; `window` is ours.
+
+    Raises ValueError, naming the setting, for one that makes no sense.
+    """
+
+    # how long
+    max_length: int | None = None  # tokens in all, prompt included; default: 20 new ones
+    max_new_tokens: int | None = None  # or: tokens to add; wins over max_length
+    min_new_tokens: int | None = None  # no end token before so many are added
+    # how to choose
+    do_sample: bool = False  # draw; otherwise take the most probable
+    temperature: float | None = 1.0  # this and the next two: only where one draws
+    top_k: int | None = 50  # 0 or None: keep all
+    top_p: float | None = 1.0
+    repetition_penalty: float | None = 1.0
+    no_repeat_ngram_size: int | None = 0
+    # beams, and how many texts
+    num_beams: int = 1
+    length_penalty: float = 1.0  # this and the next: only for beams
+    early_stopping: bool | str = False  # or True, or "never"
+    num_return_sequences: int = 1  # texts for each prompt
+    # where a text begins and ends
+    bos_token_id: int | None = None  # beginning of sequence: what an empty prompt starts with
+    eos_token_id: int | list[int] | None = None  # end of sequence
+    pad_token_id: int | None = None  # the filler; default: the (first) end token
+    stop_strings: str | list[str] | None = None
+    # for notebook 08
+    use_cache: bool = True
+    cache_implementation: str | None = None  # which kind of cache
+    window: str | None = None  # at a model's last position: None stops, "slide" goes on
+    return_dict_in_generate: bool = False  # more than the ids, under names
+    output_scores: bool = False  # among it the scores of each step
+
+    def __post_init__(self):
+        check_settings(self)
+
+    @property
+    def eos(self) -> list[int]:
+        """The end tokens, as a list."""
+        return as_list(self.eos_token_id)
+
+    @property
+    def pad(self) -> int | None:
+        """What fills a row that has ended."""
+        return next(iter(self.eos), None) if self.pad_token_id is None else self.pad_token_id
 
 # %% ../notebooks/07_generation.ipynb #dd94785e
 def hide_padding(processor: Processor, padding: Tensor | None) -> Processor:
@@ -450,7 +460,8 @@ def make_processors(
 ) -> list[Processor]:
     """List the processors that `config` asks for, in transformers' order, with `extra` among them.
 
-    `T` is the length of the prompts, `padding` (B,) how many tokens of it, in front, are padding.
+    `T` is the length of the prompts, `padding` (B,) how many tokens of it, in front, are padding,
+    `extra` what else the caller wants.
     """
     found = []
     if config.repetition_penalty not in (None, 1):
