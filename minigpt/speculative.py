@@ -187,6 +187,8 @@ class Speculation:
 # %% ../notebooks/19_speculative.ipynb #03c78a9f
 def check_pair(model, assistant_model, ids: Tensor, new: int, K: int) -> None:
     """Raise ValueError, with the way out, if the pair cannot add `new` tokens, K at a time."""
+    if assistant_model is None:
+        raise ValueError("nobody guesses; pass assistant_model, a model of the same tokenizer")
     V, found = model.config.vocab_size, assistant_model.config.vocab_size
     if found != V:
         way = "pass one that was made with the same tokenizer"
@@ -223,7 +225,7 @@ def write_assisted(
     *limits,  # processors and criteria
     streamer: TextStreamer | None = None,
     generator: torch.Generator | None = None,
-    assistant_model: OpenAIGPTLMHeadModel,
+    assistant_model: OpenAIGPTLMHeadModel | None = None,  # must be given
     num_assistant_tokens: int = 4,
 ) -> Speculation:
     """Continue a text with guesses: what `generate(assistant_model=...)` calls.
