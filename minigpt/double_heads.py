@@ -170,10 +170,11 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel):
         states, rows = body.last_hidden_state, self.lm_head.weight
         if openai_losses:  # tokens, special ones among them, and positions
             rows = torch.cat([rows, self.transformer.positions_embed.weight])
-        count = loss_per_text if openai_losses else next_token_loss
-        logits, loss = score_with_loss(states, rows, labels, count)  # (.., C) -> (.., V)
+            logits = F.linear(states, rows)  # (.., C) -> (.., V + n)
+            loss = None if labels is None else loss_per_text(logits, labels).mean()
+        else:
+            logits, loss = score_with_loss(states, rows, labels)  # (.., C) -> (.., V)
         scores = self.multiple_choice_head(states, mc_token_ids, one_mask=openai_losses)
-        loss = None if loss is None else loss.mean()
         mc_loss = None if mc_labels is None else choice_loss(scores, mc_labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
         out = OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores.squeeze(-1), *rest)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHECK', 'StaticCache', 'read_prompt', 'multiply', 'multiply_table', 'attend_in_place', 'plain_step', 'fast_step',
-           'choose_and_append', 'whole_tiles', 'record_step', 'can_record', 'all_ended', 'length_needed', 'check_fit',
-           'FastGenerator', 'check_static', 'generator_for', 'write_static']
+           'choose_and_append', 'record_step', 'can_record', 'all_ended', 'length_needed', 'check_fit', 'FastGenerator',
+           'check_static', 'generator_for', 'write_static']
 
 # %% ../notebooks/18_fast_generation.ipynb #b7acadcc
 import importlib.util
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .checkpoint import OpenAIGPTConfig
 from .generation import Generation, GenerationConfig, make_filters
-from .lm_head import WRITERS, OpenAIGPTLMHeadModel
+from .lm_head import WRITERS, OpenAIGPTLMHeadModel, whole_tiles
 from .model import OpenAIGPTModel
 
 # %% ../notebooks/18_fast_generation.ipynb #7cf95929
@@ -142,11 +142,6 @@ def choose_and_append(
     cache.slot += 1
     cache.tokens.index_copy_(1, cache.slot[:1].long(), new[:, None])
 
-# %% ../notebooks/18_fast_generation.ipynb #835aeffb
-def whole_tiles(table: Tensor) -> Tensor:
-    """Return a copy of the token table with rows of zeros up to a multiple of 64."""
-    return F.pad(table.detach(), (0, 0, 0, -len(table) % 64))
-
 # %% ../notebooks/18_fast_generation.ipynb #dcabb5f4
 def record_step(
     model: OpenAIGPTLMHeadModel, cache: StaticCache, table: Tensor, choice: dict
@@ -240,7 +235,7 @@ class FastGenerator:
         self.choice = dict(processors=processors, do_sample=do_sample, end=self.end, pad=pad)
         self.table = self.graph = None
         if can_record(model):
-            self.table = whole_tiles(model.lm_head.weight)
+            self.table = whole_tiles(model.lm_head.weight).detach()
             self.graph = record_step(model, self.cache, self.table, self.choice)
 
     def step(self, n: int) -> None:

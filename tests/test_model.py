@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel
-from minigpt.lm_head import next_token_loss, score_tokens
 from minigpt.model import KeyValueCache, ModelOutput
 
 SMALL = {"vocab_size": 31, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}
@@ -143,15 +142,6 @@ def test_a_label_that_is_no_token_is_named(label):
     ids = some_ids(1, 4)
     with pytest.raises(ValueError, match=f"labels hold {label}, but there are tokens 0 to 30"):
         make()(ids, labels=torch.tensor([[1, 2, label, -100]]))
-
-
-def test_the_columns_of_whole_tiles_are_no_tokens():
-    hidden, table = torch.randn(1, 4, 8), torch.randn(50, 8)
-    wide, labels = score_tokens(hidden, table, whole_tiles=True), torch.tensor([[1, 2, 3, 49]])
-    assert wide.shape == (1, 4, 64)
-    assert torch.equal(wide[..., :50], score_tokens(hidden, table))
-    narrow = next_token_loss(wide[..., :50], labels)
-    torch.testing.assert_close(next_token_loss(wide, labels), narrow)
 
 
 def test_a_frozen_table_stays_frozen():
