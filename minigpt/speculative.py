@@ -193,6 +193,8 @@ def check_pair(model, assistant_model, ids: Tensor, new: int, K: int) -> None:
     if found != V:
         way = "pass one that was made with the same tokenizer"
         raise ValueError(f"assistant_model has {found} tokens, the model has {V}; {way}")
+    if (there := assistant_model.device) != (here := model.device):
+        raise ValueError(f"assistant_model is on {there}, the model on {here}; move one with to()")
     if len(ids) > 1:
         way = "each is refused at another place; pass them one by one"
         raise ValueError(f"{len(ids)} texts with an assistant_model, and {way}")

@@ -208,13 +208,15 @@ def test_what_cannot_be_done_is_refused(pair, draft, settings, message):
         speculate(pair[1], draft, **{"input_ids": some_ids(0)} | settings)
 
 
-def test_another_vocabulary_and_a_short_assistant_are_refused(pair):
+def test_an_assistant_that_does_not_fit_is_refused(pair):
     _, other = parity.random_pair(vocab_size=30)
     with pytest.raises(ValueError, match="assistant_model has 30 tokens, the model has 31"):
         speculate(pair[1], other, some_ids(0))
     _, short = parity.random_pair(vocab_size=V, n_positions=24)
     with pytest.raises(ValueError, match="25 tokens, but this checkpoint has 24 positions"):
         speculate(pair[1], short, some_ids(0))
+    with pytest.raises(ValueError, match="assistant_model is on meta, the model on cpu"):
+        speculate(pair[1], short.to("meta"), some_ids(0))
 
 
 @pytest.mark.parametrize("do_sample", [False, True])
