@@ -1,44 +1,57 @@
 """GPT-1 rebuilt in notebooks: the public names.
 
-Every module is exported from the notebook of the same name.
+Every module is exported from the notebook of the same name. A name's module is imported when the
+name is first asked for, so `import minigpt` costs nothing and `minigpt --help` need not wait for
+PyTorch. `__init__.pyi` tells the same names to editors.
 """
 
-from minigpt.checkpoint import OpenAIGPTConfig
-from minigpt.classification import OpenAIGPTForSequenceClassification
-from minigpt.double_heads import OpenAIGPTDoubleHeadsModel
-from minigpt.fast_generation import FastGenerator
-from minigpt.generation import GenerationConfig, TextIteratorStreamer, TextStreamer
-from minigpt.lm_head import OpenAIGPTLMHeadModel
-from minigpt.model import OpenAIGPTModel
-from minigpt.pipeline import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    pipeline,
-)
-from minigpt.tokenizer import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
+import sys
+from importlib import import_module
+from types import ModuleType
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AutoConfig",
-    "AutoModel",
-    "AutoModelForCausalLM",
-    "AutoModelForSequenceClassification",
-    "AutoTokenizer",
-    "FastGenerator",
-    "GenerationConfig",
-    "OpenAIGPTConfig",
-    "OpenAIGPTDoubleHeadsModel",
-    "OpenAIGPTForSequenceClassification",
-    "OpenAIGPTLMHeadModel",
-    "OpenAIGPTModel",
-    "OpenAIGPTTokenizer",
-    "OpenAIGPTTokenizerFast",
-    "TextIteratorStreamer",
-    "TextStreamer",
-    "__version__",
-    "pipeline",
-]
+HOME = {  # public name -> the module that defines it
+    "AutoConfig": "pipeline",
+    "AutoModel": "pipeline",
+    "AutoModelForCausalLM": "pipeline",
+    "AutoModelForSequenceClassification": "pipeline",
+    "AutoTokenizer": "pipeline",
+    "FastGenerator": "fast_generation",
+    "GenerationConfig": "generation",
+    "OpenAIGPTConfig": "checkpoint",
+    "OpenAIGPTDoubleHeadsModel": "double_heads",
+    "OpenAIGPTForSequenceClassification": "classification",
+    "OpenAIGPTLMHeadModel": "lm_head",
+    "OpenAIGPTModel": "model",
+    "OpenAIGPTTokenizer": "tokenizer",
+    "OpenAIGPTTokenizerFast": "tokenizer",
+    "TextIteratorStreamer": "generation",
+    "TextStreamer": "generation",
+    "pipeline": "pipeline",
+}
+__all__ = [*HOME, "__version__"]
+
+
+class Package(ModuleType):
+    """A package in which a public name wins over a module of that name."""
+
+    def __setattr__(self, name: str, value) -> None:
+        # whoever imports the module `pipeline` makes Python store it here, in the function's place
+        if not (name in HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = Package
+
+
+def __getattr__(name: str):
+    if name not in HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{HOME[name]}"), name)
+    globals()[name] = value  # the next time, Python finds it without asking here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOME})

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CACHES', 'WRITERS', 'CONFIG_NAME', 'NO_SETTINGS', 'STOPPED', 'shift_labels', 'next_token_loss', 'CausalLMOutput',
            'whole_tiles', 'score_with_loss', 'TokenScorer', 'first_ids', 'push_right', 'WithNextLogits', 'window_start',
-           'slide', 'WithReader', 'read_generation_config', 'write_generation_config', 'WithSettings', 'keep_scores',
-           'with_scores', 'GenerationMixin', 'OpenAIGPTLMHeadModel', 'GenerateDecoderOnlyOutput',
+           'slide', 'find_writer', 'WithReader', 'read_generation_config', 'write_generation_config', 'WithSettings',
+           'keep_scores', 'with_scores', 'GenerationMixin', 'OpenAIGPTLMHeadModel', 'GenerateDecoderOnlyOutput',
            'GenerateBeamDecoderOnlyOutput', 'name_results']
 
 # %% ../notebooks/08_lm_head.ipynb #162c2545
@@ -231,7 +231,15 @@ def slide(next_logits: NextLogits, limit: int) -> NextLogits:
 
 # %% ../notebooks/08_lm_head.ipynb #f399f795
 CACHES = (None, "dynamic")  # None is the same: the cache of notebook 06, which grows
-WRITERS: dict[str, Callable] = {}  # kind of cache -> a loop of its own
+# kind of cache -> a loop of its own, or the module that puts it here when it is imported
+WRITERS: dict[str, Callable | str] = {"static": "minigpt.fast_generation"}
+
+
+def find_writer(cache: str | None) -> Callable | None:
+    """Return the loop for a kind of cache; None where that of notebook 07 will do."""
+    if isinstance(WRITERS.get(cache), str):
+        import_module(WRITERS[cache])
+    return WRITERS.get(cache)
 
 # %% ../notebooks/08_lm_head.ipynb #f5281529
 class WithReader(WithNextLogits):
@@ -363,7 +371,7 @@ class GenerationMixin(WithReader, WithSettings):
         processors += [] if scores is None else [keep_scores(scores)]
         criteria = make_criteria(config, tokenizer, with_scores(stopping_criteria, scores))
         options = {"streamer": streamer, "generator": generator}
-        if write := WRITERS.get(config.cache_implementation):  # 5
+        if write := find_writer(config.cache_implementation):  # 5
             out = write(self, ids, padding, config, processors, criteria, **options)
         else:
             read = self.reader(config, padding)

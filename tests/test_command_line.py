@@ -49,8 +49,7 @@ def test_nothing_heavy_is_imported_before_a_command_runs():
 
 def test_choices_are_those_of_the_library():
     assert set(get_args(Task)) == set(TASKS)
-    help_text = call("convert", "--help").stdout
-    assert f"<{'|'.join(FORMATS)}>" in help_text
+    assert "|".join(FORMATS) in call("convert", "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -66,11 +65,35 @@ def test_version():
     assert result.exit_code == 0 and re.fullmatch(r"minigpt \d+\.\d+\.\d+\n", result.stdout)
 
 
-def test_the_shell_completes_commands():
-    env = {"_MINIGPT_COMPLETE": "complete_bash", "COMP_WORDS": "minigpt ver", "COMP_CWORD": "1"}
+def completion(instruction: str, line: str = "") -> str:
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    env = os.environ | {"_MINIGPT_COMPLETE": instruction} | words
     code = "from minigpt.command_line import app; app(prog_name='minigpt')"
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | env, capture_output=True)
-    assert done.stdout.split() == [b"verify"]
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "line, end",
+    [
+        ("minigpt ver", "verify"),
+        ("minigpt --ver", "--version"),
+        ("minigpt run --ta", "--task"),
+        ("minigpt run --task zero", "zero-shot-classification"),
+        ("minigpt convert --to safe", "safetensors"),
+    ],
+)
+def test_the_shell_completes_commands_options_and_choices(line, end):
+    assert completion("complete_bash", line).split() == [end]
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_script_for_completion(name):
+    assert "_MINIGPT_COMPLETE=complete_" + name in completion(f"source_{name}")
+
+
+def test_the_program_offers_to_install_its_completion():
+    assert {"--install-completion", "--show-completion"} <= set(call("--help").stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -119,8 +142,8 @@ def test_a_failure_is_1_and_one_line(words, wrong, tmp_path, monkeypatch):
 
 def test_debug_shows_where():
     quiet, loud = (shell(f"minigpt {x} info ./nowhere") for x in ("", "--debug"))
-    assert "Traceback" not in quiet.stderr and "Traceback" in loud.stderr
-    assert quiet.returncode == loud.returncode == 1
+    assert quiet.stderr.count("\n") == 1 and "Traceback" in loud.stderr
+    assert quiet.returncode == loud.returncode == 1 and quiet.stdout == loud.stdout == ""
 
 
 def test_a_bug_is_named_as_one(monkeypatch):
@@ -130,14 +153,50 @@ def test_a_bug_is_named_as_one(monkeypatch):
     assert result.stderr == "minigpt: KeyError: 'oops' (minigpt --debug COMMAND shows where)\n"
 
 
+@pytest.mark.parametrize("command", ["run", "generate"])
+def test_ctrl_c_ends_without_a_word(command, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "piped", interrupt)
+    result = call(command)
+    assert (result.exit_code, result.output) == (130, "")
+
+
+def test_a_closed_input_is_no_text():
+    done = shell("minigpt run <&-")
+    assert done.returncode == 2 and "pass it as an argument, or pipe it in" in done.stderr
+
+
+def test_a_closed_output_is_no_trouble():
+    done = shell("minigpt --version >&-; minigpt info >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_an_output_without_room_is_a_failure():
+    done = shell("minigpt info > /dev/full")
+    assert done.returncode == 1
+    assert re.fullmatch("minigpt: .*No space left on device\n", done.stderr)
+
+
 # -- run and generate
 
 
-def test_the_snippet_of_the_documentation_page():
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="--device 0 wants a GPU; none here")
+
+
+@pytest.mark.parametrize("device", [pytest.param("0", marks=GPU), "cpu"])
+def test_the_snippet_of_the_documentation_page(device):
     line = 'echo -e "The future of AI is" | minigpt run --task text-generation --model tiny'
-    done = shell(line + " --device cpu")
+    done = shell(f"{line} --device {device}")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.match("The future of AI is .*[a-z]", done.stdout)
+
+
+def test_run_takes_an_argument_in_place_of_the_input():
+    words = "run", "--task", "feature-extraction", "--device", "cpu", "--json"
+    assert call(*words, "The sea").stdout == call(*words, text="The sea\n").stdout != ""
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -177,15 +236,14 @@ def test_generate_takes_a_text_from_either_side():
     assert call(*words, text="The old miller\n").stdout == result.stdout
 
 
-def test_generate_shows_words_before_it_is_done():
-    line = "generate 'The old miller' --max-new-tokens 400 --device cpu"
-    command = [sys.executable, "-m", "minigpt", *line.replace("'", "").split()]
-    command[4:7] = ["The old miller"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        first = os.read(process.stdout.fileno(), 100)
+def test_generate_shows_each_word_as_it_is_written():
+    words = "generate", "The old miller", "--max-new-tokens", "400", "--device", "cpu"
+    with subprocess.Popen([*PYTHON.split(), *words], stdout=subprocess.PIPE) as process:
+        pieces = [os.read(process.stdout.fileno(), 100) for _ in range(9)]
         still_running = process.poll() is None
         process.kill()
-    assert first.startswith(b"The old miller") and still_running
+    assert still_running and b"".join(pieces).startswith(b"The old miller ")
+    assert all(len(piece) < 30 for piece in pieces[1:])
 
 
 def test_the_same_seed_writes_the_same():
@@ -234,6 +292,38 @@ def test_ctrl_c_during_a_save_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "new").iterdir()) == []
 
 
+@pytest.mark.parametrize("to", FORMATS)
+def test_convert_on_a_full_disk_leaves_no_file(to, tmp_path):
+    done = shell(f"ulimit -f 100; minigpt convert tiny {tmp_path}/new --to {to}")  # KiB a file
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch("(minigpt: warning: .*\n)?minigpt: .*\n", done.stderr)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_convert_to_a_read_only_disk_changes_nothing(to, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")  # for root, permissions do not count
+
+    (tmp_path / "mine").write_text("mine")
+    monkeypatch.setattr("tempfile._os.mkdir", refuse)
+    result = call("convert", "tiny", str(tmp_path), "--to", to)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("minigpt: [Errno 30] Read-only file system\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_release_of_another_size_is_converted_first(tmp_path):
+    release, folder = str(tmp_path / "2018"), str(tmp_path / "new")
+    call("convert", "tiny", release, "--to", "openai")
+    words = "run", "The sea", "--task", "feature-extraction", "--device", "cpu", "--json"
+    result = call(*words, "--model", release)
+    assert result.exit_code == 1 and re.fullmatch("minigpt: .*n_head.*\n", result.stderr)
+    assert call("convert", release, folder, "--n-head", "4").exit_code == 0
+    found, expected = (json.loads(call(*words, "--model", x).stdout) for x in (folder, "tiny"))
+    assert torch.allclose(torch.tensor(found), torch.tensor(expected), atol=1e-6)
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     with running_hub() as server:
@@ -275,6 +365,19 @@ def test_info_tells_what_a_bug_report_needs():
     assert re.search(r"n_layer +8\n", text) and re.search(r"parameters +8,546,304 of float16", text)
 
 
+def test_pretrain_makes_a_checkpoint_that_writes(tmp_path):
+    for name in ("books", "held_out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.txt").write_text("The old miller went to the sea. " * 600)
+    sizes = "--n-embd 16 --n-layer 1 --n-head 2 --vocab-size 60 --steps 2 --batch-size 2 --warmup 1"
+    places = [str(tmp_path / name) for name in ("books", "held_out", "out")]
+    result = call("pretrain", *places, *sizes.split(), "--workers", "1")
+    assert result.exit_code == 0, result.stderr
+    assert re.fullmatch(r".*out: perplexity \d+\.\d\d on .*held_out\n", result.stdout)
+    assert call("verify", places[-1]).exit_code == 0
+    assert call("generate", "The sea", "--model", places[-1], "--device", "cpu").exit_code == 0
+
+
 # -- verify
 
 
@@ -301,18 +404,18 @@ def test_verify_tells_all_and_how_it_ended(copy):
     lines = result.stdout.splitlines()
     assert result.exit_code == 0 and len(lines) == len(CHECKS) + 1
     assert "not checked official: this is not GPT-1 as OpenAI released it" in result.stdout
-    assert lines[-1] == "6 passed, 0 failed, 7 not checked"
+    assert lines[-1] == "7 passed, 0 failed, 7 not checked"
     change(copy, "transformer.h.3.mlp.c_fc.weight", (7, 7), float("nan"))
     result = call("verify", str(copy))
     assert result.exit_code == 1
-    assert "failed      numbers: h.3.mlp.c_fc.weight holds 1 numbers" in result.stdout
+    assert "failed      numbers: h.3.mlp.c_fc.weight is NaN or infinite in 1 of" in result.stdout
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_verify_finds_a_number_that_is_none(copy, value):
     change(copy, "transformer.tokens_embed.weight", (5, 5), value)
     assert verdicts(copy)["numbers"] == (
-        *("failed", "tokens_embed.weight holds 1 numbers that are NaN or infinite"),
+        *("failed", "tokens_embed.weight is NaN or infinite in 1 of 2,097,152 places"),
     )
 
 
@@ -348,6 +451,23 @@ def test_verify_finds_weights_that_cannot_be_read(copy, damage):
     found = verdicts(copy)
     assert found["arrays"][0] == "failed" and str(copy) in found["arrays"][1]
     assert found["numbers"] == ("not checked", "needs the check 'arrays'")
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "me/no-such-model", "me/busy", "me/private"])
+def test_verify_of_nothing_fails_nothing_and_is_no_success(name, hub):
+    result = call("verify", name)
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"not checked checkpoint: no checkpoint '{name}'")
+    assert result.stdout.endswith(f"\n0 passed, 0 failed, {len(CHECKS)} not checked\n")
+
+
+def test_verify_without_a_network_does_not_check_what_the_cache_lacks(hub, monkeypatch):
+    OpenAIGPTConfig.from_pretrained("me/tiny")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    found = verdicts("me/tiny")
+    assert found["config"][0] == "passed"
+    assert found["arrays"][0] == found["vocabulary"][0] == "not checked"
+    assert "HF_HUB_OFFLINE" in found["arrays"][1]
 
 
 def test_verify_finds_a_flipped_bit_in_the_cache(hub):

@@ -1,5 +1,6 @@
 """What stands around the notebooks: imports, the commands of README, the lists of dependencies."""
 
+import ast
 import json
 import re
 import subprocess
@@ -13,7 +14,7 @@ import yaml
 import minigpt
 from benchmarks import demo
 from tests import parity
-from tests.house import NOTEBOOKS, ROOT, module_of, read
+from tests.house import NOTEBOOKS, ROOT, module_of, public_names, read
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LOCK = dict(
@@ -21,25 +22,105 @@ LOCK = dict(
     for line in (ROOT / "requirements.lock").read_text().splitlines()
     if "==" in line
 )
-HEAVY = (
-    "spacy",
-    "ftfy",
-    "matplotlib",
-    "transformers",
-    "IPython",
-    "nbdev",
-    "fastcore",
-)
+HEAVY = ("spacy", "ftfy", "matplotlib", "transformers", "IPython", "nbdev", "fastcore", "triton")
 
 
-def test_importing_minigpt_imports_nothing_heavy():
-    code = f"import sys, json, minigpt; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+def loaded(code: str, names: tuple[str, ...]) -> list[str]:
+    """Run some Python in a new process; say which of `names` it has imported."""
+    code += f"; import sys, json; print(json.dumps([m for m in {names} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
+    return json.loads(done.stdout)
 
 
-def test_public_names_are_there():
-    assert all(hasattr(minigpt, name) for name in minigpt.__all__)
+def test_importing_minigpt_imports_no_torch_and_no_module_of_ours():
+    names = (
+        "torch",
+        "numpy",
+        "tokenizers",
+        "typer",
+        *(f"minigpt.{x}" for x in minigpt.HOME.values()),
+    )
+    assert loaded("import minigpt; dir(minigpt); minigpt.__version__", (*HEAVY, *names)) == []
+
+
+def test_all_public_names_together_import_nothing_heavy():
+    assert loaded("from minigpt import *", (*HEAVY, "torch")) == ["torch"]
+
+
+@pytest.fixture
+def fresh():
+    """Forget minigpt, as in a new process; PyTorch stays, for the sake of time."""
+
+    def forget() -> dict:
+        ours = [name for name in sys.modules if name.split(".")[0] == "minigpt"]
+        return {name: sys.modules.pop(name) for name in ours}
+
+    kept = forget()
+    yield
+    forget()
+    sys.modules.update(kept)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from minigpt import pipeline",
+        "from minigpt import *",
+        "import minigpt; pipeline = minigpt.pipeline",
+        "import minigpt.pipeline; pipeline = minigpt.pipeline",
+        "import minigpt.pipeline; from minigpt import pipeline",
+        "from minigpt.pipeline import TASKS; from minigpt import pipeline",
+        "from minigpt import AutoModel, pipeline",
+        "from minigpt import pipeline as x; import minigpt.pipeline; pipeline = minigpt.pipeline",
+        "from importlib import *; import_module('minigpt.pipeline'); from minigpt import pipeline",
+    ],
+)
+def test_pipeline_is_the_function_in_whatever_order_one_imports(code, fresh):
+    exec(code, names := {})
+    assert names["pipeline"] is sys.modules["minigpt.pipeline"].pipeline
+    assert names["pipeline"] is sys.modules["minigpt"].pipeline
+
+
+@pytest.mark.parametrize("place", ["minigpt", "minigpt.lm_head"])
+def test_a_static_cache_needs_no_import_of_its_own(place, fresh):
+    exec(f"from {place} import OpenAIGPTLMHeadModel as Model", names := {})
+    assert "minigpt.fast_generation" not in sys.modules
+    model = names["Model"].from_pretrained("tiny", dtype="float32")
+    grown, static = (
+        model.generate(max_new_tokens=5, bos_token_id=5, cache_implementation=cache).tolist()
+        for cache in ("dynamic", "static")
+    )
+    assert grown == static and "minigpt.fast_generation" in sys.modules
+
+
+def test_each_public_name_comes_from_the_module_that_defines_it():
+    for name, module in minigpt.HOME.items():
+        assert name in public_names((ROOT / "minigpt" / f"{module}.py").read_text())
+        assert getattr(minigpt, name) is getattr(sys.modules[f"minigpt.{module}"], name)
+
+
+def test_a_star_imports_the_public_names_and_dir_lists_them():
+    exec("from minigpt import *", names := {})
+    assert names.keys() - {"__builtins__"} == set(minigpt.__all__)
+    assert set(minigpt.__all__) <= set(dir(minigpt))
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'minigpt' has no attribute 'gpt2'"):
+        minigpt.gpt2  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'gpt2'"):
+        exec("from minigpt import gpt2")
+
+
+def test_editors_are_told_the_same_names():
+    tree = ast.parse((ROOT / "minigpt" / "__init__.pyi").read_text())
+    told = {
+        alias.asname: node.module.removeprefix("minigpt.")
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert told == minigpt.HOME
 
 
 def test_exported_modules_have_a_docstring():
