@@ -19,5 +19,6 @@ from minigpt.pipeline import AutoTokenizer as AutoTokenizer
 from minigpt.pipeline import pipeline as pipeline
 from minigpt.tokenizer import OpenAIGPTTokenizer as OpenAIGPTTokenizer
 from minigpt.tokenizer import OpenAIGPTTokenizerFast as OpenAIGPTTokenizerFast
+from minigpt.speculative import speculate as speculate
 
 __version__: str

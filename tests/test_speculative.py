@@ -232,3 +232,14 @@ def test_scores_that_are_no_numbers_name_the_step(do_sample, broken):
     models = (breaks, fine) if broken == "large" else (fine, breaks)
     with pytest.raises(ValueError, match="step 3, row 0: the largest score is nan"):
         list(rounds(*models, torch.tensor([[0, 0]]), 9, do_sample=do_sample))
+
+
+def test_generate_leads_here_and_stops_at_the_last_position(pair, draft):
+    ids, runs = some_ids(0), []
+    listening = draft.register_forward_pre_hook(lambda *_: runs.append(1))
+    with pytest.warns(UserWarning, match="stopped at the last position"):
+        found = pair[1].generate(ids, assistant_model=draft, max_new_tokens=99)
+    listening.remove()
+    assert runs and torch.equal(found, pair[1].generate(ids, max_new_tokens=43))
+    with pytest.raises(ValueError, match="num_assistant_tokens=0"):
+        pair[1].generate(ids, assistant_model=draft, num_assistant_tokens=0)
