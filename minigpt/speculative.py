@@ -234,9 +234,9 @@ def write_assisted(
 
     Raises ValueError for what `check_assisted`, `check_pair` and `rounds` refuse.
     """
-    check_assisted(config)
     new, found = config.max_new_tokens, []
     check_pair(model, assistant_model, ids, new, num_assistant_tokens)
+    check_assisted(config)
     plan = ids, new, num_assistant_tokens, *limits, config.do_sample, generator
 
     def steps() -> Iterator[Tensor]:
