@@ -29,6 +29,7 @@ HOME = {  # public name -> the module that defines it
     "TextIteratorStreamer": "generation",
     "TextStreamer": "generation",
     "pipeline": "pipeline",
+    "speculate": "speculative",
 }
 __all__ = [*HOME, "__version__"]
 

@@ -17,6 +17,7 @@ from minigpt.pipeline import (
 )
 from minigpt.pipeline import AutoTokenizer as AutoTokenizer
 from minigpt.pipeline import pipeline as pipeline
+from minigpt.speculative import speculate as speculate
 from minigpt.tokenizer import OpenAIGPTTokenizer as OpenAIGPTTokenizer
 from minigpt.tokenizer import OpenAIGPTTokenizerFast as OpenAIGPTTokenizerFast
 

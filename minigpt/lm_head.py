@@ -234,9 +234,12 @@ def slide(next_logits: NextLogits, limit: int) -> NextLogits:
     return read_window
 
 # %% ../notebooks/08_lm_head.ipynb #f399f795
-CACHES = (None, "dynamic")  # None is the same: the cache of notebook 06, which grows
+CACHES = (None, "dynamic", "static")  # None is the same: the cache of notebook 06, which grows
 # kind of cache -> a loop of its own, or the module that puts it here when it is imported
-WRITERS: dict[str, Callable | str] = {"static": "minigpt.fast_generation"}
+WRITERS: dict[str, Callable | str] = {
+    "static": "minigpt.fast_generation",
+    "assisted": "minigpt.speculative",  # not a cache: with an assistant_model
+}
 
 
 def find_writer(cache: str | None) -> Callable | None:
@@ -256,7 +259,7 @@ class WithReader(WithNextLogits):
         """
         if config.cache_implementation not in CACHES:
             given = f"cache_implementation={config.cache_implementation!r}"
-            raise ValueError(f"{given}; choose from {', '.join(map(repr, [*CACHES, *WRITERS]))}")
+            raise ValueError(f"{given}; choose from {', '.join(map(repr, CACHES))}")
         read = partial(self.next_logits, use_cache=config.use_cache, padding=padding)
         if config.window is None:
             return read
@@ -357,11 +360,14 @@ class GenerationMixin(WithReader, WithSettings):
         streamer: TextStreamer | None = None,
         tokenizer=None,  # to read for `stop_strings` with
         generator: torch.Generator | None = None,  # of random numbers
+        assistant_model=None,  # a smaller model that guesses ahead: notebook 19
+        num_assistant_tokens: int = 4,  # how many tokens at a time
         **settings,  # fields of `GenerationConfig`, in place of what it says
     ) -> "Tensor | GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput":
         """Continue texts: (B, T) -> (B n, T + new), n = `num_return_sequences`.
 
-        Stops, with a warning, at the model's last position. Raises ValueError for a prompt that is
+        Stops, with a warning, at the model's last position. With `assistant_model`, whose guesses
+        it checks, it writes the same in fewer calls. Raises ValueError for a prompt that is
         empty or too long, and for settings that make no sense.
         """
         config = replace(generation_config or self.generation_config, **settings)  # 1
@@ -375,7 +381,11 @@ class GenerationMixin(WithReader, WithSettings):
         processors += [] if scores is None else [keep_scores(scores)]
         criteria = make_criteria(config, tokenizer, with_scores(stopping_criteria, scores))
         options = {"streamer": streamer, "generator": generator}
-        if write := find_writer(config.cache_implementation):  # 5
+        kind = config.cache_implementation
+        if assistant_model is not None:
+            kind, options["assistant_model"] = "assisted", assistant_model
+            options["num_assistant_tokens"] = num_assistant_tokens
+        if write := find_writer(kind):  # 5
             out = write(self, ids, padding, config, processors, criteria, **options)
         else:
             read = self.reader(config, padding)

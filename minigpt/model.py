@@ -62,6 +62,13 @@ class KeyValueCache:
             layer.keys = layer.keys.index_select(0, rows)
             layer.values = layer.values.index_select(0, rows)
 
+    def crop(self, max_length: int) -> None:
+        """Keep the first `max_length` positions; the others are as if they had never been read."""
+        for layer in self.layers:
+            if layer.keys is not None:
+                layer.keys = layer.keys[..., :max_length, :]
+                layer.values = layer.values[..., :max_length, :]
+
 # %% ../notebooks/06_model.ipynb #31da92ab
 @dataclass
 class ModelOutput:

@@ -267,6 +267,19 @@ def test_the_cache_changes_nothing():
         model(some_ids(2, 9), past_key_values=cache)
 
 
+def test_a_cut_cache_goes_on_as_if_the_rest_had_never_been_read():
+    model, ids, other = make(), some_ids(2, 9), some_ids(2, 9)
+    cache = KeyValueCache(2)
+    cache.crop(3)  # nothing there yet
+    model(ids, past_key_values=cache)
+    cache.crop(12)  # nothing behind it
+    assert len(cache) == 9
+    cache.crop(4)
+    text = torch.cat([ids[:, :4], other[:, 4:]], dim=1)
+    logits = model(text[:, 4:], past_key_values=cache).logits
+    assert torch.allclose(logits, model(text).logits[:, 4:], atol=1e-5)
+
+
 def gradients(model, ids, **options):
     torch.manual_seed(1)  # the same dropout
     model.zero_grad()
