@@ -386,6 +386,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'minigpt/lm_head.py'),
                                  'minigpt.lm_head.WithSettings.save_pretrained': ( 'lm_head.html#withsettings.save_pretrained',
                                                                                    'minigpt/lm_head.py'),
+                                 'minigpt.lm_head.find_gpu_loss': ('lm_head.html#find_gpu_loss', 'minigpt/lm_head.py'),
                                  'minigpt.lm_head.find_writer': ('lm_head.html#find_writer', 'minigpt/lm_head.py'),
                                  'minigpt.lm_head.first_ids': ('lm_head.html#first_ids', 'minigpt/lm_head.py'),
                                  'minigpt.lm_head.keep_scores': ('lm_head.html#keep_scores', 'minigpt/lm_head.py'),

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checkpoint import OpenAIGPTConfig
-from .lm_head import next_token_loss, score_with_loss
+from .lm_head import find_gpu_loss, next_token_loss, score_with_loss
 from .model import KeyValueCache, ModelOutput, OpenAIGPTModel, OpenAIGPTPreTrainedModel
 
 # %% ../notebooks/09_double_heads.ipynb #59282783
@@ -143,6 +143,7 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel):
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False, device="meta")
         self.multiple_choice_head = SequenceSummary(self.config)
         self.tie_weights()  # as in notebook 08: the token table in place of "meta"
+        find_gpu_loss()
 
     def forward(
         self,
