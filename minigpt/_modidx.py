@@ -394,6 +394,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'minigpt.lm_head.next_token_loss': ('lm_head.html#next_token_loss', 'minigpt/lm_head.py'),
                                  'minigpt.lm_head.push_right': ('lm_head.html#push_right', 'minigpt/lm_head.py'),
                                  'minigpt.lm_head.read_generation_config': ('lm_head.html#read_generation_config', 'minigpt/lm_head.py'),
+                                 'minigpt.lm_head.score_tokens': ('lm_head.html#score_tokens', 'minigpt/lm_head.py'),
                                  'minigpt.lm_head.score_with_loss': ('lm_head.html#score_with_loss', 'minigpt/lm_head.py'),
                                  'minigpt.lm_head.shift_labels': ('lm_head.html#shift_labels', 'minigpt/lm_head.py'),
                                  'minigpt.lm_head.slide': ('lm_head.html#slide', 'minigpt/lm_head.py'),

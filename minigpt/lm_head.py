@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GPU_LOSS', 'CACHES', 'WRITERS', 'CONFIG_NAME', 'NO_SETTINGS', 'STOPPED', 'shift_labels', 'next_token_loss',
-           'CausalLMOutput', 'whole_tiles', 'find_gpu_loss', 'score_with_loss', 'TokenScorer', 'first_ids',
-           'push_right', 'WithNextLogits', 'window_start', 'slide', 'find_writer', 'WithReader',
+           'CausalLMOutput', 'whole_tiles', 'score_tokens', 'find_gpu_loss', 'score_with_loss', 'TokenScorer',
+           'first_ids', 'push_right', 'WithNextLogits', 'window_start', 'slide', 'find_writer', 'WithReader',
            'read_generation_config', 'write_generation_config', 'WithSettings', 'keep_scores', 'with_scores',
            'GenerationMixin', 'OpenAIGPTLMHeadModel', 'GenerateDecoderOnlyOutput', 'GenerateBeamDecoderOnlyOutput',
            'name_results']
@@ -93,6 +93,13 @@ def whole_tiles(table: Tensor) -> Tensor:
     """Return the token table with rows of zeros up to a multiple of 64: (V, C) -> (W, C)."""
     return F.pad(table, (0, 0, 0, -len(table) % 64))
 
+
+def score_tokens(hidden: Tensor, table: Tensor) -> Tensor:
+    """Score every token: (.., C) and the token table (V, C) -> (.., V), for many rows in tiles."""
+    if hidden[..., 0].numel() < 256 or len(table) % 64 == 0:
+        return F.linear(hidden, table)
+    return F.linear(hidden, whole_tiles(table))[..., : len(table)]
+
 # %% ../notebooks/08_lm_head.ipynb #b8f6134a
 GPU_LOSS: dict[str, Callable] = {}  # a kind of device and its loss: (scores, shifted labels, V)
 
@@ -113,7 +120,7 @@ def score_with_loss(
     if labels is not None and (fused_loss := GPU_LOSS.get(hidden.device.type)):
         V, scores = len(table), F.linear(hidden, whole_tiles(table))
         return scores[..., :V], fused_loss(scores, shift_labels(labels, scores.shape[:-1]), V)
-    scores = F.linear(hidden, table)
+    scores = score_tokens(hidden, table)
     return scores, None if labels is None else next_token_loss(scores, labels)
 
 # %% ../notebooks/08_lm_head.ipynb #99b5683e
