@@ -9,10 +9,10 @@ __all__ = ['CHOICES', 'SIZES', 'RATES', 'TOKEN_IDS', 'SWITCHES', 'NUMBER_TYPES',
            'agree_on_names', 'translate', 'count_names', 'take_other_names', 'HeadSettings', 'RunSettings',
            'as_number_type', 'label_names', 'as_page', 'OpenAIGPTConfig', 'parameter_names', 'parameter_shapes',
            'bare_name', 'read_part', 'read_shapes', 'cut_out', 'StoredArray', 'open_release', 'read_release',
-           'release_config', 'page_settings', 'read_config', 'keep_names', 'build_config', 'MappedFile',
-           'stored_arrays', 'open_safetensors', 'load_pickle', 'open_pickle', 'read_index', 'open_array_file',
-           'open_shards', 'tidy_up', 'open_weights', 'read_weights', 'locked', 'write_together', 'write_safetensors',
-           'write_arrays', 'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights', 'vocabulary_writers',
+           'release_config', 'page_settings', 'keep_names', 'build_config', 'MappedFile', 'stored_arrays',
+           'open_safetensors', 'load_pickle', 'open_pickle', 'read_index', 'open_array_file', 'open_shards', 'tidy_up',
+           'open_weights', 'read_weights', 'locked', 'write_together', 'write_safetensors', 'write_arrays',
+           'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights', 'vocabulary_writers',
            'release_shape', 'not_in_a_release', 'write_release', 'find_vocabulary', 'check_vocabulary',
            'architecture_of', 'full_names', 'convert']
 
@@ -40,7 +40,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .bpe import read_json, write_merges, write_vocabulary, write_whole
-from .tokenizer import MERGES_NAMES, VOCAB_NAMES, find_file, split_hub_options
+from minigpt.tokenizer import (
+    MERGES_NAMES,
+    MODEL_OPTIONS,
+    VOCAB_NAMES,
+    find_file,
+    leave_out,
+    make_folder,
+    saving,
+    split_hub_options,
+)
 
 # %% ../notebooks/03_checkpoint.ipynb #097e39d1
 CHOICES = {
@@ -258,19 +267,26 @@ class OpenAIGPTConfig(HeadSettings, RunSettings):
         check_config(self)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, **options) -> "OpenAIGPTConfig":
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, **options
+    ) -> "OpenAIGPTConfig":
         """Read the config of `"tiny"`, a folder or a name on the hub.
 
-        `options` are `HUB_OPTIONS` and fields to replace, such as `n_head=4`. Raises ValueError,
-        naming file, key and value, for a setting that is missing or wrong.
+        `options` are `HUB_OPTIONS`, fields to replace, such as `n_head=4`, and `MODEL_OPTIONS`,
+        which change nothing here. Raises ValueError, naming file, key and value, for a setting that
+        is missing or wrong.
         """
-        hub, overrides = split_hub_options(options)
-        return build_config(cls, find_file(checkpoint, *CONFIG_FILES, **hub), overrides)
+        hub, overrides = split_hub_options(leave_out(options, MODEL_OPTIONS))
+        path = find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
+        return build_config(cls, path, overrides)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` into `folder`, as transformers reads it."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_whole(Path(folder, "config.json"), as_page(self.to_dict()))
+    def save_pretrained(
+        self, save_directory: str | Path, max_shard_size: int | str | None = None
+    ) -> None:
+        """Write `config.json`, as transformers reads it; `max_shard_size` is for models."""
+        path = make_folder(save_directory) / "config.json"
+        with saving(path):
+            write_whole(path, as_page(self.to_dict()))
 
     def to_dict(self) -> dict:
         """Return what `config.json` holds."""
@@ -467,14 +483,6 @@ def page_settings(path: Path) -> dict:
     known = {*SAVED_FIELDS, *CLASS_NAMES, "dtype"}
     found = {name: value for name, value in settings.items() if name in known}
     return found | {"extra": {name: settings[name] for name in settings if name not in known}}
-
-
-def read_config(checkpoint: str | Path, **hub) -> dict:
-    """Read the page of a checkpoint, as arguments of `OpenAIGPTConfig`. `hub`: `HUB_OPTIONS`.
-
-    Raises FileNotFoundError if nothing is there, and what `page_settings` raises.
-    """
-    return page_settings(find_file(checkpoint, *CONFIG_FILES, **hub))
 
 # %% ../notebooks/03_checkpoint.ipynb #4e8b0766
 SIZES_ON_PAGE = ("n_positions", "n_embd", "n_layer", "n_head", "vocab_size")
@@ -689,16 +697,20 @@ def write_together(
     """Write several files, and only when all are written, rename them into `folder`.
 
     `writers`: name -> function that writes to a path. Files there whose names match the pattern
-    `stale`, and are not written anew, are removed. Makes the folder if need be.
+    `stale`, and are not written anew, are removed. Makes the folder if need be. Raises OSError,
+    naming the file, the reason and the way out.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".saving-", dir=folder) as waiting:
+    folder = make_folder(folder)
+    with saving(folder):
+        waiting = TemporaryDirectory(prefix=".saving-", dir=folder)
+    with waiting:
         for name, write in writers.items():
-            write(Path(waiting, name))
-        with locked(Path(folder)):
+            with saving(folder / name):
+                write(Path(waiting.name, name))
+        with saving(folder), locked(folder):
             for name in writers:
-                os.replace(Path(waiting, name), Path(folder, name))
-            for path in Path(folder).iterdir():
+                os.replace(Path(waiting.name, name), folder / name)
+            for path in folder.iterdir():
                 if path.name not in writers and re.fullmatch(stale, path.name):
                     path.unlink()
 
@@ -712,7 +724,7 @@ def write_safetensors(arrays: dict[str, Tensor], path: Path) -> None:
 
 
 def write_arrays(arrays: dict[str, Tensor], path: Path) -> None:
-    """Write one file of arrays. Raises OSError, naming it, if there is no room for it."""
+    """Write one file of arrays. Raises OSError if there is no room for it."""
     arrays = {name: array.detach().cpu().contiguous() for name, array in arrays.items()}
     try:
         if path.suffix == ".bin":
@@ -720,10 +732,7 @@ def write_arrays(arrays: dict[str, Tensor], path: Path) -> None:
         else:
             write_safetensors(arrays, path)
     except (SafetensorError, RuntimeError) as error:  # what both libraries make of an OSError
-        raise OSError(
-            f"{path.name} could not be written ({error}); is the disk full? what stood there "
-            "before is still there"
-        ) from error
+        raise OSError(str(error).split("\n")[0]) from error
 
 # %% ../notebooks/03_checkpoint.ipynb #1c328f32
 PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{suffix}.bin"}
@@ -764,13 +773,14 @@ def write_checkpoint(
     architecture: str,
     max_shard_size: int | str = "50GB",
     format: str = "safetensors",
+    also: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> None:
     """Write weights and `config.json` into `folder`, as transformers reads them.
 
     `architecture` is the name of the class to load them with, `format` one of `PATTERNS`. The page
-    gets the dtype of the config or, if it has none, that of the weights. No file is ever seen
-    half-written. Raises FileExistsError where they would not be read, OSError where they cannot
-    be written.
+    gets the dtype of the config or, if it has none, that of the weights. `also` are writers of
+    further files: see `write_together`, in the end all are there or none. Raises FileExistsError
+    where the weights would not be read, OSError where they cannot be written.
     """
     if format == "bin":
         refuse_shadows(folder, "pytorch_model.bin", WEIGHT_FILES)
@@ -779,7 +789,7 @@ def write_checkpoint(
     writers = shard_writers(weights, max_shard_size, format)
     writers["config.json"] = partial(Path.write_bytes, data=as_page(settings))
     stem = PATTERNS[format].format(suffix=r"(-\d{5}-of-\d{5})?").replace(".", r"\.")
-    write_together(folder, writers, stale=stem + r"(\.index\.json)?")
+    write_together(folder, (also or {}) | writers, stale=stem + r"(\.index\.json)?")
 
 # %% ../notebooks/03_checkpoint.ipynb #64e75c89
 def check_weights(weights: Mapping, config: OpenAIGPTConfig, only: bool = False) -> None:
@@ -820,12 +830,16 @@ def not_in_a_release(config: OpenAIGPTConfig) -> dict:
 
 # %% ../notebooks/03_checkpoint.ipynb #41fab526
 def write_release(
-    folder: str | Path, weights: Mapping, config: OpenAIGPTConfig, tokenizer=None
+    folder: str | Path,
+    weights: Mapping,
+    config: OpenAIGPTConfig,
+    also: Mapping[str, Callable[[Path], None]] | None = None,  # such as `vocabulary_writers`
 ) -> None:
-    """Write OpenAI's 2018 format, float32, with the vocabulary if a `tokenizer` is given.
+    """Write OpenAI's 2018 format, float32, and together with it the files of `also`.
 
     Warns of settings that it cannot hold. Raises ValueError for weights that are not exactly the
-    network's, FileExistsError if the folder has a file that would be read in its place.
+    network's, FileExistsError if the folder has a file that would be read in its place, OSError
+    where they cannot be written.
     """
     for known in (CONFIG_FILES, WEIGHT_FILES):
         refuse_shadows(folder, "params_shapes.json", known)
@@ -836,7 +850,7 @@ def write_release(
     writers = {f"params_{n}.npy": partial(np.save, arr=part) for n, part in enumerate(parts)}
     page = json.dumps([release_shape(name, shape) for name, shape in shapes.items()]).encode()
     writers["params_shapes.json"] = partial(Path.write_bytes, data=page)
-    write_together(folder, writers | (vocabulary_writers(tokenizer) if tokenizer else {}))
+    write_together(folder, (also or {}) | writers)
     if lost := not_in_a_release(config):
         said = ", ".join(f"{name}={value!r}" for name, value in lost.items())
         warnings.warn(f"OpenAI's format holds no settings; load it with {said}", stacklevel=2)
@@ -906,12 +920,11 @@ def convert(
     check_weights(weights, config)
     for name in files.keys() & set(VOCAB_NAMES):
         check_vocabulary(files[name], config.vocab_size)
+    copies = {name: partial(shutil.copyfile, path) for name, path in files.items()}
     if format == "openai":
-        write_release(target, weights, config)
+        write_release(target, weights, config, copies)
     else:
         kind = architecture_of(config)
         named = full_names(weights, kind, config.n_layer)
-        write_checkpoint(target, config, named, kind, max_shard_size, format)
-    copies = {name: partial(shutil.copyfile, path) for name, path in files.items()}
-    write_together(target, copies)
+        write_checkpoint(target, config, named, kind, max_shard_size, format, copies)
     return sorted(path.name for path in Path(target).iterdir())

@@ -227,7 +227,8 @@ def generate_command(
     import torch
 
     from minigpt.generation import TextStreamer
-    from minigpt.pipeline import AutoModelForCausalLM, AutoTokenizer, find_device
+    from minigpt.model import find_device
+    from minigpt.pipeline import AutoModelForCausalLM, AutoTokenizer
 
     place = find_device(to_device(device))
     tokenizer = AutoTokenizer.from_pretrained(model)

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['FUNCTIONS', 'WRITING', 'TASKS', 'OTHER_NAMES', 'check_type', 'AutoClass', 'AutoConfig', 'AutoModelClass', 'AutoModel',
            'AutoModelForCausalLM', 'AutoModelForSequenceClassification', 'AutoTokenizer', 'rank', 'function_of',
-           'collate', 'check_is_text', 'encode_one', 'best_device', 'find_device', 'sort_options', 'cut',
-           'prepare_rows', 'run', 'TaskSteps', 'TaskPipeline', 'two_texts', 'ClassifierPipeline',
-           'TextClassificationPipeline', 'FeatureExtractionPipeline', 'settings_said', 'fill_in', 'by_length',
-           'share_batches', 'continuation', 'writing_options', 'TextGenerationPipeline', 'to_labels', 'class_starting',
-           'label_scores', 'ZeroShotClassificationPipeline', 'find_task', 'load_model', 'load_tokenizer_for',
-           'pipeline']
+           'collate', 'check_is_text', 'encode_one', 'sort_options', 'cut', 'prepare_rows', 'run', 'TaskSteps',
+           'TaskPipeline', 'two_texts', 'ClassifierPipeline', 'TextClassificationPipeline', 'FeatureExtractionPipeline',
+           'settings_said', 'fill_in', 'by_length', 'share_batches', 'continuation', 'writing_options',
+           'TextGenerationPipeline', 'to_labels', 'class_starting', 'label_scores', 'ZeroShotClassificationPipeline',
+           'find_task', 'load_model', 'load_tokenizer_for', 'pipeline']
 
 # %% ../notebooks/11_pipeline.ipynb #c7c7cbb0
 import warnings
@@ -31,7 +30,7 @@ from .checkpoint import CONFIG_FILES, MODEL_TYPE, OpenAIGPTConfig
 from .classification import OpenAIGPTForSequenceClassification
 from .generation import GenerationConfig
 from .lm_head import OpenAIGPTLMHeadModel
-from .model import OpenAIGPTModel, OpenAIGPTPreTrainedModel, look_up
+from .model import OpenAIGPTModel, OpenAIGPTPreTrainedModel, find_device, look_up
 from minigpt.tokenizer import (
     BatchEncoding,
     OpenAIGPTTokenizer,
@@ -67,14 +66,14 @@ class AutoClass:
     table: dict[str, type] = {}  # model_type -> class
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, **options):
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options):
         """Load `"tiny"`, a folder (transformers' or OpenAI's format) or a name on the hub.
 
         `options` and errors are those of the class; ValueError for another kind of model.
         """
         hub, _ = split_hub_options(options)
-        kind = cls.table[check_type(checkpoint, *CONFIG_FILES, **hub)]
-        return kind.from_pretrained(checkpoint, **options)
+        kind = cls.table[check_type(pretrained_model_name_or_path, *CONFIG_FILES, **hub)]
+        return kind.from_pretrained(pretrained_model_name_or_path, **options)
 
 
 class AutoConfig(AutoClass):
@@ -122,19 +121,21 @@ class AutoTokenizer:
     """Loads a tokenizer. There are no objects of this class, see `from_pretrained`."""
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, use_fast: bool = True, **options):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, use_fast: bool = True, **options
+    ):
         """Return an `OpenAIGPTTokenizerFast` or, with `use_fast=False`, an `OpenAIGPTTokenizer`.
 
-        `checkpoint`: as for `AutoClass`; a `config.json` need not be there. `options` and errors:
+        The checkpoint: as for `AutoClass`; a `config.json` need not be there. `options` and errors:
         those of the class; ValueError for another kind of model.
         """
         hub, _ = split_hub_options(options)
         kind = OpenAIGPTTokenizerFast if use_fast else OpenAIGPTTokenizer
         try:
-            check_type(checkpoint, "config.json", **hub)
+            check_type(pretrained_model_name_or_path, "config.json", **hub)
         except FileNotFoundError:
             pass  # no config: if there is no tokenizer either, the next line says so
-        return kind.from_pretrained(checkpoint, **options)
+        return kind.from_pretrained(pretrained_model_name_or_path, **options)
 
 # %% ../notebooks/11_pipeline.ipynb #37a12e5c
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {  # scores (L,) -> (L,)
@@ -189,31 +190,6 @@ def encode_one(
         way = "shorten it" if truncation is None else "shorten it or pass truncation=True"
         raise ValueError(f"the text has {T} tokens, this model {limit} positions; {way}")
     return dict(row)
-
-# %% ../notebooks/11_pipeline.ipynb #716ed430
-def best_device() -> str:
-    """Name the fastest device of this machine: cuda, mps (Apple) or cpu."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def find_device(device: int | str | torch.device | None = "auto") -> torch.device:
-    """Return a device: a number is that GPU's, -1 the CPU; "auto" or None takes `best_device`.
-
-    Raises ValueError, naming it, if this machine does not have it.
-    """
-    name = best_device() if device in (None, "auto") else device
-    if isinstance(device, int):
-        name = "cpu" if device < 0 else f"{best_device().replace('cpu', 'cuda')}:{device}"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(
-            f"device={device!r} is not there ({reason}); pass 'auto', which is "
-            f"{best_device()!r} here, or -1 for the CPU"
-        ) from error
 
 # %% ../notebooks/11_pipeline.ipynb #4e22deb3
 def sort_options(steps: list[Callable], options: dict) -> list[dict]:
@@ -602,7 +578,8 @@ def load_model(task: str, model, dtype=None, device=None, **options) -> OpenAIGP
     _, auto, kind = TASKS[task]
     changes = {} if dtype is None else {"dtype": dtype}
     if isinstance(model, str | Path):
-        return auto.from_pretrained(model, device=find_device(device), **changes, **options)
+        place = "auto" if device is None else device
+        return auto.from_pretrained(model, device=place, **changes, **options)
     if not isinstance(model, kind):
         raise TypeError(
             f"{task} needs an {kind.__name__}, not {type(model).__name__}; pass model= a name, a "
@@ -632,7 +609,7 @@ def pipeline(
     model: str | Path | OpenAIGPTPreTrainedModel | None = None,
     tokenizer=None,  # name, folder or object; default: the one beside the model
     dtype: torch.dtype | None = None,  # default: as from_pretrained, or as the object has it
-    device: int | str | torch.device | None = None,  # see `find_device`; an object may stay
+    device: int | str | torch.device | None = None,  # None: "auto"; an object stays
     batch_size: int = 1,  # rows that are computed at once
     model_kwargs: dict | None = None,  # for from_pretrained: revision, n_head, ...
     **options,  # of the task, for every call

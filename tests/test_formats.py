@@ -30,6 +30,7 @@ from minigpt.checkpoint import (
     convert,
     open_weights,
     read_weights,
+    vocabulary_writers,
     write_release,
 )
 from tests import parity
@@ -382,7 +383,7 @@ def test_the_weights_of_a_head_go_along_but_not_into_a_release(tmp_path):
 def test_the_vocabulary_is_written_under_the_names_of_2018(tmp_path):
     tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny", "basic")
     weights, config = read_weights("tiny"), OpenAIGPTConfig.from_pretrained("tiny")
-    write_release(tmp_path / "2018", weights, config, tokenizer)
+    write_release(tmp_path / "2018", weights, config, vocabulary_writers(tokenizer))
     again = OpenAIGPTTokenizer.from_pretrained(tmp_path / "2018", "basic")
     assert again.vocab == tokenizer.vocab and again.merges == tokenizer.merges
     names = convert(tmp_path / "2018", tmp_path / "today", n_head=4)
@@ -508,7 +509,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, size):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (800, hard))  # no file may grow beyond
     try:
-        with pytest.raises(OSError, match="could not be written|too large"):
+        with pytest.raises(OSError, match="could not be saved .*make room if the disk is full"):
             other.save_pretrained(tmp_path, max_shard_size=size)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -526,13 +527,62 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, format):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (99, hard))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=rf"{tmp_path}/\w.* could not be saved .*make room"):
             save()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
     save()
     assert list(tmp_path.iterdir()) != []
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("mishap", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_mishap_with_the_vocabulary_leaves_no_weights_either(
+    tmp_path, monkeypatch, format, mishap
+):
+    def fail(*_):
+        raise mishap
+
+    monkeypatch.setattr("shutil.copyfile", fail)
+    with pytest.raises(type(mishap)):
+        convert("tiny", tmp_path, format)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert len(convert("tiny", tmp_path, format)) >= 4
+
+
+SAVERS = [OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer]
+
+
+@pytest.mark.parametrize("kind", SAVERS)
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, kind):
+    file, thing = tmp_path / "file", kind.from_pretrained("tiny")
+    file.write_text("mine")
+    with pytest.raises(NotADirectoryError, match=f"^{file} is a file; pass a folder"):
+        thing.save_pretrained(file)
+    with pytest.raises(NotADirectoryError, match=f"^{file}/x could not be saved .Not a dir.*pass"):
+        thing.save_pretrained(file / "x")
+    with pytest.raises(NotADirectoryError, match=f"^{file} is a file; pass a folder"):
+        convert("tiny", file)
+    assert file.read_text() == "mine" and list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("kind", [*SAVERS, "AutoConfig", "AutoModel", "AutoTokenizer"])
+def test_one_set_of_keywords_loads_and_saves_config_model_and_tokenizer(tmp_path, kind):
+    name = kind if isinstance(kind, str) else kind.__name__
+    OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(tmp_path)
+    OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_pretrained(tmp_path)
+    load = {"dtype": "float16", "attn_implementation": "eager", "revision": "main"}
+    load |= {"output_loading_info": False, "ignore_mismatched_sizes": False, "cache_dir": None}
+    for library, own in ((minigpt, {"device": "cpu"}), (transformers, {})):
+        kind = getattr(library, name)
+        thing = kind.from_pretrained(pretrained_model_name_or_path=tmp_path, **load, **own)
+        thing.save_pretrained(save_directory=tmp_path / "again", max_shard_size="5MB")
+        kind.from_pretrained(tmp_path / "again")
+    with pytest.raises(TypeError, match="devise"):
+        getattr(minigpt, name).from_pretrained(tmp_path, devise="cpu")
 
 
 def test_a_folder_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
@@ -542,7 +592,7 @@ def test_a_folder_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
         raise OSError(30, "Read-only file system")  # for root, permissions do not count
 
     monkeypatch.setattr("tempfile._os.mkdir", refuse)
-    with pytest.raises(OSError, match="Read-only"):
+    with pytest.raises(OSError, match=f"^{tmp_path} could not be saved .Read-only .*pass another"):
         model.half().save_pretrained(tmp_path)
     monkeypatch.undo()
     names = ["config.json", "generation_config.json", "model.safetensors"]

@@ -11,6 +11,7 @@ import transformers
 
 import minigpt
 from minigpt import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, pipeline
+from minigpt.model import best_device, find_device
 from tests import parity
 
 MODULE = sys.modules["minigpt.pipeline"]  # the name minigpt.pipeline is the function
@@ -265,14 +266,25 @@ def test_a_long_list_shows_a_bar(folders, monkeypatch):
 
 def test_the_fastest_device_there_is(monkeypatch):
     cpu = torch.device("cpu")
-    assert [MODULE.find_device(x) for x in (-1, "cpu", cpu)] == [cpu] * 3
+    assert [find_device(x) for x in (-1, "cpu", cpu)] == [cpu] * 3
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert MODULE.find_device("auto") == MODULE.find_device() == cpu
+    assert find_device("auto") == find_device() == cpu
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert MODULE.best_device() == "mps"
+    assert best_device() == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert MODULE.best_device() == "cuda"
+    assert best_device() == "cuda"
+
+
+@pytest.mark.parametrize("kind", [minigpt.OpenAIGPTModel, AutoModel, AutoModelForCausalLM])
+def test_a_device_that_is_not_there_is_the_same_error_wherever_one_loads(kind):
+    assert kind.from_pretrained("tiny", device="auto").device.type == best_device()
+    for device in (99, "cuda:99", "moon", 1.5):
+        with pytest.raises(ValueError, match=f"device={device!r} is not there .*pass") as one:
+            kind.from_pretrained("tiny", device=device)
+        with pytest.raises(ValueError) as other:
+            pipeline("text-generation", model="tiny", device=device)
+        assert str(one.value) == str(other.value)
 
 
 def test_a_loaded_model_stays_as_it_is_unless_told_otherwise(folders):
