@@ -168,6 +168,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'minigpt.command_line.show_warning': ('command_line.html#show_warning', 'minigpt/command_line.py'),
                                       'minigpt.command_line.tell_version': ('command_line.html#tell_version', 'minigpt/command_line.py'),
                                       'minigpt.command_line.texts_from': ('command_line.html#texts_from', 'minigpt/command_line.py'),
+                                      'minigpt.command_line.tidy_after_interrupt': ( 'command_line.html#tidy_after_interrupt',
+                                                                                     'minigpt/command_line.py'),
                                       'minigpt.command_line.to_device': ('command_line.html#to_device', 'minigpt/command_line.py'),
                                       'minigpt.command_line.verify_arrays': ('command_line.html#verify_arrays', 'minigpt/command_line.py'),
                                       'minigpt.command_line.verify_checkpoint': ( 'command_line.html#verify_checkpoint',

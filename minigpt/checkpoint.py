@@ -117,9 +117,9 @@ def number_names(names) -> dict[int, str]:
     """Return names under whole numbers; raises ValueError unless these are 0, 1, 2, ..."""
     try:
         numbered = {int(index): name for index, name in names.items()}
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         numbered = {}
-    if sorted(numbered) != list(range(len(names))) or not names:
+    if not numbered or sorted(numbered) != list(range(len(names))):
         raise ValueError(
             f"id2label={names!r}; it must name the classes 0, 1, 2, ... without a gap"
         )
@@ -162,7 +162,7 @@ def count_names(label2id) -> dict[str, int]:
     """Make whole numbers of the numbers in `label2id`; raises ValueError if it has others."""
     try:
         return {name: int(index) for name, index in label2id.items()}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"label2id={label2id!r}; it must give each name a number") from error
 
 # %% ../notebooks/03_checkpoint.ipynb #21784394
@@ -491,8 +491,8 @@ CLASS_NAMES = ("num_labels", "id2label", "label2id")
 
 def keep_names(found: dict, overrides: dict) -> bool:
     """Say whether the names of the classes on the page still hold under these overrides."""
-    changed = overrides.keys() & CLASS_NAMES
-    count = len(found.get("id2label") or ())
+    changed, names = overrides.keys() & CLASS_NAMES, found.get("id2label")
+    count = len(names) if isinstance(names, dict) else 0
     return not changed or (changed == {"num_labels"} and overrides["num_labels"] == count)
 
 

@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['app', 'SHOWN', 'Task', 'Model', 'Checkpoint', 'Device', 'Dtype', 'Revision', 'Heads', 'PACKAGES', 'CHECKS', 'Books',
-           'HeldOut', 'Out', 'one_line', 'show_warning', 'Commands', 'version_of', 'tell_version', 'before_all',
-           'piped', 'check_given', 'texts_from', 'score_lines', 'given', 'to_device', 'run_command', 'generate_command',
-           'convert_command', 'shards_of', 'download_command', 'machine_facts', 'model_facts', 'info_command',
-           'Finding', 'NotChecked', 'is_out_of_reach', 'Evidence', 'verify_checkpoint', 'verify_config',
-           'verify_arrays', 'verify_tokenizer', 'verify_checksums', 'verify_shapes', 'verify_numbers', 'verify_pieces',
-           'verify_official', 'verify_official_shapes', 'as_openai_wrote', 'verify_official_vocabulary',
-           'verify_official_files', 'verify_official_ids', 'verify_continuation', 'examine', 'verify_command',
-           'pretrain_command']
+           'HeldOut', 'Out', 'one_line', 'show_warning', 'Commands', 'tidy_after_interrupt', 'version_of',
+           'tell_version', 'before_all', 'piped', 'check_given', 'texts_from', 'score_lines', 'given', 'to_device',
+           'run_command', 'generate_command', 'convert_command', 'shards_of', 'download_command', 'machine_facts',
+           'model_facts', 'info_command', 'Finding', 'NotChecked', 'is_out_of_reach', 'Evidence', 'verify_checkpoint',
+           'verify_config', 'verify_arrays', 'verify_tokenizer', 'verify_checksums', 'verify_shapes', 'verify_numbers',
+           'verify_pieces', 'verify_official', 'verify_official_shapes', 'as_openai_wrote',
+           'verify_official_vocabulary', 'verify_official_files', 'verify_official_ids', 'verify_continuation',
+           'examine', 'verify_command', 'pretrain_command']
 
 # %% ../notebooks/16_command_line.ipynb #f7e2206f
 import hashlib
 import json
 import math
 import platform
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -65,6 +66,12 @@ class Commands(TyperGroup):
                     raise  # typer knows these
                 typer.echo(f"minigpt: {one_line(error)}", err=True)
                 raise typer.Exit(1) from error
+
+# %% ../notebooks/16_command_line.ipynb #c7a1c002
+def tidy_after_interrupt() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt from now on, so that half-written files are removed."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # not where the shell has it ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # %% ../notebooks/16_command_line.ipynb #3b623438
 app = typer.Typer(
@@ -263,6 +270,7 @@ def convert_command(
     """
     from minigpt.checkpoint import convert
 
+    tidy_after_interrupt()
     for name in convert(source, target, to, **given(n_head=n_head, revision=revision)):
         typer.echo(name)
 
@@ -640,6 +648,7 @@ def pretrain_command(
     from minigpt.checkpoint import OpenAIGPTConfig
     from minigpt.pretraining import pretrain
 
+    tidy_after_interrupt()
     rates = {"resid_pdrop": pdrop, "embd_pdrop": pdrop, "attn_pdrop": pdrop}
     config = OpenAIGPTConfig(
         vocab_size=vocab_size, n_embd=n_embd, n_layer=n_layer, n_head=n_head, **rates

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bpe import read_json, write_whole
+from .bpe import write_whole
 from .checkpoint import OpenAIGPTConfig
 # what it takes to write, all from notebook 07
 from minigpt.generation import (
@@ -42,7 +42,7 @@ from minigpt.generation import (
     make_processors,
 )
 from .model import KeyValueCache, ModelOutput, OpenAIGPTModel, OpenAIGPTPreTrainedModel
-from .tokenizer import find_file, saving, split_hub_options
+from .tokenizer import as_expected, find_file, read_object, saving, split_hub_options
 
 # %% ../notebooks/08_lm_head.ipynb #fe6fda0b
 def shift_labels(labels: Tensor, scored: Sequence[int]) -> Tensor:
@@ -288,18 +288,21 @@ NO_SETTINGS = {"transformers_version", "_from_model_config"}  # notes of transfo
 def read_generation_config(checkpoint: str | Path, **hub) -> GenerationConfig | None:
     """Read the `generation_config.json` of a checkpoint; None if it has none.
 
-    Warns of settings that minigpt does not have. Raises ValueError for one that makes no sense.
+    Warns of settings that minigpt does not have. Raises ValueError, naming the file, for one
+    that makes no sense.
     """
     try:
-        found = read_json(find_file(checkpoint, CONFIG_NAME, **hub))
+        path = find_file(checkpoint, CONFIG_NAME, **hub)
     except FileNotFoundError:
         return None
+    found = read_object(path)
     known = {field.name for field in fields(GenerationConfig)}
     strange = {name for name, value in found.items() if value} - known - NO_SETTINGS
     if strange:
         names = ", ".join(sorted(strange))
         warnings.warn(f"{CONFIG_NAME} asks for {names}; minigpt does not have that", stacklevel=3)
-    return GenerationConfig(**{name: found[name] for name in found.keys() & known})
+    with as_expected(path):
+        return GenerationConfig(**{name: found[name] for name in found.keys() & known})
 
 
 def write_generation_config(folder: str | Path, config: GenerationConfig) -> None:

@@ -1097,7 +1097,7 @@ def as_expected(place: Path) -> Iterator[None]:
         raise ValueError(f"{place}: {error}") from error
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{place} is not as a tokenizer writes it ({type(error).__name__}: {error}); "
+            f"{place} is not as such a file is written ({type(error).__name__}: {error}); "
             "copy it again"
         ) from error
 

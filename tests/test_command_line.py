@@ -163,6 +163,44 @@ def test_ctrl_c_ends_without_a_word(command, monkeypatch):
     assert (result.exit_code, result.output) == (130, "")
 
 
+SWALLOWED = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except BaseException:  # as some code that torch runs on its way in
+    print("swallowed", flush=True)
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "torch"])
+def test_ctrl_c_ends_the_program_while_it_loads(tmp_path, module):
+    (tmp_path / f"{module}.py").write_text(SWALLOWED)
+    path = os.pathsep.join([str(tmp_path), str(Path(command_line.__file__).parent.parent)])
+    command = [sys.executable, "-m", "minigpt", "generate", "The miller"]
+    env = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize(
+    "words", [["checkpoint.convert", "tiny", "OUT"], ["pretraining.pretrain", "A", "B", "OUT"]]
+)
+def test_a_command_that_writes_tidies_up_after_ctrl_c(monkeypatch, words):
+    function, *paths = words
+    seen, before = [], signal.signal(signal.SIGINT, signal.SIG_DFL)  # as __main__ sets it
+
+    def look(*_, **__):
+        seen.append(signal.getsignal(signal.SIGINT))
+        raise ValueError
+
+    monkeypatch.setattr(f"minigpt.{function}", look)
+    try:
+        call(function.split(".")[1], *paths)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.default_int_handler]
+
+
 def test_a_closed_input_is_no_text():
     done = shell("minigpt run <&-")
     assert done.returncode == 2 and "pass it as an argument, or pipe it in" in done.stderr

@@ -3,6 +3,7 @@
 import filecmp
 import hashlib
 import json
+import math
 import os
 import random
 import resource
@@ -288,6 +289,12 @@ def test_number_and_names_of_classes_go_together():
         ({"n_embd": ...}, "config.json: there is no n_embd"),
         ({"vocab_size": ...}, "config.json: there is no vocab_size"),
         ({"hidden_size": 9}, "config.json: hidden_size=9, but n_embd=8"),
+        ({"id2label": 7}, "config.json: id2label=7"),
+        ({"n_layer": math.inf}, "config.json: n_layer=inf"),  # JSON for Python: Infinity
+        ({"resid_pdrop": math.inf}, "config.json: resid_pdrop=inf"),
+        ({"layer_norm_epsilon": math.inf}, "config.json: layer_norm_epsilon=inf"),
+        ({"pad_token_id": math.inf}, "config.json: pad_token_id=inf"),
+        ({"label2id": {"a": math.inf}}, "config.json: label2id={'a': inf}"),
     ],
 )
 def test_a_bad_line_of_a_page_is_named_with_its_file(tmp_path, page, message):
@@ -308,6 +315,14 @@ def test_a_page_that_is_none_is_named(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match="config.json.*(copy it again|pass a GPT-1)"):
         OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"top_p": Infinity}', '{"temperature": "hot"}'])
+def test_bad_settings_of_generation_are_named_with_their_file(tmp_path, text):
+    small_model(tmp_path)
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/generation_config.json"):
+        OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
 
 
 def test_weights_without_a_page_are_no_checkpoint(tmp_path):
