@@ -203,7 +203,10 @@ def run_command(
     from minigpt.pipeline import pipeline
 
     if (labels is not None) != (task == "zero-shot-classification"):
-        raise typer.BadParameter(f"--labels is for zero-shot-classification, not {task}")
+        raise typer.BadParameter(
+            f"zero-shot-classification needs it, and no other task; this is {task}",
+            param_hint="--labels",
+        )
     options = {"candidate_labels": labels} if labels else {}
     answers = pipeline(task, model, dtype=dtype, device=to_device(device), **options)(texts)
     for answer in answers:  # one by one: the first can be read while the second is made
@@ -221,7 +224,9 @@ def generate_command(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 50,
     do_sample: Annotated[bool, typer.Option(help="Draw by lot, or take the likeliest.")] = True,
     top_k: Annotated[int, typer.Option(min=0, help="Draw from so many; 0: from all.")] = 40,
-    seed: Annotated[int | None, typer.Option(help="The same seed draws the same.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="The same seed draws the same.")
+    ] = None,
 ) -> None:
     """Continue a text, and show each word as it is written.
 
@@ -253,7 +258,7 @@ def generate_command(
 @app.command("convert")
 def convert_command(
     source: Checkpoint,
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Folder to write.")],
     to: Annotated[
         Literal["safetensors", "bin", "openai"],
         typer.Option(help="openai: the 13 files of the release of 2018, the weights in ten parts."),
@@ -294,7 +299,7 @@ def download_command(
     Example:
       minigpt download openai-community/openai-gpt
     """
-    if name == "tiny" or Path(name).is_dir():
+    if name == "tiny" or (name and Path(name).is_dir()):
         raise typer.BadParameter(f"{name} is here already", param_hint="NAME")
     from minigpt.checkpoint import CONFIG_FILES, COPIED, WEIGHT_FILES
     from minigpt.tokenizer import MERGES_NAMES, VOCAB_NAMES, ask_hub
@@ -359,7 +364,7 @@ def info_command(
       minigpt info tiny
     """
     options = given(n_head=n_head, revision=revision)
-    facts = machine_facts() | (model_facts(model, **options) if model else {})
+    facts = machine_facts() | ({} if model is None else model_facts(model, **options))
     for name, value in facts.items():
         typer.echo(f"{name:22} {value}")
 

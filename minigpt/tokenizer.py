@@ -240,7 +240,7 @@ def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
     folder = Path(str(embedded) if checkpoint == "tiny" else checkpoint)
     if folder.is_file():
         raise NotADirectoryError(f"{checkpoint} is a file; pass the folder in which it lies")
-    if not folder.is_dir():
+    if checkpoint == "" or not folder.is_dir():  # Path("") would be the current folder
         return download_file(str(checkpoint), *names, **hub)
     for name in names:
         if (folder / name).is_file():
@@ -1307,8 +1307,14 @@ def saving(path: str | Path) -> Iterator[None]:
 
 
 def make_folder(folder: str | Path) -> Path:
-    """Return a folder, made if need be. Raises OSError, naming it, where there can be none."""
-    if Path(folder).is_file():
+    """Return a folder, made if need be. Raises OSError, naming it, where there can be none.
+
+    And ValueError for `"tiny"`, which would never be read, and for an empty name.
+    """
+    if str(folder) in ("", "tiny"):
+        way = "'tiny' is read from inside minigpt, an empty name from nowhere"
+        raise ValueError(f"{str(folder)!r} is no name to save under: {way}; choose another")
+    if Path(folder).exists() and not Path(folder).is_dir():
         raise NotADirectoryError(f"{folder} is a file; pass a folder, which need not be there yet")
     with saving(folder):
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -108,6 +108,7 @@ def test_the_program_offers_to_install_its_completion():
         ["run"],  # the standard input is empty
         ["generate"],
         ["generate", "Hello", "--max-new-tokens", "0"],
+        ["generate", "Hello", "--seed", "99999999999999999999"],
         ["convert", "tiny"],
         ["convert", "tiny", "folder", "--to", "tensorflow"],
         ["download", "tiny"],
@@ -118,6 +119,22 @@ def test_the_program_offers_to_install_its_completion():
 def test_a_wrong_use_is_2(words):
     result = call(*words)
     assert result.exit_code == 2 and result.stdout == "" and "Error: " in result.stderr
+
+
+@pytest.mark.parametrize("task", ["text-generation", "zero-shot-classification"])
+def test_labels_go_with_the_task_that_needs_them(task):
+    labels = [] if task == "zero-shot-classification" else ["--labels", "sea, land"]
+    result = call("run", "Hello", "--task", task, *labels)
+    assert f"--labels: zero-shot-classification needs it, and no other task; this is {task}" in (
+        " ".join(result.stderr.split())
+    )
+
+
+@pytest.mark.parametrize("words", [["info"], ["run", "Hello", "--model"], ["download"]])
+def test_an_empty_name_is_not_the_folder_where_one_stands(words, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    result = call(*words, "")
+    assert result.exit_code == 1 and "no checkpoint ''" in result.stderr
 
 
 @pytest.mark.parametrize(

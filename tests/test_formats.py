@@ -405,6 +405,48 @@ def test_the_vocabulary_is_written_under_the_names_of_2018(tmp_path):
     assert {"vocab.json", "merges.txt", "model.safetensors", "config.json"} == set(names)
 
 
+def saved_by_transformers(folder):
+    """What transformers 5 writes: the vocabulary inside a tokenizer.json, and nowhere else."""
+    OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_pretrained(folder / "ours")
+    theirs = transformers.OpenAIGPTTokenizer.from_pretrained(folder / "ours")
+    theirs.save_pretrained(folder / "theirs")
+    OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(folder / "theirs")
+    return folder / "theirs"
+
+
+@pytest.mark.filterwarnings(WARNS)
+def test_a_vocabulary_inside_a_tokenizer_json_reaches_the_release(tmp_path):
+    convert(saved_by_transformers(tmp_path), tmp_path / "2018", "openai")
+    again = OpenAIGPTTokenizer.from_pretrained(tmp_path / "2018", "basic")
+    expected = OpenAIGPTTokenizer.from_pretrained("tiny", "basic")
+    assert (again.vocab, again.merges) == (expected.vocab, expected.merges)
+
+
+def test_a_tokenizer_replaces_all_files_of_the_one_that_was_there(tmp_path):
+    source = saved_by_transformers(tmp_path)
+    assert not (source / "vocab.json").exists()
+    written = convert("tiny", tmp_path / "new")
+    (tmp_path / "new" / "vocab.json").write_text("of another model")
+    assert "vocab.json" in written and "vocab.json" not in convert(source, tmp_path / "new")
+    assert OpenAIGPTTokenizer.from_pretrained(tmp_path / "new").encode("the king")
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("format", FORMATS)
+def test_convert_tells_what_it_wrote_and_nothing_else(tmp_path, format):
+    (tmp_path / "mine").write_text("mine")
+    written = convert("tiny", tmp_path, format)
+    assert {path.name for path in tmp_path.iterdir()} - set(written) == {"mine"}
+
+
+def test_the_settings_of_generation_go_along(tmp_path):
+    model = small_model(tmp_path / "0")
+    model.generation_config.top_k = 7
+    model.save_pretrained(tmp_path / "0")
+    assert "generation_config.json" in convert(tmp_path / "0", tmp_path / "1", "bin")
+    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "1").generation_config.top_k == 7
+
+
 def test_a_release_is_not_written_where_it_would_not_be_read(tmp_path):
     model = small_model(tmp_path)
     weights = {n.removeprefix("transformer."): x for n, x in model.named_parameters()}
@@ -497,7 +539,7 @@ def test_a_vocabulary_of_another_size_is_named(tmp_path):
     OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_vocabulary(tmp_path)
     with pytest.raises(ValueError, match="vocab.json has 8192 pieces, but .* 11 rows"):
         convert(tmp_path, tmp_path / "bin", "bin")
-    check_vocabulary(tmp_path / "vocab.json", 8192)
+    check_vocabulary(tmp_path / "vocab.json", 8192, 8192)
 
 
 @pytest.mark.filterwarnings(WARNS)
@@ -568,6 +610,13 @@ def test_a_mishap_with_the_vocabulary_leaves_no_weights_either(
     assert len(convert("tiny", tmp_path, format)) >= 4
 
 
+def test_a_folder_in_the_place_of_a_file_leaves_all_files_as_they_were(tmp_path):
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(IsADirectoryError, match="config.json could not be saved .a folder has"):
+        convert("tiny", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 SAVERS = [OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer]
 
 
@@ -582,6 +631,24 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, kind):
     with pytest.raises(NotADirectoryError, match=f"^{file} is a file; pass a folder"):
         convert("tiny", file)
     assert file.read_text() == "mine" and list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("kind", SAVERS)
+def test_no_model_is_saved_or_read_under_a_name_that_means_another(tmp_path, monkeypatch, kind):
+    thing = kind.from_pretrained("tiny")
+    monkeypatch.chdir(tmp_path)
+    for name in ("", "tiny"):
+        with pytest.raises(ValueError, match=f"'{name}' is no name to save under"):
+            thing.save_pretrained(name)
+    thing.save_pretrained(".")
+    with pytest.raises(FileNotFoundError, match="no checkpoint ''.*check the spelling"):
+        kind.from_pretrained("")
+
+
+@pytest.mark.parametrize("size", ["5XB", "", None, [5]])
+def test_a_size_of_shards_that_is_none_is_named(tmp_path, size):
+    with pytest.raises(ValueError, match=r"max_shard_size=.* is no size; pass"):
+        small_model(tmp_path).save_pretrained(tmp_path, max_shard_size=size)
 
 
 @pytest.mark.parametrize("kind", [*SAVERS, "AutoConfig", "AutoModel", "AutoTokenizer"])

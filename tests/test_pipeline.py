@@ -295,6 +295,38 @@ def test_a_loaded_model_stays_as_it_is_unless_told_otherwise(folders):
     assert model.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", ["auto", "float16", torch.float16])
+def test_a_number_type_may_be_a_name_for_a_loaded_model_too(dtype):
+    model = minigpt.OpenAIGPTLMHeadModel.from_pretrained("tiny")
+    ours = pipeline("text-generation", model=model, tokenizer="tiny", dtype=dtype)
+    assert ours.dtype == (torch.float32 if dtype == "auto" else torch.float16)
+    for one in (model, "tiny"):
+        with pytest.raises(ValueError, match="^dtype='float8'; choose from auto"):
+            pipeline("text-generation", model=one, tokenizer="tiny", dtype="float8")
+
+
+@pytest.mark.parametrize("name", ["max_new_token", "torch_dtype", "device_map", "output_scores"])
+def test_an_option_that_writing_has_not_is_refused_when_the_pipeline_is_made(name):
+    with pytest.raises(TypeError, match=f"no option {name}; generate takes .*max_new_tokens"):
+        pipeline("text-generation", model="tiny", **{name: 1})
+    ours = pipeline("text-generation", model="tiny", stop_sequence=" ,", generator=None)
+    with pytest.raises(TypeError, match=f"no option {name}"):
+        ours("It was", **{name: 1})
+
+
+def test_a_checkpoint_that_asks_for_more_than_ids_still_writes_texts(tmp_path):
+    model = minigpt.OpenAIGPTLMHeadModel.from_pretrained("tiny")
+    model.generation_config.return_dict_in_generate = True
+    ours = pipeline("text-generation", model=model, tokenizer="tiny", **WRITE)
+    assert ours("It was")[0]["generated_text"].startswith("It was ")
+
+
+@pytest.mark.parametrize("kind", [*AUTO, minigpt.AutoModelForSequenceClassification])
+def test_auto_classes_make_no_objects(kind):
+    with pytest.raises(TypeError, match=rf"call {kind.__name__}.from_pretrained"):
+        kind()
+
+
 @pytest.mark.parametrize("task", ["text-generation", "text-classification", "feature-extraction"])
 def test_float16_runs_on_a_cpu(folders, task):
     folder = folders / {"text-generation": "lm", "feature-extraction": "base"}.get(task, "nli")
