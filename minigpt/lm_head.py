@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bpe import read_json, write_whole
+from .bpe import write_whole
 from .checkpoint import OpenAIGPTConfig
 # what it takes to write, all from notebook 07
 from minigpt.generation import (
@@ -42,7 +42,7 @@ from minigpt.generation import (
     make_processors,
 )
 from .model import KeyValueCache, ModelOutput, OpenAIGPTModel, OpenAIGPTPreTrainedModel
-from .tokenizer import find_file, split_hub_options
+from .tokenizer import as_expected, find_file, read_object, saving, split_hub_options
 
 # %% ../notebooks/08_lm_head.ipynb #fe6fda0b
 def shift_labels(labels: Tensor, scored: Sequence[int]) -> Tensor:
@@ -295,24 +295,28 @@ NO_SETTINGS = {"transformers_version", "_from_model_config"}  # notes of transfo
 def read_generation_config(checkpoint: str | Path, **hub) -> GenerationConfig | None:
     """Read the `generation_config.json` of a checkpoint; None if it has none.
 
-    Warns of settings that minigpt does not have. Raises ValueError for one that makes no sense.
+    Warns of settings that minigpt does not have. Raises ValueError, naming the file, for one
+    that makes no sense.
     """
     try:
-        found = read_json(find_file(checkpoint, CONFIG_NAME, **hub))
+        path = find_file(checkpoint, CONFIG_NAME, **hub)
     except FileNotFoundError:
         return None
+    found = read_object(path)
     known = {field.name for field in fields(GenerationConfig)}
     strange = {name for name, value in found.items() if value} - known - NO_SETTINGS
     if strange:
         names = ", ".join(sorted(strange))
         warnings.warn(f"{CONFIG_NAME} asks for {names}; minigpt does not have that", stacklevel=3)
-    return GenerationConfig(**{name: found[name] for name in found.keys() & known})
+    with as_expected(path):
+        return GenerationConfig(**{name: found[name] for name in found.keys() & known})
 
 
 def write_generation_config(folder: str | Path, config: GenerationConfig) -> None:
     """Write `generation_config.json`: what is not as by default, as transformers reads it."""
     changed = {name: x for name, x in vars(config).items() if x != getattr(GenerationConfig, name)}
-    write_whole(Path(folder, CONFIG_NAME), (json.dumps(changed, indent=2) + "\n").encode())
+    with saving(path := Path(folder, CONFIG_NAME)):
+        write_whole(path, (json.dumps(changed, indent=2) + "\n").encode())
 
 # %% ../notebooks/08_lm_head.ipynb #d916b6ff
 class WithSettings:
@@ -324,18 +328,21 @@ class WithSettings:
         self.generation_config = GenerationConfig(**{name: getattr(config, name) for name in names})
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, *args, **options):
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args, **options):
         """Load a checkpoint, see `Pretrained`, with its `generation_config.json` if it has one."""
-        loaded = super().from_pretrained(checkpoint, *args, **options)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **options)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
-        found = read_generation_config(checkpoint, **split_hub_options(options)[0])
+        hub, _ = split_hub_options(options)
+        found = read_generation_config(pretrained_model_name_or_path, **hub)
         model.generation_config = found or model.generation_config
         return loaded
 
-    def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "50GB") -> None:
-        """Write `config.json`, the weights and `generation_config.json` into `folder`."""
-        super().save_pretrained(folder, max_shard_size)
-        write_generation_config(folder, self.generation_config)
+    def save_pretrained(
+        self, save_directory: str | Path, max_shard_size: int | str = "50GB"
+    ) -> None:
+        """Write `config.json`, the weights and `generation_config.json` into a folder."""
+        super().save_pretrained(save_directory, max_shard_size)
+        write_generation_config(save_directory, self.generation_config)
 
 # %% ../notebooks/08_lm_head.ipynb #9cc616ef
 def keep_scores(scores: list[Tensor]) -> Processor:
