@@ -18,6 +18,7 @@ from minigpt.generation import (
     make_criteria,
 )
 from tests import parity
+from tests.test_generation_parity import lively_pair
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,7 @@ METHODS = [
 @pytest.mark.parametrize("settings", METHODS)
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_with_cache_equals_without(settings, implementation):
-    sizes = {"vocab_size": 31, "n_positions": 16, "n_embd": 32, "n_layer": 2}
-    _, ours = parity.random_pair(**sizes, attn_implementation=implementation)
+    _, ours = lively_pair(n_positions=16, attn_implementation=implementation)
     ids = torch.randint(31, (3, 4))
     results = [
         ours.generate(
@@ -108,7 +108,7 @@ WAYS = [
 @pytest.mark.parametrize("T", [45, 47, 48])
 @pytest.mark.parametrize("way", WAYS)
 def test_no_way_to_write_passes_the_last_position(way, T):
-    _, ours = parity.random_pair(vocab_size=31, initializer_range=0.3)
+    _, ours = lively_pair()
     ids = torch.randint(31, (1, T), generator=torch.Generator().manual_seed(0))
     way = {"assistant_model": ours} if "assistant_model" in way else way
     beams = {"num_beams": way["num_beams"]} if "num_beams" in way else {}
@@ -119,7 +119,7 @@ def test_no_way_to_write_passes_the_last_position(way, T):
 
 
 def test_a_window_takes_a_prompt_with_padding_that_is_all_alone():
-    _, ours = parity.random_pair(vocab_size=31, initializer_range=0.3)
+    _, ours = lively_pair()
     ids = torch.randint(31, (1, 9))
     mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1, 1]])
     long = {"max_new_tokens": 60, "window": "slide"}
@@ -138,7 +138,7 @@ def test_no_new_tokens_are_none_and_no_room_is_an_error(tiny):
 
 @pytest.mark.parametrize("narrow", [{"top_p": 1e-12}, {"top_k": 1}, {"temperature": 1e-6}])
 def test_chance_with_one_choice_is_greedy(narrow):
-    _, ours = parity.random_pair(vocab_size=31, initializer_range=0.3)
+    _, ours = lively_pair()
     ids = torch.randint(31, (3, 4))
     for cache in ({}, {"cache_implementation": "static"}):
         drawn = ours.generate(ids, do_sample=True, **narrow, **cache)
@@ -184,7 +184,7 @@ def test_too_long_a_prompt_is_one_clear_error(tiny):
     ],
 )
 def test_each_row_of_a_padded_batch_is_what_it_is_alone(side, settings):
-    _, ours = parity.random_pair(vocab_size=31, initializer_range=0.3)
+    _, ours = lively_pair()
     mask = parity.padded(side, (9, 5, 1), 11)  # two columns of padding alone
     ids = torch.randint(31, mask.shape).masked_fill(mask == 0, 4)  # 4 is a token, too
     together = ours.generate(ids, mask, max_new_tokens=15, **settings)
