@@ -166,7 +166,7 @@ class Reader:
         options = {"past_key_values": self.cache, "logits_to_keep": n, "return_dict": True}
         return self.model(new, **options).logits[0]  # (1, n, V) -> (n, V)
 
-# %% ../notebooks/19_speculative.ipynb #6f7a6fc4
+# %% ../notebooks/19_speculative.ipynb #94025382
 @dataclass
 class Speculation:
     """A text, and how it came about."""
