@@ -128,13 +128,15 @@ def choose_and_append(
     pad: int = 0,  # what a text that has ended goes on with
 ) -> None:
     """Put the next token behind each text, the most probable one or a random draw."""
+    if do_sample:
+        logits = logits.float()
+        for process in processors:
+            logits = process(None, logits)
     best, new = logits.max(-1)  # each (B,)
     bad = ~best.isfinite() & (cache.broken < 0)
     cache.broken.copy_(torch.where(bad, cache.slot, cache.broken))
     if do_sample:
-        logits = logits.float().nan_to_num(nan=0.0, posinf=0.0)  # what is broken has been noted
-        for process in processors:
-            logits = process(None, logits)
+        logits = logits.nan_to_num(nan=0.0, posinf=0.0)  # what is broken has been noted
         new = torch.multinomial(logits.softmax(-1), 1)[:, 0]
     if end is not None:
         new = new.masked_fill(cache.ended, pad)
@@ -183,13 +185,17 @@ def can_record(model: OpenAIGPTLMHeadModel) -> bool:
 CHECK = 32  # steps between two looks at the card
 
 
-def all_ended(cache: StaticCache) -> bool:
-    """Say whether all texts have met their end. Raises ValueError, with row and place, for nan."""
-    broken = cache.broken.tolist()
-    if rows := [row for row, place in enumerate(broken) if place >= 0]:
+def all_ended(cache: StaticCache, T: int) -> bool:
+    """Say whether all texts, with prompts of T tokens, have met their end.
+
+    Raises ValueError, naming step and row, where the largest score was not finite.
+    """
+    broken = [(place, row) for row, place in enumerate(cache.broken.tolist()) if place >= 0]
+    if broken:
+        place, row = min(broken)
         raise ValueError(
-            f"row {rows[0]}: the logits after place {broken[rows[0]]} are not finite, so nothing "
-            "can be chosen; look for nan or inf in the weights"
+            f"step {place + 1 - T}, row {row}: the largest score is not finite, so nothing can "
+            "be chosen; look for nan or inf in the weights, or a temperature too close to 0"
         )
     return bool(cache.ended.all())
 
@@ -263,10 +269,10 @@ class FastGenerator:
         logits = read_prompt(self.model, self.cache, ids, padding)
         choose_and_append(logits, self.cache, **self.choice)
         for place in range(T, T + n - 1):
-            if self.end is not None and (place - T) % CHECK == 0 and all_ended(self.cache):
+            if self.end is not None and (place - T) % CHECK == 0 and all_ended(self.cache, T):
                 break
             self.step(place)
-        if all_ended(self.cache):
+        if all_ended(self.cache, T):
             n = length_needed(self.cache.tokens[:, T : T + n], self.end)
         return self.cache.tokens[:, : T + n].clone()
 

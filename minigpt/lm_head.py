@@ -162,20 +162,22 @@ class TokenScorer(OpenAIGPTPreTrainedModel):
         return out if self.chosen("return_dict", return_dict) else out.to_tuple()
 
 # %% ../notebooks/08_lm_head.ipynb #7964febb
-def first_ids(input_ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
-    """Return the prompts (B, T) or, for an empty one, the start token.
+def first_ids(
+    input_ids: Tensor | None, attention_mask: Tensor | None, bos_token_id: int | None, device
+) -> tuple[Tensor, Tensor | None]:
+    """Return prompts (B, T) and their mask or, for empty ones, the start token and no mask.
 
     Raises ValueError, saying what to pass, if there is none.
     """
     if input_ids is not None and input_ids.numel():
-        return input_ids
+        return input_ids, attention_mask
     if bos_token_id is None:
         raise ValueError(
             "the prompt is empty, and this checkpoint has no start token; pass input_ids with one "
             "token or more, or bos_token_id"
         )
     rows = 1 if input_ids is None else max(1, len(input_ids))
-    return torch.full((rows, 1), bos_token_id, device=device)
+    return torch.full((rows, 1), bos_token_id, device=device), None
 
 # %% ../notebooks/08_lm_head.ipynb #e8e2b676
 def push_right(ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -196,7 +198,7 @@ def push_right(ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tens
         raise ValueError(f"row {row} of attention_mask has no 1, an empty prompt; leave it out")
     longest = int(lengths.max())
     ids = ids.gather(-1, real.byte().argsort(dim=-1, stable=True))[:, -longest:]
-    return ids, None if real.all() else longest - lengths
+    return ids, longest - lengths if (lengths < longest).any() else None
 
 # %% ../notebooks/08_lm_head.ipynb #8017c943
 class WithNextLogits:
@@ -308,8 +310,9 @@ def read_generation_config(checkpoint: str | Path, **hub) -> GenerationConfig | 
     if strange:
         names = ", ".join(sorted(strange))
         warnings.warn(f"{CONFIG_NAME} asks for {names}; minigpt does not have that", stacklevel=3)
+    said = {name for name in found.keys() & known if found[name] is not None}
     with as_expected(path):
-        return GenerationConfig(**{name: found[name] for name in found.keys() & known})
+        return GenerationConfig(**{name: found[name] for name in said})
 
 
 def write_generation_config(folder: str | Path, config: GenerationConfig) -> None:
@@ -373,7 +376,7 @@ class GenerationMixin(WithReader, WithSettings):
         self,
         input_ids: Tensor | None = None,  # (B, T)
         attention_mask: Tensor | None = None,  # (B, T): 0 for padding, on either side
-        generation_config: GenerationConfig | None = None,  # default: that of the model
+        generation_config: GenerationConfig | None = None,  # laid over that of the model
         *,
         logits_processor: Sequence[Processor] = (),  # each (ids, scores) -> scores
         stopping_criteria: Sequence[Callable] = (),  # each (ids, all scores) -> has it ended? (B,)
@@ -390,10 +393,12 @@ class GenerationMixin(WithReader, WithSettings):
         it checks, it writes the same in fewer calls. Raises ValueError for a prompt that is
         empty or too long, and for settings that make no sense.
         """
-        config = replace(generation_config or self.generation_config, **settings)  # 1
-        prompts = first_ids(input_ids, config.bos_token_id, self.device)  # 2: (B, T), as given
+        config = (generation_config or GenerationConfig()).over(self.generation_config)
+        config = replace(config, **settings)  # 1
+        start = config.bos_token_id, self.device
+        prompts, mask = first_ids(input_ids, attention_mask, *start)  # 2: (B, T), as given
         check_prompt(prompts, 0)
-        ids, padding = push_right(prompts, attention_mask)  # (B, T'), padding in front
+        ids, padding = push_right(prompts, mask)  # (B, T'), padding in front
         wanted = count_new_tokens(prompts.shape[-1], config.max_length, config.max_new_tokens)
         config = replace(config, max_new_tokens=self.room(ids, wanted, config.window))  # 3
         scores = [] if config.output_scores else None  # 4
