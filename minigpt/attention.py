@@ -117,7 +117,8 @@ def sdpa_attention(
     T, S = q.shape[-2], k.shape[-2]
     if mask is None and T not in (1, S):
         mask = causal_mask(T, S, q.device)  # PyTorch's own triangle starts at the upper left
-    causal = mask is None and T > 1  # a single newest query may read everything
+    newest = T == 1  # a single newest query may read everything
+    causal = mask is None and not newest
     out = F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
     )
@@ -142,9 +143,9 @@ def flash_kernel(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tenso
         return out.transpose(1, 2)
     if q.device.type not in ("cpu", "cuda") or (dropout and not q.is_cuda):
         raise RuntimeError("No available kernel")  # do not let PyTorch take another one
-    causal = bool(q.shape[-2] > 1)  # under torch.compile, a comparison of lengths is no bool yet
+    newest = q.shape[-2] == 1  # under torch.compile this is no bool yet, "not" makes it one
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=not newest)
 
 # %% ../notebooks/04_attention.ipynb #eae8d924
 def real_keys(mask: Tensor) -> Tensor:
