@@ -253,7 +253,7 @@ class FastGenerator:
             logits = multiply_table(hidden, self.model.lm_head.weight)  # (B, C) -> (B, V)
             choose_and_append(logits, self.cache, **self.choice)
 
-    def __reduce__(self):  # it names addresses of this process: a copy is None, and made anew
+    def __reduce__(self):  # a graph cannot be copied: a copy of the model gets None here
         return type(None), ()
 
     @torch.inference_mode()
@@ -288,7 +288,7 @@ def check_static(config: GenerationConfig, processors, criteria, streamer, gener
         "streamer": streamer is not None,
         "generator": generator is not None,
         "a processor other than temperature, top_k and top_p": len(processors) > len(filters),
-        "a stopping criterion other than eos_token_id": len(criteria) > bool(config.eos),
+        "a stopping criterion other than eos_token_id": len(criteria) > (1 if config.eos else 0),
     }
     if names := [name for name, is_asked in refused.items() if is_asked]:
         raise ValueError(
@@ -302,7 +302,7 @@ def generator_for(model: OpenAIGPTLMHeadModel, B: int, config: GenerationConfig)
     choice = config.do_sample, config.temperature, config.top_k, config.top_p
     places = [parameter.data_ptr() for parameter in model.parameters()]
     key = B, choice, tuple(config.eos), config.pad, model.dtype, model.device, tuple(places)
-    kept = model.__dict__.get("static_generator")  # None in a copy of a model
+    kept = model.__dict__.get("static_generator")  # None in a copy: made anew
     if kept is None or kept.key != key:
         model.__dict__.pop("static_generator", None)  # free its memory first
         filters = make_filters(config) if config.do_sample else []
