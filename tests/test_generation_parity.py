@@ -124,15 +124,21 @@ def test_a_filler_of_0_is_0(pair):
     assert torch.equal(text.masked_fill(filled, 30), other)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_beams_without_a_token_left_give_what_has_ended(seed):
-    """No token twice out of eight: soon nothing is left to say."""
-    theirs, ours = lively_pair(vocab_size=8)
-    ids = torch.tensor([[seed % 3]])
-    settings = {"no_repeat_ngram_size": 1, "eos_token_id": [3, 5], "pad_token_id": 1}
-    settings |= {"num_beams": 2 + seed % 3, "max_new_tokens": 30, "early_stopping": "never"}
-    settings |= {"length_penalty": [5.0, 1.0, 0.0, -1.0][seed // 3], "do_sample": False}
+@pytest.mark.parametrize("K", [2, 5])
+@pytest.mark.parametrize("length_penalty", [0.0, 5.0])
+def test_beams_that_fall_silent_give_what_has_ended(pair, K, length_penalty):
+    """A processor forbids every token from some length on; some texts have ended by then."""
+
+    def silence(ids, scores):
+        return scores if ids.shape[-1] < 9 else torch.full_like(scores, -torch.inf)
+
+    theirs, ours = pair
+    ids, settings = random_prompts(2), {"num_beams": K, "length_penalty": length_penalty}
+    settings |= {"max_new_tokens": 30, "early_stopping": "never", "eos_token_id": [*range(12)]}
+    settings |= {"pad_token_id": 5, "do_sample": False, "logits_processor": [silence]}
     assert torch.equal(ours.generate(ids, **settings), ask_theirs(theirs, ids, **settings))
+    with pytest.raises(ValueError, match="step 6, row 0: .*processors that forbid every token"):
+        ours.generate(ids, **settings | {"eos_token_id": None})
 
 
 @pytest.mark.parametrize("seed", range(20))
