@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['CHOICES', 'SIZES', 'RATES', 'TOKEN_IDS', 'SWITCHES', 'NUMBER_TYPES', 'ALIASES', 'MODEL_TYPE', 'SAVED_FIELDS',
            'BLOCK_PARAMETERS', 'OFFICIAL', 'CONFIG_FILES', 'SIZES_ON_PAGE', 'CLASS_NAMES', 'LEFTOVERS', 'WEIGHT_FILES',
-           'PATTERNS', 'COPIED', 'FORMATS', 'is_size', 'is_number', 'check_config', 'default_names', 'number_names',
-           'agree_on_names', 'translate', 'count_names', 'take_other_names', 'HeadSettings', 'RunSettings',
-           'as_number_type', 'label_names', 'as_page', 'OpenAIGPTConfig', 'parameter_names', 'parameter_shapes',
-           'bare_name', 'read_part', 'read_shapes', 'cut_out', 'StoredArray', 'open_release', 'read_release',
-           'release_config', 'page_settings', 'read_config', 'keep_names', 'build_config', 'MappedFile',
-           'stored_arrays', 'open_safetensors', 'load_pickle', 'open_pickle', 'read_index', 'open_array_file',
-           'open_shards', 'tidy_up', 'open_weights', 'read_weights', 'locked', 'write_together', 'write_safetensors',
-           'write_arrays', 'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights', 'vocabulary_writers',
-           'release_shape', 'not_in_a_release', 'write_release', 'find_vocabulary', 'check_vocabulary',
-           'architecture_of', 'full_names', 'convert']
+           'PATTERNS', 'ONE_NAME', 'TOKENIZER_FILES', 'COPIED', 'FORMATS', 'is_size', 'is_number', 'check_config',
+           'default_names', 'number_names', 'agree_on_names', 'translate', 'count_names', 'take_other_names',
+           'HeadSettings', 'RunSettings', 'as_number_type', 'label_names', 'as_page', 'OpenAIGPTConfig',
+           'parameter_names', 'parameter_shapes', 'bare_name', 'read_part', 'read_shapes', 'cut_out', 'StoredArray',
+           'open_release', 'read_release', 'release_config', 'page_settings', 'keep_names', 'build_config',
+           'MappedFile', 'stored_arrays', 'open_safetensors', 'load_pickle', 'open_pickle', 'read_index',
+           'open_array_file', 'open_shards', 'tidy_up', 'open_weights', 'read_weights', 'locked', 'write_together',
+           'write_safetensors', 'write_arrays', 'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights',
+           'vocabulary_writers', 'release_shape', 'not_in_a_release', 'write_release', 'find_companions',
+           'check_vocabulary', 'vocabulary_inside', 'architecture_of', 'full_names', 'convert']
 
 # %% ../notebooks/03_checkpoint.ipynb #53e76a91
 import json
@@ -40,7 +40,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .bpe import read_json, write_merges, write_vocabulary, write_whole
-from .tokenizer import MERGES_NAMES, VOCAB_NAMES, find_file, split_hub_options
+from minigpt.tokenizer import (
+    MERGES_NAMES,
+    MODEL_OPTIONS,
+    VOCAB_NAMES,
+    OpenAIGPTTokenizerFast,
+    find_file,
+    leave_out,
+    make_folder,
+    saving,
+    split_hub_options,
+)
 
 # %% ../notebooks/03_checkpoint.ipynb #097e39d1
 CHOICES = {
@@ -108,9 +118,9 @@ def number_names(names) -> dict[int, str]:
     """Return names under whole numbers; raises ValueError unless these are 0, 1, 2, ..."""
     try:
         numbered = {int(index): name for index, name in names.items()}
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         numbered = {}
-    if sorted(numbered) != list(range(len(names))) or not names:
+    if not numbered or sorted(numbered) != list(range(len(names))):
         raise ValueError(
             f"id2label={names!r}; it must name the classes 0, 1, 2, ... without a gap"
         )
@@ -153,7 +163,7 @@ def count_names(label2id) -> dict[str, int]:
     """Make whole numbers of the numbers in `label2id`; raises ValueError if it has others."""
     try:
         return {name: int(index) for name, index in label2id.items()}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"label2id={label2id!r}; it must give each name a number") from error
 
 # %% ../notebooks/03_checkpoint.ipynb #21784394
@@ -258,19 +268,26 @@ class OpenAIGPTConfig(HeadSettings, RunSettings):
         check_config(self)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, **options) -> "OpenAIGPTConfig":
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, **options
+    ) -> "OpenAIGPTConfig":
         """Read the config of `"tiny"`, a folder or a name on the hub.
 
-        `options` are `HUB_OPTIONS` and fields to replace, such as `n_head=4`. Raises ValueError,
-        naming file, key and value, for a setting that is missing or wrong.
+        `options` are `HUB_OPTIONS`, fields to replace, such as `n_head=4`, and `MODEL_OPTIONS`,
+        which change nothing here. Raises ValueError, naming file, key and value, for a setting that
+        is missing or wrong.
         """
-        hub, overrides = split_hub_options(options)
-        return build_config(cls, find_file(checkpoint, *CONFIG_FILES, **hub), overrides)
+        hub, overrides = split_hub_options(leave_out(options, MODEL_OPTIONS))
+        path = find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
+        return build_config(cls, path, overrides)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` into `folder`, as transformers reads it."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_whole(Path(folder, "config.json"), as_page(self.to_dict()))
+    def save_pretrained(
+        self, save_directory: str | Path, max_shard_size: int | str | None = None
+    ) -> None:
+        """Write `config.json`, as transformers reads it; `max_shard_size` is for models."""
+        path = make_folder(save_directory) / "config.json"
+        with saving(path):
+            write_whole(path, as_page(self.to_dict()))
 
     def to_dict(self) -> dict:
         """Return what `config.json` holds."""
@@ -468,14 +485,6 @@ def page_settings(path: Path) -> dict:
     found = {name: value for name, value in settings.items() if name in known}
     return found | {"extra": {name: settings[name] for name in settings if name not in known}}
 
-
-def read_config(checkpoint: str | Path, **hub) -> dict:
-    """Read the page of a checkpoint, as arguments of `OpenAIGPTConfig`. `hub`: `HUB_OPTIONS`.
-
-    Raises FileNotFoundError if nothing is there, and what `page_settings` raises.
-    """
-    return page_settings(find_file(checkpoint, *CONFIG_FILES, **hub))
-
 # %% ../notebooks/03_checkpoint.ipynb #4e8b0766
 SIZES_ON_PAGE = ("n_positions", "n_embd", "n_layer", "n_head", "vocab_size")
 CLASS_NAMES = ("num_labels", "id2label", "label2id")
@@ -483,8 +492,8 @@ CLASS_NAMES = ("num_labels", "id2label", "label2id")
 
 def keep_names(found: dict, overrides: dict) -> bool:
     """Say whether the names of the classes on the page still hold under these overrides."""
-    changed = overrides.keys() & CLASS_NAMES
-    count = len(found.get("id2label") or ())
+    changed, names = overrides.keys() & CLASS_NAMES, found.get("id2label")
+    count = len(names) if isinstance(names, dict) else 0
     return not changed or (changed == {"num_labels"} and overrides["num_labels"] == count)
 
 
@@ -685,22 +694,29 @@ def locked(folder: Path) -> Iterator[None]:
 
 def write_together(
     folder: str | Path, writers: Mapping[str, Callable[[Path], None]], stale: str = ""
-) -> None:
+) -> list[str]:
     """Write several files, and only when all are written, rename them into `folder`.
 
     `writers`: name -> function that writes to a path. Files there whose names match the pattern
-    `stale`, and are not written anew, are removed. Makes the folder if need be.
+    `stale`, and are not written anew, are removed. Makes the folder if need be. Returns the names.
+    Raises OSError, naming the file, the reason and the way out.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".saving-", dir=folder) as waiting:
+    folder = make_folder(folder)
+    with saving(folder):
+        waiting = TemporaryDirectory(prefix=".saving-", dir=folder)
+    with waiting:
         for name, write in writers.items():
-            write(Path(waiting, name))
-        with locked(Path(folder)):
+            with saving(folder / name):
+                if (folder / name).is_dir():  # no file can be renamed into its place
+                    raise IsADirectoryError("a folder has this name")
+                write(Path(waiting.name, name))
+        with saving(folder), locked(folder):
             for name in writers:
-                os.replace(Path(waiting, name), Path(folder, name))
-            for path in Path(folder).iterdir():
+                os.replace(Path(waiting.name, name), folder / name)
+            for path in folder.iterdir():
                 if path.name not in writers and re.fullmatch(stale, path.name):
                     path.unlink()
+    return sorted(writers)
 
 # %% ../notebooks/03_checkpoint.ipynb #ffc775fe
 def write_safetensors(arrays: dict[str, Tensor], path: Path) -> None:
@@ -712,7 +728,7 @@ def write_safetensors(arrays: dict[str, Tensor], path: Path) -> None:
 
 
 def write_arrays(arrays: dict[str, Tensor], path: Path) -> None:
-    """Write one file of arrays. Raises OSError, naming it, if there is no room for it."""
+    """Write one file of arrays. Raises OSError if there is no room for it."""
     arrays = {name: array.detach().cpu().contiguous() for name, array in arrays.items()}
     try:
         if path.suffix == ".bin":
@@ -720,23 +736,27 @@ def write_arrays(arrays: dict[str, Tensor], path: Path) -> None:
         else:
             write_safetensors(arrays, path)
     except (SafetensorError, RuntimeError) as error:  # what both libraries make of an OSError
-        raise OSError(
-            f"{path.name} could not be written ({error}); is the disk full? what stood there "
-            "before is still there"
-        ) from error
+        raise OSError(str(error).split("\n")[0]) from error
 
 # %% ../notebooks/03_checkpoint.ipynb #1c328f32
 PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{suffix}.bin"}
 
 
 def shard_writers(weights: dict[str, Tensor], max_shard_size: int | str, format: str) -> dict:
-    """Plan the files for weights: name -> function that writes it, the index last."""
+    """Plan the files for weights: name -> function that writes it, the index last.
+
+    Raises ValueError for a `max_shard_size` that is no size.
+    """
     from huggingface_hub import split_torch_state_dict_into_shards
 
     pattern = PATTERNS[format]
-    plan = split_torch_state_dict_into_shards(
-        weights, filename_pattern=pattern, max_shard_size=max_shard_size
-    )
+    try:
+        plan = split_torch_state_dict_into_shards(
+            weights, filename_pattern=pattern, max_shard_size=max_shard_size
+        )
+    except (TypeError, ValueError) as error:
+        way = "pass a number of bytes, or a number and TB, GB, MB or KB in one string"
+        raise ValueError(f"max_shard_size={max_shard_size!r} is no size; {way}") from error
     writers = {
         shard: partial(write_arrays, {name: weights[name] for name in names})
         for shard, names in plan.filename_to_tensors.items()
@@ -747,6 +767,10 @@ def shard_writers(weights: dict[str, Tensor], max_shard_size: int | str, format:
     return writers
 
 # %% ../notebooks/03_checkpoint.ipynb #8af8da1f
+ONE_NAME = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_FILES = (*VOCAB_NAMES, *MERGES_NAMES, *ONE_NAME)
+
+
 def refuse_shadows(folder: str | Path, name: str, known: tuple[str, ...]) -> None:
     """Raise FileExistsError if `folder` has a file that is read in place of `name`."""
     for other in known[: known.index(name)]:
@@ -764,13 +788,14 @@ def write_checkpoint(
     architecture: str,
     max_shard_size: int | str = "50GB",
     format: str = "safetensors",
-) -> None:
+    also: Mapping[str, Callable[[Path], None]] | None = None,
+) -> list[str]:
     """Write weights and `config.json` into `folder`, as transformers reads them.
 
     `architecture` is the name of the class to load them with, `format` one of `PATTERNS`. The page
-    gets the dtype of the config or, if it has none, that of the weights. No file is ever seen
-    half-written. Raises FileExistsError where they would not be read, OSError where they cannot
-    be written.
+    gets the dtype of the config or, if it has none, that of the weights. `also` are writers of
+    further files: see `write_together`, in the end all are there or none. Returns the names. Raises
+    FileExistsError where the weights would not be read, OSError where they cannot be written.
     """
     if format == "bin":
         refuse_shadows(folder, "pytorch_model.bin", WEIGHT_FILES)
@@ -779,7 +804,10 @@ def write_checkpoint(
     writers = shard_writers(weights, max_shard_size, format)
     writers["config.json"] = partial(Path.write_bytes, data=as_page(settings))
     stem = PATTERNS[format].format(suffix=r"(-\d{5}-of-\d{5})?").replace(".", r"\.")
-    write_together(folder, writers, stale=stem + r"(\.index\.json)?")
+    stale = [stem + r"(\.index\.json)?"]
+    if not set(TOKENIZER_FILES).isdisjoint(also or ()):  # two tokenizers would be read as one
+        stale += map(re.escape, TOKENIZER_FILES)
+    return write_together(folder, (also or {}) | writers, stale="|".join(stale))
 
 # %% ../notebooks/03_checkpoint.ipynb #64e75c89
 def check_weights(weights: Mapping, config: OpenAIGPTConfig, only: bool = False) -> None:
@@ -820,12 +848,16 @@ def not_in_a_release(config: OpenAIGPTConfig) -> dict:
 
 # %% ../notebooks/03_checkpoint.ipynb #41fab526
 def write_release(
-    folder: str | Path, weights: Mapping, config: OpenAIGPTConfig, tokenizer=None
-) -> None:
-    """Write OpenAI's 2018 format, float32, with the vocabulary if a `tokenizer` is given.
+    folder: str | Path,
+    weights: Mapping,
+    config: OpenAIGPTConfig,
+    also: Mapping[str, Callable[[Path], None]] | None = None,  # such as `vocabulary_writers`
+) -> list[str]:
+    """Write OpenAI's 2018 format, float32, and together with it the files of `also`.
 
-    Warns of settings that it cannot hold. Raises ValueError for weights that are not exactly the
-    network's, FileExistsError if the folder has a file that would be read in its place.
+    Returns the names. Warns of settings that it cannot hold. Raises ValueError for weights that are
+    not exactly the network's, FileExistsError if the folder has a file that would be read in its
+    place, OSError where they cannot be written.
     """
     for known in (CONFIG_FILES, WEIGHT_FILES):
         refuse_shadows(folder, "params_shapes.json", known)
@@ -836,18 +868,19 @@ def write_release(
     writers = {f"params_{n}.npy": partial(np.save, arr=part) for n, part in enumerate(parts)}
     page = json.dumps([release_shape(name, shape) for name, shape in shapes.items()]).encode()
     writers["params_shapes.json"] = partial(Path.write_bytes, data=page)
-    write_together(folder, writers | (vocabulary_writers(tokenizer) if tokenizer else {}))
+    names = write_together(folder, (also or {}) | writers)
     if lost := not_in_a_release(config):
         said = ", ".join(f"{name}={value!r}" for name, value in lost.items())
         warnings.warn(f"OpenAI's format holds no settings; load it with {said}", stacklevel=2)
+    return names
 
 # %% ../notebooks/03_checkpoint.ipynb #0f266f37
-COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+COPIED = (*ONE_NAME, "generation_config.json")
 FORMATS = (*PATTERNS, "openai")
 
 
-def find_vocabulary(source: str | Path, format: str, **hub) -> dict[str, Path]:
-    """Return the files of a tokenizer: name in `format` -> where it is; {} if there are none."""
+def find_companions(source: str | Path, format: str, **hub) -> dict[str, Path]:
+    """Return what goes along with weights: name in `format` -> where it is; {} if nothing does."""
     era = 1 if format == "openai" else 0  # the names of today, or those of 2018
     wanted = {names[era]: names for names in (VOCAB_NAMES, MERGES_NAMES)}
     if format != "openai":
@@ -860,14 +893,24 @@ def find_vocabulary(source: str | Path, format: str, **hub) -> dict[str, Path]:
             continue  # weights alone are a checkpoint, too
     return found
 
-
-def check_vocabulary(path: Path, rows: int) -> None:
+# %% ../notebooks/03_checkpoint.ipynb #d4b1e001
+def check_vocabulary(path: str | Path, pieces: int, rows: int) -> None:
     """Raise ValueError if a vocabulary has more pieces than the token table has rows."""
-    if (pieces := len(read_json(path))) > rows:
+    if pieces > rows:
         raise ValueError(
             f"{path} has {pieces} pieces, but the token table has {rows} rows; it is the "
             "vocabulary of another model"
         )
+
+
+def vocabulary_inside(source: str | Path, rows: int, **hub) -> dict:
+    """Plan OpenAI's two files from a `tokenizer.json`, all that newer programs write."""
+    try:
+        tokenizer = OpenAIGPTTokenizerFast.from_pretrained(source, **hub)
+    except FileNotFoundError:
+        return {}
+    check_vocabulary(source, len(tokenizer.vocab), rows)
+    return vocabulary_writers(tokenizer)
 
 # %% ../notebooks/03_checkpoint.ipynb #70e285f1
 def architecture_of(config: OpenAIGPTConfig) -> str:
@@ -902,16 +945,14 @@ def convert(
         raise ValueError(f"format={format!r}; choose from {', '.join(FORMATS)}")
     hub, _ = split_hub_options(options)
     config = OpenAIGPTConfig.from_pretrained(source, **options)
-    weights, files = read_weights(source, **hub), find_vocabulary(source, format, **hub)
+    weights, files = read_weights(source, **hub), find_companions(source, format, **hub)
     check_weights(weights, config)
     for name in files.keys() & set(VOCAB_NAMES):
-        check_vocabulary(files[name], config.vocab_size)
-    if format == "openai":
-        write_release(target, weights, config)
-    else:
-        kind = architecture_of(config)
-        named = full_names(weights, kind, config.n_layer)
-        write_checkpoint(target, config, named, kind, max_shard_size, format)
+        check_vocabulary(files[name], len(read_json(files[name])), config.vocab_size)
     copies = {name: partial(shutil.copyfile, path) for name, path in files.items()}
-    write_together(target, copies)
-    return sorted(path.name for path in Path(target).iterdir())
+    if format == "openai":
+        copies = copies or vocabulary_inside(source, config.vocab_size, **hub)
+        return write_release(target, weights, config, copies)
+    kind = architecture_of(config)
+    named = full_names(weights, kind, config.n_layer)
+    return write_checkpoint(target, config, named, kind, max_shard_size, format, copies)

@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['app', 'SHOWN', 'Task', 'Model', 'Checkpoint', 'Device', 'Dtype', 'Revision', 'Heads', 'PACKAGES', 'CHECKS', 'Books',
-           'HeldOut', 'Out', 'one_line', 'show_warning', 'Commands', 'version_of', 'tell_version', 'before_all',
-           'piped', 'check_given', 'texts_from', 'score_lines', 'given', 'to_device', 'run_command', 'generate_command',
-           'convert_command', 'shards_of', 'download_command', 'machine_facts', 'model_facts', 'info_command',
-           'Finding', 'NotChecked', 'is_out_of_reach', 'Evidence', 'verify_checkpoint', 'verify_config',
-           'verify_arrays', 'verify_tokenizer', 'verify_checksums', 'verify_shapes', 'verify_numbers', 'verify_pieces',
-           'verify_official', 'verify_official_shapes', 'as_openai_wrote', 'verify_official_vocabulary',
-           'verify_official_files', 'verify_official_ids', 'verify_continuation', 'examine', 'verify_command',
-           'pretrain_command']
+           'HeldOut', 'Out', 'one_line', 'show_warning', 'Commands', 'tidy_after_interrupt', 'version_of',
+           'tell_version', 'before_all', 'piped', 'check_given', 'texts_from', 'score_lines', 'given', 'to_device',
+           'run_command', 'generate_command', 'convert_command', 'shards_of', 'download_command', 'machine_facts',
+           'model_facts', 'info_command', 'Finding', 'NotChecked', 'is_out_of_reach', 'Evidence', 'verify_checkpoint',
+           'verify_config', 'verify_arrays', 'verify_tokenizer', 'verify_checksums', 'verify_shapes', 'verify_numbers',
+           'verify_pieces', 'verify_official', 'verify_official_shapes', 'as_openai_wrote',
+           'verify_official_vocabulary', 'verify_official_files', 'verify_official_ids', 'verify_continuation',
+           'examine', 'verify_command', 'pretrain_command']
 
 # %% ../notebooks/16_command_line.ipynb #f7e2206f
 import hashlib
 import json
 import math
 import platform
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -65,6 +66,12 @@ class Commands(TyperGroup):
                     raise  # typer knows these
                 typer.echo(f"minigpt: {one_line(error)}", err=True)
                 raise typer.Exit(1) from error
+
+# %% ../notebooks/16_command_line.ipynb #c7a1c002
+def tidy_after_interrupt() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt from now on, so that half-written files are removed."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # not where the shell has it ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # %% ../notebooks/16_command_line.ipynb #3b623438
 app = typer.Typer(
@@ -196,7 +203,10 @@ def run_command(
     from minigpt.pipeline import pipeline
 
     if (labels is not None) != (task == "zero-shot-classification"):
-        raise typer.BadParameter(f"--labels is for zero-shot-classification, not {task}")
+        raise typer.BadParameter(
+            f"zero-shot-classification needs it, and no other task; this is {task}",
+            param_hint="--labels",
+        )
     options = {"candidate_labels": labels} if labels else {}
     answers = pipeline(task, model, dtype=dtype, device=to_device(device), **options)(texts)
     for answer in answers:  # one by one: the first can be read while the second is made
@@ -214,7 +224,9 @@ def generate_command(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 50,
     do_sample: Annotated[bool, typer.Option(help="Draw by lot, or take the likeliest.")] = True,
     top_k: Annotated[int, typer.Option(min=0, help="Draw from so many; 0: from all.")] = 40,
-    seed: Annotated[int | None, typer.Option(help="The same seed draws the same.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="The same seed draws the same.")
+    ] = None,
 ) -> None:
     """Continue a text, and show each word as it is written.
 
@@ -227,7 +239,8 @@ def generate_command(
     import torch
 
     from minigpt.generation import TextStreamer
-    from minigpt.pipeline import AutoModelForCausalLM, AutoTokenizer, find_device
+    from minigpt.model import find_device
+    from minigpt.pipeline import AutoModelForCausalLM, AutoTokenizer
 
     place = find_device(to_device(device))
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -245,7 +258,7 @@ def generate_command(
 @app.command("convert")
 def convert_command(
     source: Checkpoint,
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Folder to write.")],
     to: Annotated[
         Literal["safetensors", "bin", "openai"],
         typer.Option(help="openai: the 13 files of the release of 2018, the weights in ten parts."),
@@ -262,6 +275,7 @@ def convert_command(
     """
     from minigpt.checkpoint import convert
 
+    tidy_after_interrupt()
     for name in convert(source, target, to, **given(n_head=n_head, revision=revision)):
         typer.echo(name)
 
@@ -285,7 +299,7 @@ def download_command(
     Example:
       minigpt download openai-community/openai-gpt
     """
-    if name == "tiny" or Path(name).is_dir():
+    if name == "tiny" or (name and Path(name).is_dir()):
         raise typer.BadParameter(f"{name} is here already", param_hint="NAME")
     from minigpt.checkpoint import CONFIG_FILES, COPIED, WEIGHT_FILES
     from minigpt.tokenizer import MERGES_NAMES, VOCAB_NAMES, ask_hub
@@ -350,7 +364,7 @@ def info_command(
       minigpt info tiny
     """
     options = given(n_head=n_head, revision=revision)
-    facts = machine_facts() | (model_facts(model, **options) if model else {})
+    facts = machine_facts() | ({} if model is None else model_facts(model, **options))
     for name, value in facts.items():
         typer.echo(f"{name:22} {value}")
 
@@ -639,6 +653,7 @@ def pretrain_command(
     from minigpt.checkpoint import OpenAIGPTConfig
     from minigpt.pretraining import pretrain
 
+    tidy_after_interrupt()
     rates = {"resid_pdrop": pdrop, "embd_pdrop": pdrop, "attn_pdrop": pdrop}
     config = OpenAIGPTConfig(
         vocab_size=vocab_size, n_embd=n_embd, n_layer=n_layer, n_head=n_head, **rates

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NO_WEIGHTS', 'check_goes_on', 'LayerCache', 'KeyValueCache', 'ModelOutput', 'BaseModelOutput', 'WithoutNumbers',
-           'new_values', 'put', 'compare', 'check_info', 'load_weights', 'announce', 'Pretrained', 'WithSwitches',
-           'OpenAIGPTPreTrainedModel', 'look_up', 'shape_of', 'check_shape', 'check_vectors', 'embed', 'fold',
-           'open_cache', 'OpenAIGPTModel']
+           'new_values', 'put', 'compare', 'check_info', 'load_weights', 'announce', 'best_device', 'find_device',
+           'Pretrained', 'WithSwitches', 'OpenAIGPTPreTrainedModel', 'look_up', 'shape_of', 'check_shape',
+           'check_vectors', 'embed', 'fold', 'open_cache', 'OpenAIGPTModel']
 
 # %% ../notebooks/06_model.ipynb #04a2e980
 import warnings
@@ -238,6 +238,31 @@ def announce(kind: str, info: dict[str, set]) -> None:
     if parts:
         warnings.warn("; ".join(parts), stacklevel=3)  # at the line that called from_pretrained
 
+# %% ../notebooks/06_model.ipynb #716ed430
+def best_device() -> str:
+    """Name the fastest device of this machine: cuda, mps (Apple) or cpu."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def find_device(device: int | str | torch.device = "auto") -> torch.device:
+    """Return a device: a number is that GPU's, -1 the CPU; "auto" takes `best_device`.
+
+    Raises ValueError, naming it, if this machine does not have it.
+    """
+    name = best_device() if device == "auto" else device
+    if isinstance(device, int):
+        name = "cpu" if device < 0 else f"{best_device().replace('cpu', 'cuda')}:{device}"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"device={device!r} is not there ({reason}); pass 'auto', which is "
+            f"{best_device()!r} here, or -1 for the CPU"
+        ) from error
+
 # %% ../notebooks/06_model.ipynb #34456822
 class Pretrained(nn.Module):
     """A model on disk: reading and writing checkpoints."""
@@ -252,8 +277,8 @@ class Pretrained(nn.Module):
     @classmethod
     def from_pretrained(
         cls,
-        checkpoint: str | Path,
-        device: torch.device | str | int | None = None,
+        pretrained_model_name_or_path: str | Path,
+        device: torch.device | str | int | None = None,  # see `find_device`; None: the CPU
         output_loading_info: bool = False,  # also return what `load_weights` does
         ignore_mismatched_sizes: bool = False,
         **options,
@@ -264,23 +289,28 @@ class Pretrained(nn.Module):
         `dtype`, a type, its name or "auto", the default: as the checkpoint says; and, for the hub,
         `HUB_OPTIONS`. What came from there once is taken from the cache and not asked for anew: see
         `download_file`. Returns the model in eval mode; warns of a head that the checkpoint does
-        not have. Errors: see `find_file`, `open_weights` and `load_weights`.
+        not have. Errors: see `find_device`, `find_file`, `open_weights` and `load_weights`.
         """
-        config = OpenAIGPTConfig.from_pretrained(checkpoint, **options)
-        weights = open_weights(checkpoint, **split_hub_options(options)[0])
+        place = None if device is None else find_device(device)
+        config = OpenAIGPTConfig.from_pretrained(pretrained_model_name_or_path, **options)
+        hub, _ = split_hub_options(options)
+        weights = open_weights(pretrained_model_name_or_path, **hub)
         config.dtype = config.dtype or next(iter(weights.values())).dtype
         with WithoutNumbers():
             model = cls(config)
-        kind = {"dtype": config.dtype, "device": device}
+        kind = {"dtype": config.dtype, "device": place}
         info = load_weights(model, weights, ignore_mismatched_sizes, **kind)
         model.tie_weights()
         announce(cls.__name__, info)
         return (model.eval(), info) if output_loading_info else model.eval()
 
-    def save_pretrained(self, folder: str | Path, max_shard_size: int | str = "50GB") -> None:
-        """Write `config.json` and the weights into `folder`, as transformers reads them."""
+    def save_pretrained(
+        self, save_directory: str | Path, max_shard_size: int | str = "50GB"
+    ) -> None:
+        """Write `config.json` and the weights into a folder, as transformers reads them."""
         weights, self.config.dtype = dict(self.named_parameters()), self.dtype
-        write_checkpoint(folder, self.config, weights, type(self).__name__, max_shard_size)
+        kind = type(self).__name__
+        write_checkpoint(save_directory, self.config, weights, kind, max_shard_size)
 
     base_model = property(lambda self: getattr(self, "transformer", self))  # without a head
     device = property(lambda self: self.base_model.tokens_embed.weight.device)

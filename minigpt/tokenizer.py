@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['LOOKALIKES', 'PUNCTUATION_RUN', 'CHINESE', 'TEXT_PIPELINES', 'VOCAB_NAMES', 'MERGES_NAMES', 'HUB_OPTIONS',
-           'OFFICIAL_NAME', 'OLD_NAMES', 'HUB_ERRORS', 'Row', 'TRUNCATIONS', 'MASKS', 'PADDINGS', 'FILLERS', 'FLAGS',
-           'BLANKS', 'BLANK_RUN', 'ROLES', 'SIDES', 'SETTINGS', 'TIDIED', 'ALONE', 'RUNS', 'GAP', 'HEAD', 'TAIL',
-           'ABBREVIATIONS', 'SMALL', 'ABBREVIATED', 'SUBJECTS', 'MODALS', 'VERBS', 'WHOLE', 'KEPT_BEFORE', 'KEPT_AFTER',
-           'UNITS', 'AFTER', 'BEFORE', 'INSIDE', 'RUST_PIPELINES', 'standardize', 'Pipeline', 'split_at_spaces',
-           'original_pipeline', 'is_blank', 'is_invisible', 'is_chinese', 'is_sign', 'normalize_basic',
-           'split_at_signs', 'basic_pipeline', 'check_pipeline', 'choose_pipeline', 'Speller', 'clean_up', 'find_file',
-           'split_hub_options', 'name_checkpoint', 'explain_hub_error', 'explained', 'checksum', 'check_download',
-           'fetch', 'ask_hub', 'look_in_cache', 'commit_in_cache', 'download_file', 'is_text', 'sort_texts', 'is_pair',
-           'lengths_to_keep', 'shorten', 'join_rows', 'padded_length', 'pad_row', 'BatchEncoding', 'check_rectangle',
-           'to_array', 'make_batch', 'mend_surrogates', 'flags_of', 'to_token', 'belongs_to_word', 'match_any',
-           'cut_at', 'role', 'role_id', 'Vocabulary', 'AddedPieces', 'plain_ids', 'PieceInterface', 'check_setting',
-           'pick', 'to_row', 'to_rows', 'kind_of', 'Padding', 'fit_all', 'TextInterface', 'Shortcuts', 'read_object',
-           'as_expected', 'added_of', 'read_tokenizer_json', 'read_optional', 'read_tokenizer', 'describe',
-           'add_stored', 'settle', 'load_tokenizer', 'check_unknown', 'Tokenizer', 'StoredTokenizer',
+           'MODEL_OPTIONS', 'CONFIG_OPTIONS', 'OFFICIAL_NAME', 'OLD_NAMES', 'HUB_ERRORS', 'Row', 'TRUNCATIONS', 'MASKS',
+           'PADDINGS', 'FILLERS', 'FLAGS', 'BLANKS', 'BLANK_RUN', 'ROLES', 'SIDES', 'SETTINGS', 'TIDIED', 'ALONE',
+           'RUNS', 'GAP', 'HEAD', 'TAIL', 'ABBREVIATIONS', 'SMALL', 'ABBREVIATED', 'SUBJECTS', 'MODALS', 'VERBS',
+           'WHOLE', 'KEPT_BEFORE', 'KEPT_AFTER', 'UNITS', 'AFTER', 'BEFORE', 'INSIDE', 'RUST_PIPELINES', 'standardize',
+           'Pipeline', 'split_at_spaces', 'original_pipeline', 'is_blank', 'is_invisible', 'is_chinese', 'is_sign',
+           'normalize_basic', 'split_at_signs', 'basic_pipeline', 'check_pipeline', 'choose_pipeline', 'Speller',
+           'clean_up', 'find_file', 'leave_out', 'split_hub_options', 'name_checkpoint', 'explain_hub_error',
+           'explained', 'checksum', 'check_download', 'fetch', 'ask_hub', 'look_in_cache', 'commit_in_cache',
+           'download_file', 'is_text', 'sort_texts', 'is_pair', 'lengths_to_keep', 'shorten', 'join_rows',
+           'padded_length', 'pad_row', 'BatchEncoding', 'check_rectangle', 'to_array', 'make_batch', 'mend_surrogates',
+           'flags_of', 'to_token', 'belongs_to_word', 'match_any', 'cut_at', 'role', 'role_id', 'Vocabulary',
+           'AddedPieces', 'plain_ids', 'PieceInterface', 'check_setting', 'pick', 'to_row', 'to_rows', 'kind_of',
+           'Padding', 'fit_all', 'TextInterface', 'Shortcuts', 'read_object', 'as_expected', 'added_of',
+           'read_tokenizer_json', 'read_optional', 'read_tokenizer', 'describe', 'add_stored', 'settle',
+           'load_tokenizer', 'check_unknown', 'Tokenizer', 'saving', 'make_folder', 'StoredTokenizer',
            'OpenAIGPTTokenizer', 'one_of', 'original_normalizer', 'original_pretokenizer', 'basic_normalizer',
            'rust_tokenizer', 'OpenAIGPTTokenizerFast']
 
@@ -239,7 +240,7 @@ def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
     folder = Path(str(embedded) if checkpoint == "tiny" else checkpoint)
     if folder.is_file():
         raise NotADirectoryError(f"{checkpoint} is a file; pass the folder in which it lies")
-    if not folder.is_dir():
+    if checkpoint == "" or not folder.is_dir():  # Path("") would be the current folder
         return download_file(str(checkpoint), *names, **hub)
     for name in names:
         if (folder / name).is_file():
@@ -253,10 +254,18 @@ def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token")
 
 # %% ../notebooks/02_tokenizer.ipynb #2aa29234
+def leave_out(options: dict, names: Iterable[str]) -> dict:
+    return {name: value for name, value in options.items() if name not in names}
+
+
 def split_hub_options(options: dict) -> tuple[dict, dict]:
     """Part `HUB_OPTIONS`, as far as they are there, from all others."""
     hub = {name: options[name] for name in HUB_OPTIONS if name in options}
-    return hub, {name: value for name, value in options.items() if name not in hub}
+    return hub, leave_out(options, HUB_OPTIONS)
+
+# %% ../notebooks/02_tokenizer.ipynb #b7c40d15
+MODEL_OPTIONS = ("device", "output_loading_info", "ignore_mismatched_sizes")
+CONFIG_OPTIONS = ("dtype", "torch_dtype", "attn_implementation")
 
 # %% ../notebooks/02_tokenizer.ipynb #6e157c88
 OFFICIAL_NAME = "openai-community/openai-gpt"
@@ -1088,7 +1097,7 @@ def as_expected(place: Path) -> Iterator[None]:
         raise ValueError(f"{place}: {error}") from error
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{place} is not as a tokenizer writes it ({type(error).__name__}: {error}); "
+            f"{place} is not as such a file is written ({type(error).__name__}: {error}); "
             "copy it again"
         ) from error
 
@@ -1212,7 +1221,7 @@ def settle(tokenizer: TextInterface, settings: dict) -> None:
 # %% ../notebooks/02_tokenizer.ipynb #091a8270
 def load_tokenizer(kind: type, checkpoint: str | Path, text_pipeline: str | None, changes: dict):
     """Make a tokenizer of class `kind` from the files of a checkpoint: see `from_pretrained`."""
-    hub, changes = split_hub_options(changes)
+    hub, changes = split_hub_options(leave_out(changes, MODEL_OPTIONS + CONFIG_OPTIONS))
     if surplus := changes.keys() - {*ROLES, *SETTINGS}:
         raise TypeError(f"no setting {', '.join(sorted(surplus))}; choose roles, sides or lengths")
     vocab, merges, sources = read_tokenizer(checkpoint, **hub)
@@ -1283,35 +1292,79 @@ class Tokenizer(Shortcuts):
         about = f"vocab_size={self.vocab_size}, text_pipeline={self.text_pipeline!r}"
         return f"{type(self).__name__}({about}, added={list(self.added)}, roles={self.roles})"
 
+# %% ../notebooks/02_tokenizer.ipynb #b7c40d11
+@contextmanager
+def saving(path: str | Path) -> Iterator[None]:
+    """Say of an OSError inside what could not be saved, why, and what to do; its kind stays."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise type(error)(
+            f"{path} could not be saved ({reason}), and is as it was; make room if the disk is "
+            "full, or pass another folder"
+        ) from error
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Return a folder, made if need be. Raises OSError, naming it, where there can be none.
+
+    And ValueError for `"tiny"`, which would never be read, and for an empty name.
+    """
+    if str(folder) in ("", "tiny"):
+        way = "'tiny' is read from inside minigpt, an empty name from nowhere"
+        raise ValueError(f"{str(folder)!r} is no name to save under: {way}; choose another")
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise NotADirectoryError(f"{folder} is a file; pass a folder, which need not be there yet")
+    with saving(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
+
 # %% ../notebooks/02_tokenizer.ipynb #a15b0a61
 class StoredTokenizer(Tokenizer):
     """A tokenizer that can be loaded and saved."""
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, text_pipeline: str | None = None, **changes):
-        """Load the tokenizer of `"tiny"`, a folder or a name on the hub.
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,  # "tiny", a folder or a name on the hub
+        text_pipeline: str | None = None,
+        **changes,
+    ):
+        """Load the tokenizer of a checkpoint.
 
-        `changes` replace settings, such as `pad_token="<pad>"` or `model_max_length=1024`, and may
-        hold `HUB_OPTIONS`. Errors: those of `read_tokenizer` and of the class.
+        `changes` replace settings, such as `pad_token="<pad>"` or `model_max_length=1024`. They may
+        hold `HUB_OPTIONS`, and options of a model, which change nothing here. Errors: those of
+        `read_tokenizer` and of the class.
         """
-        return load_tokenizer(cls, checkpoint, text_pipeline, changes)
+        return load_tokenizer(cls, pretrained_model_name_or_path, text_pipeline, changes)
 
-    def save_vocabulary(self, folder, filename_prefix: str | None = None) -> tuple[str, str]:
+    def save_vocabulary(
+        self, save_directory: str | Path, filename_prefix: str | None = None
+    ) -> tuple[str, str]:
         """Write vocabulary and merges into a folder that exists; returns the two paths."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
-        paths = [Path(folder, prefix + names[0]) for names in (VOCAB_NAMES, MERGES_NAMES)]
-        write_vocabulary(paths[0], self.vocab)
-        write_merges(paths[1], self.merges)
+        paths = [Path(save_directory, prefix + names[0]) for names in (VOCAB_NAMES, MERGES_NAMES)]
+        with saving(paths[0]):
+            write_vocabulary(paths[0], self.vocab)
+        with saving(paths[1]):
+            write_merges(paths[1], self.merges)
         return str(paths[0]), str(paths[1])
 
-    def save_pretrained(self, folder: str | Path) -> tuple[str, ...]:
-        """Write four files into `folder`, for minigpt and transformers; returns their names."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.save_vocabulary(folder)
+    def save_pretrained(
+        self, save_directory: str | Path, max_shard_size: int | str | None = None
+    ) -> tuple[str, ...]:
+        """Write four files into a folder, for minigpt and transformers; returns their names.
+
+        `max_shard_size` is taken because a model's method takes it; no file here is cut.
+        """
+        self.save_vocabulary(make_folder(save_directory))
         settings = json.dumps(describe(self), indent=2, ensure_ascii=False) + "\n"
-        write_whole(Path(folder, "tokenizer_config.json"), settings.encode())
-        write_whole(Path(folder, "tokenizer.json"), rust_tokenizer(self).to_str().encode())
-        return "vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json"
+        pages = {"tokenizer_config.json": settings, "tokenizer.json": rust_tokenizer(self).to_str()}
+        for name, page in pages.items():
+            with saving(path := Path(save_directory, name)):
+                write_whole(path, page.encode())
+        return "vocab.json", "merges.txt", *pages
 
 # %% ../notebooks/02_tokenizer.ipynb #fb13946a
 class OpenAIGPTTokenizer(StoredTokenizer):

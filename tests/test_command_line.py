@@ -108,6 +108,7 @@ def test_the_program_offers_to_install_its_completion():
         ["run"],  # the standard input is empty
         ["generate"],
         ["generate", "Hello", "--max-new-tokens", "0"],
+        ["generate", "Hello", "--seed", "99999999999999999999"],
         ["convert", "tiny"],
         ["convert", "tiny", "folder", "--to", "tensorflow"],
         ["download", "tiny"],
@@ -118,6 +119,22 @@ def test_the_program_offers_to_install_its_completion():
 def test_a_wrong_use_is_2(words):
     result = call(*words)
     assert result.exit_code == 2 and result.stdout == "" and "Error: " in result.stderr
+
+
+@pytest.mark.parametrize("task", ["text-generation", "zero-shot-classification"])
+def test_labels_go_with_the_task_that_needs_them(task):
+    labels = [] if task == "zero-shot-classification" else ["--labels", "sea, land"]
+    result = call("run", "Hello", "--task", task, *labels)
+    assert f"--labels: zero-shot-classification needs it, and no other task; this is {task}" in (
+        " ".join(result.stderr.split())
+    )
+
+
+@pytest.mark.parametrize("words", [["info"], ["run", "Hello", "--model"], ["download"]])
+def test_an_empty_name_is_not_the_folder_where_one_stands(words, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    result = call(*words, "")
+    assert result.exit_code == 1 and "no checkpoint ''" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -161,6 +178,44 @@ def test_ctrl_c_ends_without_a_word(command, monkeypatch):
     monkeypatch.setattr(command_line, "piped", interrupt)
     result = call(command)
     assert (result.exit_code, result.output) == (130, "")
+
+
+SWALLOWED = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except BaseException:  # as some code that torch runs on its way in
+    print("swallowed", flush=True)
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "torch"])
+def test_ctrl_c_ends_the_program_while_it_loads(tmp_path, module):
+    (tmp_path / f"{module}.py").write_text(SWALLOWED)
+    path = os.pathsep.join([str(tmp_path), str(Path(command_line.__file__).parent.parent)])
+    command = [sys.executable, "-m", "minigpt", "generate", "The miller"]
+    env = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize(
+    "words", [["checkpoint.convert", "tiny", "OUT"], ["pretraining.pretrain", "A", "B", "OUT"]]
+)
+def test_a_command_that_writes_tidies_up_after_ctrl_c(monkeypatch, words):
+    function, *paths = words
+    seen, before = [], signal.signal(signal.SIGINT, signal.SIG_DFL)  # as __main__ sets it
+
+    def look(*_, **__):
+        seen.append(signal.getsignal(signal.SIGINT))
+        raise ValueError
+
+    monkeypatch.setattr(f"minigpt.{function}", look)
+    try:
+        call(function.split(".")[1], *paths)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.default_int_handler]
 
 
 def test_a_closed_input_is_no_text():
@@ -309,7 +364,7 @@ def test_convert_to_a_read_only_disk_changes_nothing(to, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile._os.mkdir", refuse)
     result = call("convert", "tiny", str(tmp_path), "--to", to)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.endswith("minigpt: [Errno 30] Read-only file system\n")
+    assert f"minigpt: {tmp_path} could not be saved (Read-only file system)" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

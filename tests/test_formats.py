@@ -3,6 +3,7 @@
 import filecmp
 import hashlib
 import json
+import math
 import os
 import random
 import resource
@@ -30,6 +31,7 @@ from minigpt.checkpoint import (
     convert,
     open_weights,
     read_weights,
+    vocabulary_writers,
     write_release,
 )
 from tests import parity
@@ -287,6 +289,12 @@ def test_number_and_names_of_classes_go_together():
         ({"n_embd": ...}, "config.json: there is no n_embd"),
         ({"vocab_size": ...}, "config.json: there is no vocab_size"),
         ({"hidden_size": 9}, "config.json: hidden_size=9, but n_embd=8"),
+        ({"id2label": 7}, "config.json: id2label=7"),
+        ({"n_layer": math.inf}, "config.json: n_layer=inf"),  # JSON for Python: Infinity
+        ({"resid_pdrop": math.inf}, "config.json: resid_pdrop=inf"),
+        ({"layer_norm_epsilon": math.inf}, "config.json: layer_norm_epsilon=inf"),
+        ({"pad_token_id": math.inf}, "config.json: pad_token_id=inf"),
+        ({"label2id": {"a": math.inf}}, "config.json: label2id={'a': inf}"),
     ],
 )
 def test_a_bad_line_of_a_page_is_named_with_its_file(tmp_path, page, message):
@@ -307,6 +315,14 @@ def test_a_page_that_is_none_is_named(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match="config.json.*(copy it again|pass a GPT-1)"):
         OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"top_p": Infinity}', '{"temperature": "hot"}'])
+def test_bad_settings_of_generation_are_named_with_their_file(tmp_path, text):
+    small_model(tmp_path)
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/generation_config.json"):
+        OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
 
 
 def test_weights_without_a_page_are_no_checkpoint(tmp_path):
@@ -382,11 +398,53 @@ def test_the_weights_of_a_head_go_along_but_not_into_a_release(tmp_path):
 def test_the_vocabulary_is_written_under_the_names_of_2018(tmp_path):
     tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny", "basic")
     weights, config = read_weights("tiny"), OpenAIGPTConfig.from_pretrained("tiny")
-    write_release(tmp_path / "2018", weights, config, tokenizer)
+    write_release(tmp_path / "2018", weights, config, vocabulary_writers(tokenizer))
     again = OpenAIGPTTokenizer.from_pretrained(tmp_path / "2018", "basic")
     assert again.vocab == tokenizer.vocab and again.merges == tokenizer.merges
     names = convert(tmp_path / "2018", tmp_path / "today", n_head=4)
     assert {"vocab.json", "merges.txt", "model.safetensors", "config.json"} == set(names)
+
+
+def saved_by_transformers(folder):
+    """What transformers 5 writes: the vocabulary inside a tokenizer.json, and nowhere else."""
+    OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_pretrained(folder / "ours")
+    theirs = transformers.OpenAIGPTTokenizer.from_pretrained(folder / "ours")
+    theirs.save_pretrained(folder / "theirs")
+    OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(folder / "theirs")
+    return folder / "theirs"
+
+
+@pytest.mark.filterwarnings(WARNS)
+def test_a_vocabulary_inside_a_tokenizer_json_reaches_the_release(tmp_path):
+    convert(saved_by_transformers(tmp_path), tmp_path / "2018", "openai")
+    again = OpenAIGPTTokenizer.from_pretrained(tmp_path / "2018", "basic")
+    expected = OpenAIGPTTokenizer.from_pretrained("tiny", "basic")
+    assert (again.vocab, again.merges) == (expected.vocab, expected.merges)
+
+
+def test_a_tokenizer_replaces_all_files_of_the_one_that_was_there(tmp_path):
+    source = saved_by_transformers(tmp_path)
+    assert not (source / "vocab.json").exists()
+    written = convert("tiny", tmp_path / "new")
+    (tmp_path / "new" / "vocab.json").write_text("of another model")
+    assert "vocab.json" in written and "vocab.json" not in convert(source, tmp_path / "new")
+    assert OpenAIGPTTokenizer.from_pretrained(tmp_path / "new").encode("the king")
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("format", FORMATS)
+def test_convert_tells_what_it_wrote_and_nothing_else(tmp_path, format):
+    (tmp_path / "mine").write_text("mine")
+    written = convert("tiny", tmp_path, format)
+    assert {path.name for path in tmp_path.iterdir()} - set(written) == {"mine"}
+
+
+def test_the_settings_of_generation_go_along(tmp_path):
+    model = small_model(tmp_path / "0")
+    model.generation_config.top_k = 7
+    model.save_pretrained(tmp_path / "0")
+    assert "generation_config.json" in convert(tmp_path / "0", tmp_path / "1", "bin")
+    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "1").generation_config.top_k == 7
 
 
 def test_a_release_is_not_written_where_it_would_not_be_read(tmp_path):
@@ -481,7 +539,7 @@ def test_a_vocabulary_of_another_size_is_named(tmp_path):
     OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_vocabulary(tmp_path)
     with pytest.raises(ValueError, match="vocab.json has 8192 pieces, but .* 11 rows"):
         convert(tmp_path, tmp_path / "bin", "bin")
-    check_vocabulary(tmp_path / "vocab.json", 8192)
+    check_vocabulary(tmp_path / "vocab.json", 8192, 8192)
 
 
 @pytest.mark.filterwarnings(WARNS)
@@ -508,7 +566,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, size):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (800, hard))  # no file may grow beyond
     try:
-        with pytest.raises(OSError, match="could not be written|too large"):
+        with pytest.raises(OSError, match="could not be saved .*make room if the disk is full"):
             other.save_pretrained(tmp_path, max_shard_size=size)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -526,13 +584,87 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, format):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (99, hard))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=rf"{tmp_path}/\w.* could not be saved .*make room"):
             save()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
     save()
     assert list(tmp_path.iterdir()) != []
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("mishap", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_mishap_with_the_vocabulary_leaves_no_weights_either(
+    tmp_path, monkeypatch, format, mishap
+):
+    def fail(*_):
+        raise mishap
+
+    monkeypatch.setattr("shutil.copyfile", fail)
+    with pytest.raises(type(mishap)):
+        convert("tiny", tmp_path, format)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert len(convert("tiny", tmp_path, format)) >= 4
+
+
+def test_a_folder_in_the_place_of_a_file_leaves_all_files_as_they_were(tmp_path):
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(IsADirectoryError, match="config.json could not be saved .a folder has"):
+        convert("tiny", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+SAVERS = [OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer]
+
+
+@pytest.mark.parametrize("kind", SAVERS)
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, kind):
+    file, thing = tmp_path / "file", kind.from_pretrained("tiny")
+    file.write_text("mine")
+    with pytest.raises(NotADirectoryError, match=f"^{file} is a file; pass a folder"):
+        thing.save_pretrained(file)
+    with pytest.raises(NotADirectoryError, match=f"^{file}/x could not be saved .Not a dir.*pass"):
+        thing.save_pretrained(file / "x")
+    with pytest.raises(NotADirectoryError, match=f"^{file} is a file; pass a folder"):
+        convert("tiny", file)
+    assert file.read_text() == "mine" and list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("kind", SAVERS)
+def test_no_model_is_saved_or_read_under_a_name_that_means_another(tmp_path, monkeypatch, kind):
+    thing = kind.from_pretrained("tiny")
+    monkeypatch.chdir(tmp_path)
+    for name in ("", "tiny"):
+        with pytest.raises(ValueError, match=f"'{name}' is no name to save under"):
+            thing.save_pretrained(name)
+    thing.save_pretrained(".")
+    with pytest.raises(FileNotFoundError, match="no checkpoint ''.*check the spelling"):
+        kind.from_pretrained("")
+
+
+@pytest.mark.parametrize("size", ["5XB", "", None, [5]])
+def test_a_size_of_shards_that_is_none_is_named(tmp_path, size):
+    with pytest.raises(ValueError, match=r"max_shard_size=.* is no size; pass"):
+        small_model(tmp_path).save_pretrained(tmp_path, max_shard_size=size)
+
+
+@pytest.mark.parametrize("kind", [*SAVERS, "AutoConfig", "AutoModel", "AutoTokenizer"])
+def test_one_set_of_keywords_loads_and_saves_config_model_and_tokenizer(tmp_path, kind):
+    name = kind if isinstance(kind, str) else kind.__name__
+    OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(tmp_path)
+    OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_pretrained(tmp_path)
+    load = {"dtype": "float16", "attn_implementation": "eager", "revision": "main"}
+    load |= {"output_loading_info": False, "ignore_mismatched_sizes": False, "cache_dir": None}
+    for library, own in ((minigpt, {"device": "cpu"}), (transformers, {})):
+        kind = getattr(library, name)
+        thing = kind.from_pretrained(pretrained_model_name_or_path=tmp_path, **load, **own)
+        thing.save_pretrained(save_directory=tmp_path / "again", max_shard_size="5MB")
+        kind.from_pretrained(tmp_path / "again")
+    with pytest.raises(TypeError, match="devise"):
+        getattr(minigpt, name).from_pretrained(tmp_path, devise="cpu")
 
 
 def test_a_folder_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
@@ -542,7 +674,7 @@ def test_a_folder_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
         raise OSError(30, "Read-only file system")  # for root, permissions do not count
 
     monkeypatch.setattr("tempfile._os.mkdir", refuse)
-    with pytest.raises(OSError, match="Read-only"):
+    with pytest.raises(OSError, match=f"^{tmp_path} could not be saved .Read-only .*pass another"):
         model.half().save_pretrained(tmp_path)
     monkeypatch.undo()
     names = ["config.json", "generation_config.json", "model.safetensors"]

@@ -11,6 +11,7 @@ import transformers
 
 import minigpt
 from minigpt import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, pipeline
+from minigpt.model import best_device, find_device
 from tests import parity
 
 MODULE = sys.modules["minigpt.pipeline"]  # the name minigpt.pipeline is the function
@@ -265,14 +266,25 @@ def test_a_long_list_shows_a_bar(folders, monkeypatch):
 
 def test_the_fastest_device_there_is(monkeypatch):
     cpu = torch.device("cpu")
-    assert [MODULE.find_device(x) for x in (-1, "cpu", cpu)] == [cpu] * 3
+    assert [find_device(x) for x in (-1, "cpu", cpu)] == [cpu] * 3
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert MODULE.find_device("auto") == MODULE.find_device() == cpu
+    assert find_device("auto") == find_device() == cpu
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert MODULE.best_device() == "mps"
+    assert best_device() == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert MODULE.best_device() == "cuda"
+    assert best_device() == "cuda"
+
+
+@pytest.mark.parametrize("kind", [minigpt.OpenAIGPTModel, AutoModel, AutoModelForCausalLM])
+def test_a_device_that_is_not_there_is_the_same_error_wherever_one_loads(kind):
+    assert kind.from_pretrained("tiny", device="auto").device.type == best_device()
+    for device in (99, "cuda:99", "moon", 1.5):
+        with pytest.raises(ValueError, match=f"device={device!r} is not there .*pass") as one:
+            kind.from_pretrained("tiny", device=device)
+        with pytest.raises(ValueError) as other:
+            pipeline("text-generation", model="tiny", device=device)
+        assert str(one.value) == str(other.value)
 
 
 def test_a_loaded_model_stays_as_it_is_unless_told_otherwise(folders):
@@ -281,6 +293,38 @@ def test_a_loaded_model_stays_as_it_is_unless_told_otherwise(folders):
     assert (ours.model, ours.dtype, model.training) == (model, torch.bfloat16, False)
     assert pipeline("text-generation", model=model, tokenizer=ours.tokenizer, dtype=torch.float32)
     assert model.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float16", torch.float16])
+def test_a_number_type_may_be_a_name_for_a_loaded_model_too(dtype):
+    model = minigpt.OpenAIGPTLMHeadModel.from_pretrained("tiny")
+    ours = pipeline("text-generation", model=model, tokenizer="tiny", dtype=dtype)
+    assert ours.dtype == (torch.float32 if dtype == "auto" else torch.float16)
+    for one in (model, "tiny"):
+        with pytest.raises(ValueError, match="^dtype='float8'; choose from auto"):
+            pipeline("text-generation", model=one, tokenizer="tiny", dtype="float8")
+
+
+@pytest.mark.parametrize("name", ["max_new_token", "torch_dtype", "device_map", "output_scores"])
+def test_an_option_that_writing_has_not_is_refused_when_the_pipeline_is_made(name):
+    with pytest.raises(TypeError, match=f"no option {name}; generate takes .*max_new_tokens"):
+        pipeline("text-generation", model="tiny", **{name: 1})
+    ours = pipeline("text-generation", model="tiny", stop_sequence=" ,", generator=None)
+    with pytest.raises(TypeError, match=f"no option {name}"):
+        ours("It was", **{name: 1})
+
+
+def test_a_checkpoint_that_asks_for_more_than_ids_still_writes_texts(tmp_path):
+    model = minigpt.OpenAIGPTLMHeadModel.from_pretrained("tiny")
+    model.generation_config.return_dict_in_generate = True
+    ours = pipeline("text-generation", model=model, tokenizer="tiny", **WRITE)
+    assert ours("It was")[0]["generated_text"].startswith("It was ")
+
+
+@pytest.mark.parametrize("kind", [*AUTO, minigpt.AutoModelForSequenceClassification])
+def test_auto_classes_make_no_objects(kind):
+    with pytest.raises(TypeError, match=rf"call {kind.__name__}.from_pretrained"):
+        kind()
 
 
 @pytest.mark.parametrize("task", ["text-generation", "text-classification", "feature-extraction"])

@@ -529,7 +529,7 @@ def test_the_collators_of_transformers_take_our_tokenizer(masked):
 def test_settings_of_the_wrong_kind_are_named(tiny, tmp_path, change):
     tiny.save_pretrained(tmp_path)
     damage(tmp_path / "tokenizer_config.json", lambda c: c.update(added_tokens_decoder=change))
-    with pytest.raises(ValueError, match="tokenizer_config.json( is not as a tokenizer|: 'a' has)"):
+    with pytest.raises(ValueError, match="tokenizer_config.json( is not as such a file|: 'a' has)"):
         OpenAIGPTTokenizer.from_pretrained(tmp_path)
 
 
@@ -537,7 +537,7 @@ def test_settings_of_the_wrong_kind_are_named(tiny, tmp_path, change):
 def test_pieces_of_the_wrong_kind_are_named(tiny, tmp_path, change):
     tiny.save_pretrained(tmp_path)
     damage(tmp_path / "tokenizer_config.json", lambda c: c.update(change))
-    with pytest.raises(ValueError, match="tokenizer_config.json is not as a tokenizer"):
+    with pytest.raises(ValueError, match="tokenizer_config.json is not as such a file"):
         OpenAIGPTTokenizer.from_pretrained(tmp_path)
 
 
