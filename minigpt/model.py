@@ -319,6 +319,17 @@ class Pretrained(nn.Module):
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
+# %% ../notebooks/06_model.ipynb #switches
+class WithSwitches(Pretrained):
+    """A model with wishes that may change after it is built.
+
+    Of `model.config`, each call reads anew `attn_implementation`, `output_attentions`,
+    `output_hidden_states`, `return_dict`, `pad_token_id`, `problem_type` and, as a limit,
+    `n_positions`; new rows of a table read `initializer_range`. Sizes, `afn`, dropout rates,
+    `layer_norm_epsilon`, `num_labels` and `summary_*` make the model and, as in transformers, do
+    nothing once it is made.
+    """
+
     def chosen(self, name: str, value: bool | None) -> bool:
         """Return what a call asks for or, if it does not say (None), what the config does."""
         return getattr(self.config, name) if value is None else value
@@ -328,17 +339,6 @@ class Pretrained(nn.Module):
         if length > self.config.n_positions:
             limit = f"this checkpoint has {self.config.n_positions} positions"
             raise ValueError(f"{length} tokens, but {limit}; shorten the text")
-
-# %% ../notebooks/06_model.ipynb #switches
-class WithSwitches(Pretrained):
-    """A model that may be switched after it is built.
-
-    Of `model.config`, each call reads anew `attn_implementation`, `output_attentions`,
-    `output_hidden_states`, `return_dict`, `pad_token_id`, `problem_type` and, as a limit,
-    `n_positions`; new rows of a table read `initializer_range`. Sizes, `afn`, dropout rates,
-    `layer_norm_epsilon`, `num_labels` and `summary_*` make the model and, as in transformers, do
-    nothing once it is made.
-    """
 
     def set_attn_implementation(self, attn_implementation: str) -> None:
         """Compute attention in another way from now on; the same as to set it in the config.
