@@ -38,10 +38,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
 # %% ../notebooks/04_attention.ipynb #lookinto
 def may_look(x: Tensor) -> bool:
-    """Say whether the numbers of a tensor may be looked at to find a mistake in them.
-
-    On a GPU, to look is to wait for it; and where PyTorch compiles, there are no numbers yet.
-    """
+    """Say whether to look for mistakes in numbers: on a CPU, and where nothing is compiled."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 # %% ../notebooks/04_attention.ipynb #onelook2

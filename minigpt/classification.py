@@ -128,15 +128,15 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel):
         labels: Tensor | None = None,  # (B,) or (B, L), see `classification_loss`
         *,
         return_dict: bool | None = None,  # False: a tuple
-        **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
+        **options,  # output_attentions, output_hidden_states, past_key_values, use_cache, read
     ) -> SequenceClassifierOutput | tuple:
         """Errors: those of `OpenAIGPTModel`, `end_of_texts` and `classification_loss`."""
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         shape, pad = shape_of(input_ids, inputs_embeds), self.config.pad_token_id
         ends = end_of_texts(shape, input_ids, attention_mask, pad)
         if attention_mask is not None:
-            device = attention_mask.device
-            options["read"] = places_read(shape, states_at, ends, None, device)  # notebook 09
+            read = places_read(shape, states_at, ends, None, attention_mask.device)  # notebook 09
+            options.setdefault("read", read)
         body = self.transformer(*inputs, return_dict=True, **options)
         states = body.last_hidden_state
         logits = self.score(states_at(states, ends))  # (B, T, C) -> (B, C) -> (B, L)

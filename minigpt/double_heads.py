@@ -189,7 +189,7 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel):
         *,
         return_dict: bool | None = None,  # False: a tuple
         openai_losses: bool = False,  # True: as OpenAI's code counts, not as transformers does
-        **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
+        **options,  # output_attentions, output_hidden_states, past_key_values, use_cache, read
     ) -> OpenAIGPTDoubleHeadsModelOutput | tuple:
         """With `openai_losses`, the logits also score the position rows, (B, choices, T, V + n);
         `loss` is the mean over texts; and in training the choices share one dropout mask.
@@ -200,7 +200,8 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel):
         if attention_mask is not None:
             shape, summary = shape_of(input_ids, inputs_embeds), self.multiple_choice_head.read
             device = attention_mask.device
-            options["read"] = places_read(shape, summary, mc_token_ids, labels, device)
+            read = places_read(shape, summary, mc_token_ids, labels, device)
+            options.setdefault("read", read)
         body = self.transformer(*inputs, return_dict=True, **options)
         states, rows = body.last_hidden_state, self.lm_head.weight
         if openai_losses:  # tokens, special ones among them, and positions

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NO_WEIGHTS', 'check_goes_on', 'LayerCache', 'KeyValueCache', 'ModelOutput', 'BaseModelOutput', 'WithoutNumbers',
            'new_values', 'put', 'compare', 'check_info', 'load_weights', 'announce', 'best_device', 'find_device',
-           'Pretrained', 'OpenAIGPTPreTrainedModel', 'look_up', 'shape_of', 'check_shape', 'check_vectors', 'embed',
-           'fold', 'open_cache', 'OpenAIGPTModel']
+           'Pretrained', 'WithSwitches', 'OpenAIGPTPreTrainedModel', 'look_up', 'shape_of', 'check_shape',
+           'check_vectors', 'embed', 'fold', 'open_cache', 'OpenAIGPTModel']
 
 # %% ../notebooks/06_model.ipynb #04a2e980
 import warnings
@@ -31,7 +31,7 @@ from minigpt.checkpoint import (
 )
 from .tokenizer import split_hub_options
 
-# %% ../notebooks/06_model.ipynb #0d24fb4e
+# %% ../notebooks/06_model.ipynb #goeson01
 def check_goes_on(old: Tensor, new: Tensor) -> None:
     """Raise ValueError, naming both, unless new keys (B, H, T, D) may stand behind old ones."""
     kinds = [(*x.shape[:2], x.shape[-1], x.dtype, x.device) for x in (old, new)]
@@ -40,7 +40,7 @@ def check_goes_on(old: Tensor, new: Tensor) -> None:
         way = "pass the cache that this model made of the same texts, or none"
         raise ValueError(f"past_key_values hold {had}, but this call makes {made}; {way}")
 
-
+# %% ../notebooks/06_model.ipynb #0d24fb4e
 class LayerCache:
     """The keys and values that one layer has computed so far, each (B, H, S, D)."""
 
@@ -59,7 +59,7 @@ class LayerCache:
         self.keys, self.values = keys, values
         return keys, values
 
-
+# %% ../notebooks/06_model.ipynb #kvcache1
 class KeyValueCache:
     """One `LayerCache` for each layer. `len(cache)` is the number of positions it holds."""
 
@@ -319,6 +319,17 @@ class Pretrained(nn.Module):
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
+# %% ../notebooks/06_model.ipynb #switches
+class WithSwitches(Pretrained):
+    """A model with wishes that may change after it is built.
+
+    Of `model.config`, each call reads anew `attn_implementation`, `output_attentions`,
+    `output_hidden_states`, `return_dict`, `pad_token_id`, `problem_type` and, as a limit,
+    `n_positions`; new rows of a table read `initializer_range`. Sizes, `afn`, dropout rates,
+    `layer_norm_epsilon`, `num_labels` and `summary_*` make the model and, as in transformers, do
+    nothing once it is made.
+    """
+
     def chosen(self, name: str, value: bool | None) -> bool:
         """Return what a call asks for or, if it does not say (None), what the config does."""
         return getattr(self.config, name) if value is None else value
@@ -329,16 +340,37 @@ class Pretrained(nn.Module):
             limit = f"this checkpoint has {self.config.n_positions} positions"
             raise ValueError(f"{length} tokens, but {limit}; shorten the text")
 
-# %% ../notebooks/06_model.ipynb #46c11c21
-class OpenAIGPTPreTrainedModel(Pretrained):
-    """What all GPT-1 models share: a config, checkpoints, a token table that may grow.
+    def set_attn_implementation(self, attn_implementation: str) -> None:
+        """Compute attention in another way from now on; the same as to set it in the config.
 
-    Of `model.config`, each call reads anew `attn_implementation`, `output_attentions`,
-    `output_hidden_states`, `return_dict`, `pad_token_id`, `problem_type` and, as a limit,
-    `n_positions`; new rows of a table read `initializer_range`. Sizes, `afn`, dropout rates,
-    `layer_norm_epsilon`, `num_labels` and `summary_*` make the model and, as in transformers, do
-    nothing once it is made.
-    """
+        Raises ValueError, naming all, for one that is not known.
+        """
+        find_attention(attn_implementation)
+        self.config.attn_implementation = attn_implementation
+
+    gradient_checkpointing = False
+
+    def gradient_checkpointing_enable(self) -> None:
+        """Keep only the input of each block in training, and compute the rest a second time."""
+        self.base_model.gradient_checkpointing = True
+
+    def gradient_checkpointing_disable(self) -> None:
+        self.base_model.gradient_checkpointing = False
+
+    def run(self, block: Block, x: Tensor, mask, cache, output_attentions: bool):
+        """Call a block, in training perhaps so that it is computed twice and its parts not kept."""
+        if not (self.gradient_checkpointing and self.training):
+            return block(x, mask, cache, output_attentions)
+        if cache is not None:
+            raise ValueError(
+                "gradient checkpointing runs each block twice, and a cache must not grow twice; "
+                "pass use_cache=False or call gradient_checkpointing_disable()"
+            )
+        return run_twice(block, x, mask, None, output_attentions, use_reentrant=False)
+
+# %% ../notebooks/06_model.ipynb #46c11c21
+class OpenAIGPTPreTrainedModel(WithSwitches):
+    """What all GPT-1 models share: a config, checkpoints, a token table that may grow."""
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.base_model.tokens_embed
@@ -374,34 +406,6 @@ class OpenAIGPTPreTrainedModel(Pretrained):
             new = nn.Embedding(*weight.shape, old.padding_idx, _weight=weight)
             self.set_input_embeddings(new.requires_grad_(old.weight.requires_grad))
         return self.get_input_embeddings()
-
-    def set_attn_implementation(self, attn_implementation: str) -> None:
-        """Compute attention in another way from now on; the same as to set it in the config.
-
-        Raises ValueError, naming all, for one that is not known.
-        """
-        find_attention(attn_implementation)
-        self.config.attn_implementation = attn_implementation
-
-    gradient_checkpointing = False
-
-    def gradient_checkpointing_enable(self) -> None:
-        """Keep only the input of each block in training, and compute the rest a second time."""
-        self.base_model.gradient_checkpointing = True
-
-    def gradient_checkpointing_disable(self) -> None:
-        self.base_model.gradient_checkpointing = False
-
-    def run(self, block: Block, x: Tensor, mask, cache, output_attentions: bool):
-        """Call a block, in training perhaps so that it is computed twice and its parts not kept."""
-        if not (self.gradient_checkpointing and self.training):
-            return block(x, mask, cache, output_attentions)
-        if cache is not None:
-            raise ValueError(
-                "gradient checkpointing runs each block twice, and a cache must not grow twice; "
-                "pass use_cache=False or call gradient_checkpointing_disable()"
-            )
-        return run_twice(block, x, mask, None, output_attentions, use_reentrant=False)
 
 # %% ../notebooks/06_model.ipynb #7be866cc
 def look_up(table: nn.Embedding, rows: Tensor, what: str) -> Tensor:

@@ -294,6 +294,16 @@ def test_who_reads_real_words_only_pays_for_no_mask(monkeypatch):
         assert made.shape == (6, 1, T, T)
 
 
+def test_who_wants_all_states_at_padding_gets_those_of_transformers():
+    theirs, ours = random_pair("sdpa")
+    ids, mask, _ = padded_on_the_right()
+    options = {"mc_token_ids": mask.sum(-1) - 1, "output_hidden_states": True}
+    found = ours(ids, mask, read=torch.ones_like(ids).bool(), **options)
+    expected = theirs(ids, attention_mask=mask, **options)
+    for x, y in zip(found.hidden_states, expected.hidden_states, strict=True):
+        assert largest_difference(x, y) < 1e-5
+
+
 @pytest.mark.parametrize("kind", ["cls_index", "last", "first", "mean"])
 @pytest.mark.parametrize("projection", ["none", "to labels", "to width"])
 @pytest.mark.parametrize("activation", [None, "tanh"])

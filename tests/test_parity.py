@@ -1,9 +1,13 @@
 """The model against what nobody here wrote: OpenAI's own code (golden arrays), transformers."""
 
+import random
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from minigpt import OpenAIGPTLMHeadModel
+from minigpt.model import KeyValueCache
 from tests import parity
 
 IMPLEMENTATIONS = ["eager", "sdpa", "flash_attention_2"]
@@ -44,7 +48,7 @@ def test_everything_equals_transformers(kind, wishes, implementation):
 FULL = {"vocab_size": 40478, "n_positions": 512, "n_embd": 768, "n_layer": 12, "n_head": 12}
 
 
-@pytest.mark.parametrize("wishes", ["", "mask left positions"])
+@pytest.mark.parametrize("wishes", ["", "mask left positions", "mask right embeds types"])
 def test_everything_equals_transformers_at_full_size(wishes):
     differences = parity.transformers_differences(wishes, B=2, T=64, **FULL)
     assert differences.pop("gradients") < 1e-4
@@ -99,6 +103,145 @@ def test_classification_equals_transformers_at_full_size():
     assert parity.gradient_difference(ours, theirs) < 1e-4
 
 
+ALL_KINDS = [*KINDS, "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"]
+QUIET = pytest.mark.filterwarnings("ignore:output_attentions=True")
+TINY = {"vocab_size": 60, "n_positions": 16, "n_embd": 32, "n_layer": 2}
+
+
+def some_labels(draw, kind: str, config, texts: tuple[int, ...], T: int) -> dict:
+    """Labels as `kind` takes them, for texts (..) of T tokens; some tokens do not count."""
+    if kind == "OpenAIGPTForSequenceClassification":
+        single = config.num_labels > 1 and draw.random() < 0.5
+        shape = texts if single else (*texts, config.num_labels)
+        labels = torch.randint(2, shape) if single else torch.rand(shape)
+        return {"labels": labels}
+    labels = torch.randint(60, (*texts, T))
+    labels[torch.rand(labels.shape) < 0.3] = -100
+    labels[..., 1] = 7
+    mc = {"mc_labels": torch.randint(texts[1], texts[:1])} if len(texts) > 1 else {}
+    return {} if kind == "OpenAIGPTModel" else {"labels": labels} | mc
+
+
+def some_arguments(draw, kind: str, model) -> dict:
+    """A random choice of everything that `forward` takes, padding on the right among it."""
+    config, T = model.config, draw.choice([2, 5, 16])
+    texts = draw.choice([(1,), (3,), (2, 3)] if "Double" in kind else [(1,), (3,)])
+    inputs = {"input_ids": torch.randint(6, 60, (*texts, T))}
+    if len(texts) == 1 and draw.random() < 0.3 and "Class" not in kind:
+        inputs = {"inputs_embeds": torch.randn(*texts, T, 32)}
+    if len(texts) == 1 and draw.random() < 0.6:  # transformers knows no mask for choices
+        inputs["attention_mask"] = parity.padded("right", (T, (T + 1) // 2, 1)[: texts[0]], T)
+    if draw.random() < 0.3:
+        inputs["token_type_ids"] = torch.randint(60, (*texts, T))
+    if draw.random() < 0.3:
+        inputs["position_ids"] = torch.randint(16, (1, T))
+    if "Double" in kind and draw.random() < 0.5:
+        inputs["mc_token_ids"] = torch.randint(T, texts)
+    if draw.random() < 0.5:
+        inputs |= some_labels(draw, kind, config, texts, T)
+    elif kind == "OpenAIGPTLMHeadModel" and "attention_mask" not in inputs:
+        inputs["logits_to_keep"] = draw.choice([0, 1, torch.tensor([0, T - 1])])
+    flags = ("output_attentions", "output_hidden_states", "return_dict")
+    return inputs | {name: draw.choice([None, True, False]) for name in flags}
+
+
+def some_config(draw, kind: str) -> dict:
+    config = TINY | {"n_head": draw.choice([1, 4, 8]), "afn": draw.choice(["gelu", "relu", "silu"])}
+    config["layer_norm_epsilon"] = draw.choice([1e-5, 1e-2])
+    config["return_dict"] = draw.choice([True, False])
+    if "Double" in kind:
+        config["summary_activation"] = draw.choice([None, "tanh"])
+    if "Class" in kind:
+        config |= {"num_labels": draw.choice([1, 3]), "pad_token_id": draw.choice([0, 5])}
+    return config
+
+
+def what_counts(x: torch.Tensor, mask: torch.Tensor | None, T: int) -> torch.Tensor:
+    """Of what holds a value for each token, only those at real ones; choices without their axis."""
+    x = x.flatten(0, 1) if x.dim() == 4 and x.shape[-2:] == (T, 32) else x
+    if mask is None or x.shape[:2] != mask.shape and x.shape[-2:] != (T, T):
+        return x
+    return (x.transpose(1, 2) if x.dim() == 4 else x)[mask.bool()]
+
+
+@QUIET
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("seed", range(25))
+def test_any_arguments_and_any_config_equal_transformers(kind, seed):
+    draw = random.Random(seed)
+    theirs, ours = parity.random_pair(
+        seed, kind, attn_implementation=draw.choice(["eager", "sdpa"]), **some_config(draw, kind)
+    )
+    inputs = some_arguments(draw, kind, ours)
+    mask, T = inputs.get("attention_mask"), next(iter(inputs.values())).shape
+    T = T[-2] if "inputs_embeds" in inputs else T[-1]
+    if kind == "OpenAIGPTLMHeadModel" and mask is not None and "labels" in inputs:
+        inputs["labels"][mask == 0] = -100  # notebook 09 settles what a loss reads at padding
+    found, expected = ours(**inputs), theirs(**inputs)
+    assert isinstance(found, tuple) == isinstance(expected, tuple)
+    assert isinstance(found, tuple) or found.keys() == list(expected.keys())
+    assert len(found) == len(expected)
+    for a, b in zip(tuple_of(found), tuple_of(expected), strict=True):
+        for x, y in zip(*(x if isinstance(x, tuple) else (x,) for x in (a, b)), strict=True):
+            pair = what_counts(x, mask, T), what_counts(y, mask, T)
+            assert parity.largest_difference(*pair) < 1e-5
+
+
+def tuple_of(output) -> tuple:
+    return output if isinstance(output, tuple) else output.to_tuple()
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_training_with_dropout_equals_transformers(kind, implementation):
+    """All dropouts at 0.1; they roll the same dice in the same order."""
+    heads = {"num_labels": 3, "pad_token_id": 0} if "Class" in kind else {}
+    theirs, ours = parity.random_pair(
+        kind=kind, attn_implementation=implementation, **TINY, n_head=4, **heads
+    )
+    ids, results = torch.randint(1, 60, (2, 9)), []
+    for model in (ours.train(), theirs.train()):
+        torch.manual_seed(1)
+        results.append(model(ids)[0])
+        results[-1].square().mean().backward()
+    assert parity.largest_difference(*results) < 1e-5
+    assert parity.gradient_difference(ours, theirs) < 1e-4
+    assert parity.largest_difference(results[0], ours.eval()(ids)[0]) > 1e-3
+
+
+@pytest.mark.parametrize("rows", [40, 75])
+@pytest.mark.parametrize("kind", ["OpenAIGPTLMHeadModel", "OpenAIGPTDoubleHeadsModel"])
+def test_a_resized_model_equals_transformers(kind, rows):
+    theirs, ours = parity.random_pair(kind=kind, **TINY, n_head=4)
+    tables = [model.resize_token_embeddings(rows).weight for model in (ours, theirs)]
+    assert torch.equal(tables[0][:60], tables[1][:60])
+    tables[0].data.copy_(tables[1].data)  # new rows are random
+    ids = torch.randint(rows, (2, 9))
+    found, expected = (model(ids, labels=ids) for model in (ours, theirs))
+    assert parity.largest_difference(found.logits, expected.logits) < 1e-5
+    (found.loss + expected.loss).backward()
+    assert parity.gradient_difference(ours, theirs) < 1e-4
+
+
+@QUIET
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_attentions_with_a_cache_and_padding_are_those_of_transformers(implementation, side):
+    theirs, ours = parity.random_pair(attn_implementation=implementation, **TINY, n_head=4)
+    ids, mask = torch.randint(60, (2, 9)), parity.padded(side, (9, 6), 9)
+    places = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache, patterns = KeyValueCache(2), []
+    for start, end in ((0, 4), (4, 5), (5, 9)):
+        new = {"position_ids": places[:, start:end], "past_key_values": cache}
+        out = ours(ids[:, start:end], mask[:, :end], output_attentions=True, **new)
+        patterns.append([F.pad(x, (0, 9 - end)) for x in out.attentions])
+    expected = theirs(ids, attention_mask=mask, position_ids=places, output_attentions=True)
+    for layer, pattern in enumerate(expected.attentions):
+        found = torch.cat([piece[layer] for piece in patterns], dim=2)
+        pair = [x.transpose(1, 2)[mask.bool()] for x in (found, pattern)]
+        assert parity.largest_difference(*pair) < 1e-5
+
+
 def test_the_transformers_comparison_can_fail():
     theirs, ours = parity.random_pair()
     ours.transformer.h[1].ln_1.eps = 1e-2
@@ -118,7 +261,7 @@ def test_greedy_ids_equal_transformers(seed):
     assert torch.equal(ours.generate(ids, max_new_tokens=40), expected)
 
 
-@pytest.mark.parametrize("afn", ["gelu", "relu", "silu"])
+@pytest.mark.parametrize("afn", ["gelu", "relu", "silu", "swish"])
 def test_activations_equal_transformers(afn):
     assert max(parity.transformers_differences(afn=afn).values()) < 1e-4
 
