@@ -41,7 +41,8 @@ def agree(drafted: Tensor, scores: Tensor, step: int = 0) -> Tensor:
     """Return the drafts, (K,), that a greedy large model would write, and its own next token.
 
     `scores` (K + 1, V) are its scores before each draft and after the last. Returns (n,), n from
-    1 to K + 1. Raises ValueError, naming `step`, for scores from which nothing can be chosen.
+    1 to K + 1. Raises ValueError for scores from which nothing can be chosen; it names the step,
+    and `step` says how many new tokens there were before.
     """
     best = scores.max(-1)  # values and ids, each (K + 1,)
     same = (best.indices[:-1] == drafted) & best.values[:-1].isfinite()
@@ -137,7 +138,7 @@ def rounds(
     check_prompt(ids, max_new_tokens)
     text, ended, choice = ids, False, {"do_sample": do_sample, "generator": generator}
     while not ended and (left := ids.shape[-1] + max_new_tokens - text.shape[-1]):
-        T, step = text.shape[-1], max_new_tokens - left
+        T, step = text.shape[-1], max_new_tokens - left  # new tokens so far
         longer, guesses = write_draft(read_draft, text, min(K, left), processors, step, **choice)
         scores, drafted = score_draft(read, longer, len(guesses), processors), longer[0, T:]
         if do_sample:
