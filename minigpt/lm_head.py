@@ -41,7 +41,13 @@ from minigpt.generation import (
     make_criteria,
     make_processors,
 )
-from .model import KeyValueCache, ModelOutput, OpenAIGPTModel, OpenAIGPTPreTrainedModel
+from minigpt.model import (
+    KeyValueCache,
+    ModelOutput,
+    OpenAIGPTModel,
+    OpenAIGPTPreTrainedModel,
+    shape_of,
+)
 from .tokenizer import as_expected, find_file, read_object, saving, split_hub_options
 
 # %% ../notebooks/08_lm_head.ipynb #fe6fda0b
@@ -152,6 +158,10 @@ class TokenScorer(OpenAIGPTPreTrainedModel):
     ) -> CausalLMOutput | tuple:
         """Errors: those of `OpenAIGPTModel` and, with labels, of `next_token_loss`."""
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+        all_kept = isinstance(logits_to_keep, int) and not logits_to_keep
+        if all_kept and attention_mask is not None and labels is not None:
+            scored = shift_labels(labels, shape_of(input_ids, inputs_embeds))
+            options.setdefault("read", scored != -100)  # even a label behind padding counts
         body = self.transformer(*inputs, return_dict=True, **options)
         # 0 becomes slice(0, None): all of them
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep

@@ -242,6 +242,14 @@ def test_attentions_with_a_cache_and_padding_are_those_of_transformers(implement
         assert parity.largest_difference(*pair) < 1e-5
 
 
+def test_labels_behind_padding_count_as_in_transformers():
+    ours, theirs = parity.random_pair()
+    ids = torch.randint(30, (3, 12))
+    mask = parity.padded("right", (12, 7, 3), 12)
+    loss, expected = (model(ids, attention_mask=mask, labels=ids).loss for model in (ours, theirs))
+    assert abs(loss - expected) < 1e-5
+
+
 def test_the_transformers_comparison_can_fail():
     theirs, ours = parity.random_pair()
     ours.transformer.h[1].ln_1.eps = 1e-2
