@@ -295,8 +295,8 @@ class OpenAIGPTConfig(HeadSettings, RunSettings):
         settings["afn"] = "gelu" if self.afn == "gelu_new" else self.afn
         if self.dtype is not None:
             settings["dtype"] = str(self.dtype).removeprefix("torch.")
-        choices = {name: getattr(self, name) for name in OUTPUTS}
-        settings |= dict(choices.items() - OUTPUTS.items())
+        changed = [name for name, usual in OUTPUTS.items() if getattr(self, name) != usual]
+        settings |= {name: getattr(self, name) for name in changed}
         return {**self.extra, "model_type": MODEL_TYPE, **settings}
 
     label2id = property(lambda self: {name: index for index, name in self.id2label.items()})
@@ -693,7 +693,7 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         os.close(handle)  # which also unlocks
 
-
+# %% ../notebooks/03_checkpoint.ipynb #e52746b7
 def write_together(
     folder: str | Path, writers: Mapping[str, Callable[[Path], None]], stale: str = ""
 ) -> list[str]:
@@ -782,7 +782,7 @@ def refuse_shadows(folder: str | Path, name: str, known: tuple[str, ...]) -> Non
                 "folder"
             )
 
-
+# %% ../notebooks/03_checkpoint.ipynb #8af8da20
 def write_checkpoint(
     folder: str | Path,
     config: OpenAIGPTConfig,
