@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import ATTENTION, merge_heads
+from .attention import find_attention, merge_heads
 from .checkpoint import OpenAIGPTConfig
 
 # %% ../notebooks/05_block.ipynb #c792f997
@@ -46,13 +46,13 @@ ACTIVATIONS = {"gelu": gelu, "gelu_new": gelu, "relu": F.relu, "silu": F.silu, "
 class Attention(nn.Module):
     """Multi-head self-attention with its two projections: (B, T, C) -> (B, T, C).
 
+    Which implementation runs is read from the config at each call, all else when it is built.
     Source: Radford et al. 2018, section 4.1; `attn` of OpenAI's train.py.
     """
 
     def __init__(self, config: OpenAIGPTConfig):
         super().__init__()
-        self.n_head, self.dropout = config.n_head, config.attn_pdrop
-        self.implementation = config.attn_implementation
+        self.config, self.n_head, self.dropout = config, config.n_head, config.attn_pdrop
         self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd, config.initializer_range)
         self.c_proj = Conv1D(config.n_embd, config.n_embd, config.initializer_range)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
@@ -66,7 +66,7 @@ class Attention(nn.Module):
         )
         if cache is not None:
             k, v = cache.update(k, v)  # (B, H, T, D) -> (B, H, S, D): the past in front
-        attend = ATTENTION["eager" if output_attentions else self.implementation]
+        attend = find_attention("eager" if output_attentions else self.config.attn_implementation)
         out, weights = attend(q, k, v, mask, self.dropout if self.training else 0.0)
         out = self.resid_dropout(self.c_proj(merge_heads(out)))  # (B, H, T, D) -> (B, T, C)
         return out, weights if output_attentions else None

@@ -14,9 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import may_look
 from .checkpoint import OpenAIGPTConfig
-from .double_heads import check_range, states_at
-from .model import KeyValueCache, ModelOutput, OpenAIGPTModel, OpenAIGPTPreTrainedModel
+from .double_heads import check_range, places_read, states_at
+from minigpt.model import (
+    KeyValueCache,
+    ModelOutput,
+    OpenAIGPTModel,
+    OpenAIGPTPreTrainedModel,
+    fold,
+    shape_of,
+)
 
 # %% ../notebooks/10_classification.ipynb #e56fc54b
 def last_real(is_real: Tensor) -> Tensor:
@@ -26,21 +34,22 @@ def last_real(is_real: Tensor) -> Tensor:
 
 # %% ../notebooks/10_classification.ipynb #9cff5ef8
 def end_of_texts(
-    states: Tensor,  # (.., T, C)
+    shape: torch.Size,  # (.., T)
     input_ids: Tensor | None,  # (.., T)
     attention_mask: Tensor | None,  # (.., S), used only if there are no ids
     pad_token_id: int | None,
 ) -> Tensor | None:
     """Say at which place each text ends: (..); None: at the last.
 
-    Raises ValueError for several texts if nothing tells where they end.
+    Raises ValueError for several texts if nothing tells where they end, and the errors of `fold`.
     """
-    texts, T = states.shape[:-2], states.shape[-2]
+    texts, T = shape[:-1], shape[-1]
     if input_ids is not None and pad_token_id is not None:
         return last_real(input_ids != pad_token_id)
     if input_ids is None and attention_mask is not None:
-        return last_real(attention_mask[..., -T:] != 0).expand(texts)
-    if math.prod(texts) == 1:
+        real = fold(attention_mask, texts)[:, -T:] != 0  # (.., S) -> (B, T)
+        return last_real(real).view(texts)  # (B,) -> (..)
+    if math.prod(texts) == 1 or (input_ids is None and pad_token_id is not None):
         return None
     trouble = "no padding token to tell where each ends"
     way = "set model.config.pad_token_id = tokenizer.pad_token_id"
@@ -62,7 +71,8 @@ def classification_loss(logits: Tensor, labels: Tensor, problem: str | None = No
 
     Labels are (..), the numbers of classes (-100 does not count), for a single label; (.., L), from
     0 to 1, for several; (.., L) for regression, or (..) if L = 1. Raises ValueError for another
-    shape, a class that does not exist, numbers of classes that are not whole.
+    shape, for numbers of classes that are not whole and, where `may_look`, for a class that does
+    not exist, and for several labels outside 0 to 1.
     """
     L = logits.shape[-1]
     problem = problem or problem_of(labels, L)
@@ -74,12 +84,12 @@ def classification_loss(logits: Tensor, labels: Tensor, problem: str | None = No
     if single and labels.is_floating_point():
         raise ValueError(f"labels are {labels.dtype}, but {problem} wants whole numbers")
     if single:
-        check_range("labels", labels[labels != -100], L)
+        check_range("labels", labels, L, ignored=-100)
         return F.cross_entropy(logits.float().view(-1, L), labels.flatten().long())
     labels = labels.float().reshape(logits.shape)  # (..) or (.., L) -> (.., L)
     if problem == "regression":
         return F.mse_loss(logits.float(), labels)
-    if ((labels < 0) | (labels > 1)).any():
+    if may_look(labels) and ((labels < 0) | (labels > 1)).any():
         way = "set problem_type='regression' for quantities"
         raise ValueError(f"{problem} wants labels from 0 (no) to 1 (yes), not others; {way}")
     return F.binary_cross_entropy_with_logits(logits.float(), labels)
@@ -122,9 +132,13 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel):
     ) -> SequenceClassifierOutput | tuple:
         """Errors: those of `OpenAIGPTModel`, `end_of_texts` and `classification_loss`."""
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+        shape, pad = shape_of(input_ids, inputs_embeds), self.config.pad_token_id
+        ends = end_of_texts(shape, input_ids, attention_mask, pad)
+        if attention_mask is not None:
+            device = attention_mask.device
+            options["read"] = places_read(shape, states_at, ends, None, device)  # notebook 09
         body = self.transformer(*inputs, return_dict=True, **options)
-        states, pad = body.last_hidden_state, self.config.pad_token_id
-        ends = end_of_texts(states, input_ids, attention_mask, pad)
+        states = body.last_hidden_state
         logits = self.score(states_at(states, ends))  # (B, T, C) -> (B, C) -> (B, L)
         loss = None
         if labels is not None:

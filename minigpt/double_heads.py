@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUMMARIES', 'check_range', 'states_at', 'SequenceSummary', 'choice_loss', 'loss_per_text',
-           'OpenAIGPTDoubleHeadsModelOutput', 'OpenAIGPTDoubleHeadsModel']
+           'OpenAIGPTDoubleHeadsModelOutput', 'places_read', 'OpenAIGPTDoubleHeadsModel']
 
 # %% ../notebooks/09_double_heads.ipynb #33828a67
 from collections.abc import Callable
@@ -14,14 +14,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import may_look
 from .checkpoint import OpenAIGPTConfig
-from .lm_head import find_gpu_loss, next_token_loss, score_with_loss
-from .model import KeyValueCache, ModelOutput, OpenAIGPTModel, OpenAIGPTPreTrainedModel
+from .lm_head import find_gpu_loss, next_token_loss, score_with_loss, shift_labels
+from minigpt.model import (
+    KeyValueCache,
+    ModelOutput,
+    OpenAIGPTModel,
+    OpenAIGPTPreTrainedModel,
+    shape_of,
+)
 
 # %% ../notebooks/09_double_heads.ipynb #59282783
-def check_range(name: str, values: Tensor, stop: int) -> None:
-    """Raise ValueError, naming a value, unless all of `values` lie in 0, 1, ..., `stop` - 1."""
-    wrong = values[(values < 0) | (values >= stop)]
+def check_range(name: str, values: Tensor, stop: int, ignored: int = 0) -> None:
+    """Raise ValueError unless `values` are whole numbers from 0 to `stop` - 1, or `ignored`.
+
+    On a GPU nobody looks at them, see `may_look`: there, one out of range is CUDA's own error.
+    """
+    if values.is_floating_point():
+        raise ValueError(f"{name} are {values.dtype}; pass whole numbers, torch.long")
+    if not may_look(values):
+        return
+    wrong = values[((values < 0) | (values >= stop)) & (values != ignored)]
     if len(wrong):
         raise ValueError(f"{name} has {int(wrong[0])} in it; it must lie between 0 and {stop - 1}")
 
@@ -101,7 +115,7 @@ def choice_loss(scores: Tensor, labels: Tensor) -> Tensor:
             f"{len(labels)} mc_labels for scores of {tuple(scores.shape[:-1])} answers; pass input "
             "of (batch, choices, time), and for each question the index of its right answer"
         )
-    check_range("mc_labels", labels[labels != -100], rows.shape[1])
+    check_range("mc_labels", labels, rows.shape[1], ignored=-100)
     return F.cross_entropy(rows.float(), labels.long())
 
 # %% ../notebooks/09_double_heads.ipynb #969c431c
@@ -128,6 +142,22 @@ class OpenAIGPTDoubleHeadsModelOutput(ModelOutput):
     past_key_values: KeyValueCache | None = None  # with use_cache
     hidden_states: tuple[Tensor, ...] | None = None  # with output_hidden_states
     attentions: tuple[Tensor, ...] | None = None  # with output_attentions
+
+# %% ../notebooks/09_double_heads.ipynb #padread3
+def places_read(
+    shape: torch.Size,  # (.., T)
+    summary: Callable[[Tensor, Tensor | None], Tensor],  # one of `SUMMARIES`
+    index: Tensor | None,  # (..), what it is told
+    labels: Tensor | None,  # (.., T), of the next words
+    device,
+) -> Tensor:
+    """Say which states a summary reads, and a loss with these labels: (.., T), True for those.
+
+    Errors: those of `states_at` and `shift_labels`.
+    """
+    tags = torch.eye(shape[-1], device=device).expand(*shape, -1)  # (.., T, T)
+    read = summary(tags, index) != 0  # (.., T, T) -> (.., T)
+    return read if labels is None else read | (shift_labels(labels, shape) != -100)
 
 # %% ../notebooks/09_double_heads.ipynb #abdc8afe
 class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel):
@@ -167,6 +197,10 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel):
         Errors: those of `OpenAIGPTModel`, `states_at`, `next_token_loss` and `choice_loss`.
         """
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+        if attention_mask is not None:
+            shape, summary = shape_of(input_ids, inputs_embeds), self.multiple_choice_head.read
+            device = attention_mask.device
+            options["read"] = places_read(shape, summary, mc_token_ids, labels, device)
         body = self.transformer(*inputs, return_dict=True, **options)
         states, rows = body.last_hidden_state, self.lm_head.weight
         if openai_losses:  # tokens, special ones among them, and positions

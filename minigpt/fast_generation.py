@@ -128,13 +128,15 @@ def choose_and_append(
     pad: int = 0,  # what a text that has ended goes on with
 ) -> None:
     """Put the next token behind each text, the most probable one or a random draw."""
+    if do_sample:
+        logits = logits.float()
+        for process in processors:
+            logits = process(None, logits)
     best, new = logits.max(-1)  # each (B,)
     bad = ~best.isfinite() & (cache.broken < 0)
     cache.broken.copy_(torch.where(bad, cache.slot, cache.broken))
     if do_sample:
-        logits = logits.float().nan_to_num(nan=0.0, posinf=0.0)  # what is broken has been noted
-        for process in processors:
-            logits = process(None, logits)
+        logits = logits.nan_to_num(nan=0.0, posinf=0.0)  # what is broken has been noted
         new = torch.multinomial(logits.softmax(-1), 1)[:, 0]
     if end is not None:
         new = new.masked_fill(cache.ended, pad)
@@ -183,13 +185,17 @@ def can_record(model: OpenAIGPTLMHeadModel) -> bool:
 CHECK = 32  # steps between two looks at the card
 
 
-def all_ended(cache: StaticCache) -> bool:
-    """Say whether all texts have met their end. Raises ValueError, with row and place, for nan."""
-    broken = cache.broken.tolist()
-    if rows := [row for row, place in enumerate(broken) if place >= 0]:
+def all_ended(cache: StaticCache, T: int) -> bool:
+    """Say whether all texts, with prompts of T tokens, have met their end.
+
+    Raises ValueError, naming step and row, where the largest score was not finite.
+    """
+    broken = [(place, row) for row, place in enumerate(cache.broken.tolist()) if place >= 0]
+    if broken:
+        place, row = min(broken)
         raise ValueError(
-            f"row {rows[0]}: the logits after place {broken[rows[0]]} are not finite, so nothing "
-            "can be chosen; look for nan or inf in the weights"
+            f"step {place + 1 - T}, row {row}: the largest score is not finite, so nothing can "
+            "be chosen; look for nan or inf in the weights, or a temperature too close to 0"
         )
     return bool(cache.ended.all())
 
@@ -247,7 +253,7 @@ class FastGenerator:
             logits = multiply_table(hidden, self.model.lm_head.weight)  # (B, C) -> (B, V)
             choose_and_append(logits, self.cache, **self.choice)
 
-    def __reduce__(self):  # it names addresses of this process: a copy is None, and made anew
+    def __reduce__(self):  # a graph cannot be copied: a copy of the model gets None here
         return type(None), ()
 
     @torch.inference_mode()
@@ -263,10 +269,10 @@ class FastGenerator:
         logits = read_prompt(self.model, self.cache, ids, padding)
         choose_and_append(logits, self.cache, **self.choice)
         for place in range(T, T + n - 1):
-            if self.end is not None and (place - T) % CHECK == 0 and all_ended(self.cache):
+            if self.end is not None and (place - T) % CHECK == 0 and all_ended(self.cache, T):
                 break
             self.step(place)
-        if all_ended(self.cache):
+        if all_ended(self.cache, T):
             n = length_needed(self.cache.tokens[:, T : T + n], self.end)
         return self.cache.tokens[:, : T + n].clone()
 
@@ -282,7 +288,7 @@ def check_static(config: GenerationConfig, processors, criteria, streamer, gener
         "streamer": streamer is not None,
         "generator": generator is not None,
         "a processor other than temperature, top_k and top_p": len(processors) > len(filters),
-        "a stopping criterion other than eos_token_id": len(criteria) > bool(config.eos),
+        "a stopping criterion other than eos_token_id": len(criteria) > (1 if config.eos else 0),
     }
     if names := [name for name, is_asked in refused.items() if is_asked]:
         raise ValueError(
@@ -296,7 +302,7 @@ def generator_for(model: OpenAIGPTLMHeadModel, B: int, config: GenerationConfig)
     choice = config.do_sample, config.temperature, config.top_k, config.top_p
     places = [parameter.data_ptr() for parameter in model.parameters()]
     key = B, choice, tuple(config.eos), config.pad, model.dtype, model.device, tuple(places)
-    kept = model.__dict__.get("static_generator")  # None in a copy of a model
+    kept = model.__dict__.get("static_generator")  # None in a copy: made anew
     if kept is None or kept.key != key:
         model.__dict__.pop("static_generator", None)  # free its memory first
         filters = make_filters(config) if config.do_sample else []

@@ -20,7 +20,7 @@ def logs_kernel(
     W,
     BLOCK: tl.constexpr,
 ):
-    row, c = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)  # row * W may pass 2 ** 31
+    row, c = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)  # 2 ** 31 numbers are 53,008 rows
     best, total = tl.full((BLOCK,), -1e38, tl.float32), tl.zeros((BLOCK,), tl.float32)
     for first in range(0, V, BLOCK):
         n = first + c
@@ -60,7 +60,7 @@ class FusedLoss(torch.autograd.Function):
         logs_kernel[(N,)](scores, logs, V, W, BLOCK=2048, num_warps=4)
         counts = labels != -100
         total = counts.sum()
-        right = scores.gather(-1, labels.where(counts, 0)[:, None])[:, 0]
+        right = scores[:, :V].gather(-1, labels.where(counts, 0)[:, None])[:, 0]
         ctx.save_for_backward(scores, logs, labels, torch.where(counts, 1 / total, 0.0))
         ctx.V = V
         return torch.where(counts, logs - right, 0.0).sum() / total

@@ -6,9 +6,9 @@
 __all__ = ['NextLogits', 'Processor', 'Criterion', 'keep_top_k', 'keep_top_p', 'mark', 'penalize_repetition',
            'forbid_repeated_ngrams', 'process', 'check_best', 'choose', 'has_ended', 'is_end_token', 'ends_with_string',
            'forbid_early_end', 'check_prompt', 'check_filler', 'stream', 'Finished', 'extensions', 'pick_rows', 'Beams',
-           'beam_search', 'as_list', 'check_settings', 'GenerationConfig', 'hide_padding', 'make_filters',
-           'make_processors', 'make_criteria', 'TextStreamer', 'TextIteratorStreamer', 'show', 'count_new_tokens',
-           'Generation', 'best_texts', 'generate']
+           'check_running', 'beam_search', 'as_list', 'check_settings', 'GenerationConfig', 'hide_padding',
+           'make_filters', 'make_processors', 'make_criteria', 'TextStreamer', 'TextIteratorStreamer', 'show',
+           'count_new_tokens', 'Generation', 'best_texts', 'generate']
 
 # %% ../notebooks/07_generation.ipynb #b6f7b702
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -299,6 +299,18 @@ class Beams:
             if not one.closed:
                 one.add(self.totals[b, places], self.ids[b, places], self.parents[b, places])
 
+# %% ../notebooks/07_generation.ipynb #ba57dbf6
+def check_running(best: Tensor, finished: list[Finished], step: int) -> None:
+    """Raise ValueError, see `check_best`, for best sums (B,) with which a search cannot go on.
+
+    They do not matter where it is closed; minus infinity does not where a text has ended.
+    """
+    over = [
+        one.closed or (total == -torch.inf and len(one.texts) > 0)
+        for one, total in zip(finished, best.tolist(), strict=True)
+    ]
+    check_best(best.masked_fill(torch.tensor(over, device=best.device), 0), step)
+
 # %% ../notebooks/07_generation.ipynb #88d8081c
 @torch.inference_mode()
 def beam_search(
@@ -324,8 +336,7 @@ def beam_search(
         logits = process(processors, beams.texts(), logits.float().log_softmax(-1))
         K = beams.totals.shape[1]
         beams.grow(logits, max(2, 1 + ways_to_end) * num_beams, **choice)  # 2
-        still = torch.tensor([not one.closed for one in finished], device=ids.device)
-        check_best(beams.totals.amax(-1).masked_fill(~still, 0), step=length - 1)
+        check_running(beams.totals.amax(-1), finished, step=length - 1)
         ended = has_ended(criteria, beams.texts()).view_as(beams.totals)  # 3: (B n,) -> (B, n)
         ended = ended | (length == max_new_tokens)  # or cut off
         beams.harvest(ended, finished)  # 4
@@ -374,11 +385,12 @@ def check_settings(config: "GenerationConfig") -> None:
         raise ValueError(f"num_return_sequences={n}, but num_beams={num_beams}; {way}")
 
 # %% ../notebooks/07_generation.ipynb #4f178ee2
-@dataclass
+@dataclass(init=False)
 class GenerationConfig:
     """How to write. Names, meaning and defaults are those of transformers; `window` is ours.
 
-    Raises ValueError, naming the setting, for one that makes no sense.
+    `vars` of it holds what was said, and nothing else. Raises ValueError, naming the setting, for
+    one that makes no sense, and TypeError for one that is not known.
     """
 
     # how long
@@ -409,8 +421,16 @@ class GenerationConfig:
     return_dict_in_generate: bool = False  # more than the ids, under names
     output_scores: bool = False  # among it the scores of each step
 
-    def __post_init__(self):
+    def __init__(self, **settings):
+        if unknown := ", ".join(sorted(settings.keys() - self.__dataclass_fields__)):
+            raise TypeError(f"no setting has the name {unknown}; see GenerationConfig for them all")
+        vars(self).update(settings)  # for all others the values above stand
         check_settings(self)
+
+    def over(self, base: "GenerationConfig") -> "GenerationConfig":
+        """Return `base` with what this one says in its place; None says nothing."""
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        return GenerationConfig(**vars(base) | said)
 
     @property
     def eos(self) -> list[int]:

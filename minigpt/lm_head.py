@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GPU_LOSS', 'CACHES', 'WRITERS', 'CONFIG_NAME', 'NO_SETTINGS', 'STOPPED', 'shift_labels', 'next_token_loss',
-           'CausalLMOutput', 'whole_tiles', 'find_gpu_loss', 'score_with_loss', 'TokenScorer', 'first_ids',
-           'push_right', 'WithNextLogits', 'window_start', 'slide', 'find_writer', 'WithReader',
+           'CausalLMOutput', 'whole_tiles', 'score_tokens', 'find_gpu_loss', 'score_with_loss', 'TokenScorer',
+           'first_ids', 'push_right', 'WithNextLogits', 'window_start', 'slide', 'find_writer', 'WithReader',
            'read_generation_config', 'write_generation_config', 'WithSettings', 'keep_scores', 'with_scores',
            'GenerationMixin', 'OpenAIGPTLMHeadModel', 'GenerateDecoderOnlyOutput', 'GenerateBeamDecoderOnlyOutput',
            'name_results']
@@ -93,6 +93,13 @@ def whole_tiles(table: Tensor) -> Tensor:
     """Return the token table with rows of zeros up to a multiple of 64: (V, C) -> (W, C)."""
     return F.pad(table, (0, 0, 0, -len(table) % 64))
 
+
+def score_tokens(hidden: Tensor, table: Tensor) -> Tensor:
+    """Score every token: (.., C) and the token table (V, C) -> (.., V), for many rows in tiles."""
+    if hidden[..., 0].numel() < 256 or len(table) % 64 == 0:
+        return F.linear(hidden, table)
+    return F.linear(hidden, whole_tiles(table))[..., : len(table)]
+
 # %% ../notebooks/08_lm_head.ipynb #b8f6134a
 GPU_LOSS: dict[str, Callable] = {}  # a kind of device and its loss: (scores, shifted labels, V)
 
@@ -113,7 +120,7 @@ def score_with_loss(
     if labels is not None and (fused_loss := GPU_LOSS.get(hidden.device.type)):
         V, scores = len(table), F.linear(hidden, whole_tiles(table))
         return scores[..., :V], fused_loss(scores, shift_labels(labels, scores.shape[:-1]), V)
-    scores = F.linear(hidden, table)
+    scores = score_tokens(hidden, table)
     return scores, None if labels is None else next_token_loss(scores, labels)
 
 # %% ../notebooks/08_lm_head.ipynb #99b5683e
@@ -155,20 +162,22 @@ class TokenScorer(OpenAIGPTPreTrainedModel):
         return out if self.chosen("return_dict", return_dict) else out.to_tuple()
 
 # %% ../notebooks/08_lm_head.ipynb #7964febb
-def first_ids(input_ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
-    """Return the prompts (B, T) or, for an empty one, the start token.
+def first_ids(
+    input_ids: Tensor | None, attention_mask: Tensor | None, bos_token_id: int | None, device
+) -> tuple[Tensor, Tensor | None]:
+    """Return prompts (B, T) and their mask or, for empty ones, the start token and no mask.
 
     Raises ValueError, saying what to pass, if there is none.
     """
     if input_ids is not None and input_ids.numel():
-        return input_ids
+        return input_ids, attention_mask
     if bos_token_id is None:
         raise ValueError(
             "the prompt is empty, and this checkpoint has no start token; pass input_ids with one "
             "token or more, or bos_token_id"
         )
     rows = 1 if input_ids is None else max(1, len(input_ids))
-    return torch.full((rows, 1), bos_token_id, device=device)
+    return torch.full((rows, 1), bos_token_id, device=device), None
 
 # %% ../notebooks/08_lm_head.ipynb #e8e2b676
 def push_right(ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -189,7 +198,7 @@ def push_right(ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tens
         raise ValueError(f"row {row} of attention_mask has no 1, an empty prompt; leave it out")
     longest = int(lengths.max())
     ids = ids.gather(-1, real.byte().argsort(dim=-1, stable=True))[:, -longest:]
-    return ids, None if real.all() else longest - lengths
+    return ids, longest - lengths if (lengths < longest).any() else None
 
 # %% ../notebooks/08_lm_head.ipynb #8017c943
 class WithNextLogits:
@@ -301,8 +310,9 @@ def read_generation_config(checkpoint: str | Path, **hub) -> GenerationConfig | 
     if strange:
         names = ", ".join(sorted(strange))
         warnings.warn(f"{CONFIG_NAME} asks for {names}; minigpt does not have that", stacklevel=3)
+    said = {name for name in found.keys() & known if found[name] is not None}
     with as_expected(path):
-        return GenerationConfig(**{name: found[name] for name in found.keys() & known})
+        return GenerationConfig(**{name: found[name] for name in said})
 
 
 def write_generation_config(folder: str | Path, config: GenerationConfig) -> None:
@@ -366,7 +376,7 @@ class GenerationMixin(WithReader, WithSettings):
         self,
         input_ids: Tensor | None = None,  # (B, T)
         attention_mask: Tensor | None = None,  # (B, T): 0 for padding, on either side
-        generation_config: GenerationConfig | None = None,  # default: that of the model
+        generation_config: GenerationConfig | None = None,  # laid over that of the model
         *,
         logits_processor: Sequence[Processor] = (),  # each (ids, scores) -> scores
         stopping_criteria: Sequence[Callable] = (),  # each (ids, all scores) -> has it ended? (B,)
@@ -383,10 +393,12 @@ class GenerationMixin(WithReader, WithSettings):
         it checks, it writes the same in fewer calls. Raises ValueError for a prompt that is
         empty or too long, and for settings that make no sense.
         """
-        config = replace(generation_config or self.generation_config, **settings)  # 1
-        prompts = first_ids(input_ids, config.bos_token_id, self.device)  # 2: (B, T), as given
+        config = (generation_config or GenerationConfig()).over(self.generation_config)
+        config = replace(config, **settings)  # 1
+        start = config.bos_token_id, self.device
+        prompts, mask = first_ids(input_ids, attention_mask, *start)  # 2: (B, T), as given
         check_prompt(prompts, 0)
-        ids, padding = push_right(prompts, attention_mask)  # (B, T'), padding in front
+        ids, padding = push_right(prompts, mask)  # (B, T'), padding in front
         wanted = count_new_tokens(prompts.shape[-1], config.max_length, config.max_new_tokens)
         config = replace(config, max_new_tokens=self.room(ids, wanted, config.window))  # 3
         scores = [] if config.output_scores else None  # 4

@@ -7,6 +7,7 @@ __all__ = ['Scores', 'agree', 'accept', 'write_draft', 'score_draft', 'until_end
            'check_pair', 'check_assisted', 'write_assisted', 'speculate']
 
 # %% ../notebooks/19_speculative.ipynb #79cb0b1f
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -100,7 +101,7 @@ def score_draft(read: Scores, text: Tensor, K: int, processors: Sequence[Process
     rows = [process(processors, text[:, : T + k], logits[k : k + 1]) for k in range(K + 1)]
     return torch.cat(rows)
 
-# %% ../notebooks/19_speculative.ipynb #f6d11894
+
 def until_end(text: Tensor, new: Tensor, criteria: Sequence[Criterion]) -> tuple[Tensor, bool]:
     """Cut new ids, (1, n), behind the first with which `text` (1, T) ends; also say if it does."""
     for n in range(1, new.shape[-1] + 1):
@@ -175,14 +176,16 @@ class Speculation:
 
     @property
     def acceptance(self) -> float:
-        """The share of guesses that were kept, of those that were looked at."""
+        """The share of guesses that were kept, of those that were looked at; nan if none were."""
         kept = sum(one.kept for one in self.rounds)
-        return kept / sum(min(one.kept + 1, one.drafted) for one in self.rounds)
+        looked_at = sum(min(one.kept + 1, one.drafted) for one in self.rounds)
+        return kept / looked_at if looked_at else math.nan
 
     @property
     def tokens_per_call(self) -> float:
-        """New tokens for each call of the large model; without guesses it is 1."""
-        return sum(one.new.shape[-1] for one in self.rounds) / len(self.rounds)
+        """New tokens for each call of the large model; without guesses 1, without calls nan."""
+        new = sum(one.new.shape[-1] for one in self.rounds)
+        return new / len(self.rounds) if self.rounds else math.nan
 
 # %% ../notebooks/19_speculative.ipynb #03c78a9f
 def check_pair(model, assistant_model, ids: Tensor, new: int, K: int) -> None:

@@ -125,11 +125,20 @@ def test_sixteen_bits(name, dtype, tolerance):
     torch.testing.assert_close(out * real, expected, rtol=0, atol=tolerance)
 
 
-@others
-def test_it_compiles_in_one_piece(name):
-    q, k, v = random_inputs()
-    compiled = torch.compile(ATTENTION[name], backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(q, k, v)[0], EAGER(q, k, v)[0], rtol=0, atol=1e-5)
+@implementations
+@pytest.mark.parametrize("kind", [None, "right", "left"])
+def test_it_compiles_in_one_piece_for_every_length(name, kind):
+    def attend(q, k, v, padding):
+        return ATTENTION[name](q, k, v, make_mask(q.shape[2], k.shape[2], padding))[0]
+
+    torch.compiler.reset()
+    compiled = torch.compile(attend, backend="eager", fullgraph=True)
+    for T, S in ((7, 7), (2, 7), (3, 7), (1, 7)):
+        padding = None if kind is None else torch.tensor([PADDINGS[kind]] * 2)
+        real = real_queries(torch.ones(2, S) if padding is None else padding, T)
+        inputs = random_inputs(T=T, S=S)
+        found, expected = compiled(*inputs, padding), attend(*inputs, padding)
+        torch.testing.assert_close(found * real, expected * real, rtol=0, atol=1e-5)
 
 
 @implementations
@@ -179,6 +188,30 @@ def test_other_padding_needs_a_table(dtype, kind, T):
     assert mask.shape == (2, 1, T, 7) and mask.dtype == torch.bool
     for b, t, s in torch.cartesian_prod(*map(torch.arange, (2, T, 7))).tolist():
         assert mask[b, 0, t, s] == (s <= 7 - T + t and bool(padding[b, s]))
+
+
+def test_who_reads_at_padding_gets_a_table():
+    padding = torch.tensor([PADDINGS["none"], PADDINGS["right"]])  # the second has 4 real tokens
+    read = torch.zeros(2, 3, dtype=torch.bool)  # of the last three positions
+    read[0] = True
+    assert make_mask(3, 7, padding, read=read) is None  # these are real
+    read[1, 2] = True
+    assert make_mask(3, 7, padding, read=read)[1, 0, 2].tolist() == [True] * 4 + [False] * 3
+    assert make_mask(3, 7, None, read=read) is None
+
+
+@pytest.mark.parametrize("value", [0.5, 2, -1e9, float("nan")])
+def test_a_mask_of_other_numbers_is_refused(value):
+    padding = torch.ones(2, 7)
+    padding[1, 6] = value
+    with pytest.raises(ValueError, match="attention_mask has other values than 1"):
+        make_mask(7, 7, padding)
+
+
+def test_an_unknown_implementation_is_named():
+    assert all(attention.find_attention(name) is one for name, one in ATTENTION.items())
+    with pytest.raises(ValueError, match="'flash'; choose from eager, sdpa, flash_attention_2"):
+        attention.find_attention("flash")
 
 
 def test_a_mask_of_the_wrong_length():

@@ -138,6 +138,33 @@ def test_the_padding_token_s_id_decides_whatever_the_mask_says():
     assert largest_difference(found, ours(ids[:, :2]).logits) < 1e-5
 
 
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("pad_token_id, texts", [(PAD, B), (None, 1)])
+def test_what_is_read_at_padding_equals_transformers(pad_token_id, texts, implementation):
+    """The ids hold no padding token, so the last place is read, whatever the mask says."""
+    theirs, ours = random_pair(implementation, pad_token_id=pad_token_id)
+    ids, mask = torch.randint(PAD + 1, 60, (texts, T)), parity.padded("right", (6, T, 1, 3), T)
+    inputs = {"input_ids": ids, "attention_mask": mask[:texts], "labels": torch.tensor([2] * texts)}
+    found, expected = ours(**inputs), theirs(**inputs)
+    assert largest_difference(found.logits, expected.logits) < 1e-5
+    assert largest_difference(found.loss, expected.loss) < 1e-5
+
+
+def test_vectors_without_a_mask_are_all_real_as_in_transformers():
+    theirs, ours = random_pair()
+    vectors = torch.randn(B, T, 32)
+    found, expected = [one(inputs_embeds=vectors).logits for one in (ours, theirs)]
+    assert largest_difference(found, expected) < 1e-5
+
+
+@pytest.mark.parametrize("mask", [torch.ones(2, T), torch.ones(B, 1, T), torch.tensor(1)])
+def test_a_mask_that_does_not_fit_vectors_is_named(mask):
+    with pytest.raises(
+        ValueError, match=re.escape(f"attention_mask {tuple(mask.shape)} for texts")
+    ):
+        random_pair()[1](inputs_embeds=torch.randn(B, T, 32), attention_mask=mask)
+
+
 def test_a_folder_of_either_side_loads_in_the_other(tmp_path):
     theirs, ours = random_pair("sdpa", id2label={0: "bad", 1: "fair", 2: "good"})
     ids, _ = some_texts()
@@ -233,8 +260,7 @@ def test_vectors_with_a_mask_score_as_ids_do(side, pad_token_id):
 
 
 def test_a_mask_of_one_row_speaks_of_all_vectors():
-    states = torch.randn(3, 4, 2)
-    found = end_of_texts(states, None, torch.tensor([[1, 1, 0, 0]]), None)
+    found = end_of_texts(torch.Size([3, 4]), None, torch.tensor([[1, 1, 0, 0]]), None)
     assert found.tolist() == [1, 1, 1]
 
 
@@ -312,9 +338,8 @@ def test_several_texts_without_a_padding_token():
         theirs(ids)
 
 
-@pytest.mark.parametrize("pad_token_id", [PAD, None])
-def test_several_texts_as_vectors_without_a_mask(pad_token_id):
-    _, ours = random_pair(pad_token_id=pad_token_id)
+def test_several_texts_as_vectors_without_a_mask_or_a_padding_token():
+    _, ours = random_pair(pad_token_id=None)
     with pytest.raises(ValueError, match="4 texts, but inputs_embeds .* pass attention_mask"):
         ours(inputs_embeds=torch.randn(B, T, 32))
     assert ours(inputs_embeds=torch.randn(1, T, 32)).logits.shape == (1, 3)

@@ -13,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTDoubleHeadsModel, OpenAIGPTLMHeadModel
+from minigpt.attention import make_mask
 from minigpt.double_heads import (
+    SUMMARIES,
     OpenAIGPTDoubleHeadsModelOutput,
     SequenceSummary,
     choice_loss,
     loss_per_text,
+    places_read,
     states_at,
 )
 from minigpt.lm_head import next_token_loss
@@ -245,6 +248,52 @@ def test_masks_equal_transformers(side):
     assert largest_difference(a.logits[real], b.logits[real.flatten(0, 1)]) < 1e-5
 
 
+def padded_on_the_right():
+    """Six texts in one column, their mask, and labels that count everywhere, at padding too."""
+    ids = questions()["input_ids"].flatten(0, 1)
+    return ids, parity.padded("right", (T, 4, 1, 8, 6, 2), T), ids
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ["cls_index", "last", "first", "mean"])
+@pytest.mark.parametrize("place", ["left out", "at padding"])
+def test_what_is_read_at_padding_equals_transformers(kind, place, implementation):
+    theirs, ours = random_pair(implementation, summary_type=kind)
+    ids, mask, labels = padded_on_the_right()
+    places = None if place == "left out" else torch.full((len(ids),), T - 2)
+    found, expected = [
+        one(ids, attention_mask=mask, mc_token_ids=places, labels=labels) for one in (ours, theirs)
+    ]
+    for name in ("loss", "mc_logits"):
+        assert largest_difference(found[name], expected[name]) < 1e-5
+    (found.loss + found.mc_logits.sum() + expected.loss + expected.mc_logits.sum()).backward()
+    assert parity.gradient_difference(ours, theirs) < 1e-4
+
+
+def masks_made(monkeypatch, model, *inputs, **options):
+    """The mask that each call of the network makes; None: the fast, causal way."""
+    made = []
+
+    def note(*arguments):
+        made.append(make_mask(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("minigpt.model.make_mask", note)
+    model(*inputs, **options)
+    return made
+
+
+def test_who_reads_real_words_only_pays_for_no_mask(monkeypatch):
+    _, ours = random_pair("sdpa")
+    ids, mask, labels = padded_on_the_right()
+    places = {"mc_token_ids": mask.sum(-1) - 1}
+    for options in ({}, {"labels": labels.masked_fill(mask == 0, -100)}):
+        assert masks_made(monkeypatch, ours, ids, mask, **places, **options) == [None]
+    for options in ({"mc_token_ids": None}, places | {"labels": labels}):
+        (made,) = masks_made(monkeypatch, ours, ids, mask, **options)
+        assert made.shape == (6, 1, T, T)
+
+
 @pytest.mark.parametrize("kind", ["cls_index", "last", "first", "mean"])
 @pytest.mark.parametrize("projection", ["none", "to labels", "to width"])
 @pytest.mark.parametrize("activation", [None, "tanh"])
@@ -385,6 +434,17 @@ def test_any_count_of_choices_and_their_order(choices):
     assert largest_difference(ours(ids[:, order]).mc_logits, found[:, order]) < 1e-5
 
 
+def test_places_read_are_those_of_the_summary_and_before_labels():
+    labels = torch.tensor([[[7, 7, -100, 7], [-100] * 4]])  # (1, 2, 4)
+    shape, index = labels.shape, torch.tensor([[1, 3]])
+    found = {kind: places_read(shape, read, index, None, None) for kind, read in SUMMARIES.items()}
+    assert found["mean"].all() and found["cls_index"].nonzero()[:, 2].tolist() == [1, 3]
+    assert found["first"].sum() == found["last"].sum() == 2
+    assert found["first"][..., 0].all() and found["last"][..., -1].all()
+    both = places_read(shape, SUMMARIES["cls_index"], index, labels, None)
+    assert both.tolist() == [[[True, True, True, False], [False, False, False, True]]]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_states_at_picks_what_a_loop_picks(data):
@@ -414,6 +474,7 @@ def test_ignored_questions_do_not_count():
     assert torch.equal(choice_loss(scores, torch.tensor([1, 0, -100])), part)
 
 
+MASK = torch.ones(B, CHOICES, T)
 ERRORS = {
     "place too high": ({"mc_token_ids": torch.full((B, CHOICES), T)}, "mc_token_ids has 9 in it"),
     "place below 0": ({"mc_token_ids": torch.full((B, CHOICES), -1)}, "mc_token_ids has -1 in it"),
@@ -422,6 +483,8 @@ ERRORS = {
         "mc_token_ids (3,) for (3, 2)",
     ),
     "places of one question": ({"mc_token_ids": torch.zeros(1, 2).long()}, "mc_token_ids (1, 2)"),
+    "half a place": ({"mc_token_ids": torch.zeros(B, CHOICES)}, "mc_token_ids are torch.float32"),
+    "half an answer": ({"mc_labels": torch.zeros(B)}, "mc_labels are torch.float32"),
     "no such answer": ({"mc_labels": torch.tensor([0, 1, 2])}, "mc_labels has 2 in it"),
     "answer below 0": ({"mc_labels": torch.tensor([0, 1, -1])}, "mc_labels has -1 in it"),
     "too few answers": ({"mc_labels": torch.tensor([0, 1])}, "2 mc_labels for scores of (3, 2)"),
@@ -433,13 +496,13 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("openai_losses", [False, True])
+@pytest.mark.parametrize("options", [{}, {"openai_losses": True}, {"attention_mask": MASK}])
 @pytest.mark.parametrize("case", ERRORS)
-def test_errors_name_the_thing(case, openai_losses):
+def test_errors_name_the_thing(case, options):
     change, message = ERRORS[case]
     _, ours = random_pair()
     with pytest.raises(ValueError, match=re.escape(message)):
-        ours(**(questions() | change), openai_losses=openai_losses)
+        ours(**(questions() | change), **options)
 
 
 def test_answers_cannot_be_compared_without_a_number_each():

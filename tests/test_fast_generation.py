@@ -81,7 +81,7 @@ def test_sampling_draws_from_the_processed_scores():
 def test_nan_names_the_row_and_the_place():
     model, ids = random_model(), random_ids(2, 7)
     model.transformer.positions_embed.weight.data[9] = torch.nan
-    with pytest.raises(ValueError, match="row 0: the logits after place 9 are not finite"):
+    with pytest.raises(ValueError, match="step 3, row 0: the largest score is not finite"):
         FastGenerator(model, 2)(ids, 20)
 
 

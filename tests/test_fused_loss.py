@@ -50,6 +50,13 @@ def test_a_broken_score_breaks_the_loss(value):
     assert not fused_loss(scores, torch.tensor([1, 2], device=DEVICE), 60).isfinite()
 
 
+@pytest.mark.skipif(DEVICE == "cuda", reason="on a GPU such an error ends the whole process")
+@pytest.mark.parametrize("label", [60, 63, 64, -1])
+def test_a_label_that_is_no_token_is_an_error(label):
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        fused_loss(torch.randn(2, 64), torch.tensor([1, label]), 60)
+
+
 @pytest.mark.skipif(DEVICE == "cpu", reason="models take the kernels on a GPU only")
 def test_models_take_it_on_a_gpu_and_logits_still_have_gradients():
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ And that it needs no network. `test_generation_parity.py` compares with transfor
 """
 
 from dataclasses import replace
+from threading import Thread
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from minigpt.generation import (
     make_criteria,
 )
 from tests import parity
+from tests.test_generation_parity import lively_pair
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +64,7 @@ METHODS = [
 @pytest.mark.parametrize("settings", METHODS)
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_with_cache_equals_without(settings, implementation):
-    sizes = {"vocab_size": 31, "n_positions": 16, "n_embd": 32, "n_layer": 2}
-    _, ours = parity.random_pair(**sizes, attn_implementation=implementation)
+    _, ours = lively_pair(n_positions=16, attn_implementation=implementation)
     ids = torch.randint(31, (3, 4))
     results = [
         ours.generate(
@@ -93,6 +94,71 @@ def test_a_window_reads_the_last_half_anew(tiny):
     assert torch.equal(long[:, -2:], alone[:, -2:])
 
 
+WAYS = [
+    {},
+    {"do_sample": True, "top_k": 1},
+    {"num_beams": 3},
+    {"use_cache": False},
+    {"cache_implementation": "static"},
+    {"assistant_model": "itself"},
+]
+
+
+@pytest.mark.filterwarnings("ignore:stopped at the last position")
+@pytest.mark.parametrize("T", [45, 47, 48])
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_to_write_passes_the_last_position(way, T):
+    _, ours = lively_pair()
+    ids = torch.randint(31, (1, T), generator=torch.Generator().manual_seed(0))
+    way = {"assistant_model": ours} if "assistant_model" in way else way
+    beams = {"num_beams": way["num_beams"]} if "num_beams" in way else {}
+    expected = ours.generate(ids, max_new_tokens=48 - T, **beams)
+    assert torch.equal(ours.generate(ids, max_new_tokens=10, **way), expected)
+    with pytest.raises(ValueError, match="49 tokens, but this checkpoint has 48 positions"):
+        ours.generate(torch.zeros(1, 49, dtype=torch.long), **way)
+
+
+def test_a_window_takes_a_prompt_with_padding_that_is_all_alone():
+    _, ours = lively_pair()
+    ids = torch.randint(31, (1, 9))
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1, 1]])
+    long = {"max_new_tokens": 60, "window": "slide"}
+    assert torch.equal(
+        ours.generate(ids, mask, **long)[:, 9:], ours.generate(ids[:, 2:], **long)[:, 7:]
+    )
+
+
+def test_no_new_tokens_are_none_and_no_room_is_an_error(tiny):
+    ids = torch.ones(2, 5, dtype=torch.long)
+    for way in ({}, {"num_beams": 3}, {"cache_implementation": "static"}):
+        assert torch.equal(tiny.generate(ids, max_new_tokens=0, **way), ids)
+        with pytest.raises(ValueError, match="max_length=5, but the prompt alone has 5 tokens"):
+            tiny.generate(ids, max_length=5, **way)
+
+
+@pytest.mark.parametrize("narrow", [{"top_p": 1e-12}, {"top_k": 1}, {"temperature": 1e-6}])
+def test_chance_with_one_choice_is_greedy(narrow):
+    _, ours = lively_pair()
+    ids = torch.randint(31, (3, 4))
+    for cache in ({}, {"cache_implementation": "static"}):
+        drawn = ours.generate(ids, do_sample=True, **narrow, **cache)
+        assert torch.equal(drawn, ours.generate(ids))
+
+
+def test_more_tokens_than_there_are_may_be_kept_and_all_be_alike(tiny):
+    wide = {"do_sample": True, "top_k": 10**6, "temperature": 1e30, "max_new_tokens": 1}
+    drawn = tiny.generate(torch.zeros(2000, 1, dtype=torch.long), **wide)[:, 1]
+    assert len(drawn.unique()) > 1700  # 2,000 fair draws of 8,192: 1,774 on average
+    with pytest.raises(ValueError, match="step 0, row 0: .*a temperature too close to 0"):
+        tiny.generate(torch.zeros(1, 1, dtype=torch.long), do_sample=True, temperature=1e-45)
+
+
+def test_what_a_tokenizer_gives_can_be_handed_on(tiny):
+    tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny")
+    inputs = tokenizer("The old man", return_tensors="pt")
+    assert torch.equal(tiny.generate(**inputs), tiny.generate(inputs.input_ids))
+
+
 def test_lengths(tiny):
     ids = torch.zeros(1, 5, dtype=torch.long)
     assert tiny.generate(ids).shape == (1, 25)  # 20 new ones, as the reference does
@@ -118,7 +184,7 @@ def test_too_long_a_prompt_is_one_clear_error(tiny):
     ],
 )
 def test_each_row_of_a_padded_batch_is_what_it_is_alone(side, settings):
-    _, ours = parity.random_pair(vocab_size=31, initializer_range=0.3)
+    _, ours = lively_pair()
     mask = parity.padded(side, (9, 5, 1), 11)  # two columns of padding alone
     ids = torch.randint(31, mask.shape).masked_fill(mask == 0, 4)  # 4 is a token, too
     together = ours.generate(ids, mask, max_new_tokens=15, **settings)
@@ -163,6 +229,9 @@ def test_an_empty_prompt_starts_with_the_start_token_or_says_what_to_pass(tiny, 
         tiny.generate(empty)
     started = tiny.generate(torch.tensor([[7]]), max_new_tokens=4)
     assert torch.equal(tiny.generate(empty, bos_token_id=7, max_new_tokens=4), started)
+    if empty is not None:  # as a tokenizer hands it over
+        mask = {"attention_mask": torch.ones_like(empty)}
+        assert torch.equal(tiny.generate(empty, bos_token_id=7, max_new_tokens=4, **mask), started)
 
 
 def test_a_mask_that_does_not_fit_is_named(tiny):
@@ -263,6 +332,20 @@ def test_streamers_tell_the_text_word_by_word(tiny):
     assert len([piece for piece in ours.pieces if piece]) > 10
 
 
+@pytest.mark.parametrize("skip_prompt", [False, True])
+def test_words_come_out_of_another_thread(tiny, skip_prompt):
+    tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny")
+    ids = tokenizer("The old man looked at", return_tensors="pt").input_ids
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=skip_prompt, timeout=60)
+    options = {"max_new_tokens": 9, "streamer": streamer}
+    thread = Thread(target=tiny.generate, args=[ids], kwargs=options)
+    thread.start()
+    words = list(streamer)
+    thread.join()
+    text = tiny.generate(ids, max_new_tokens=9)[0, ids.shape[-1] if skip_prompt else 0 :]
+    assert "".join(words) == tokenizer.decode(text) and len(words) > 5
+
+
 def test_a_streamer_is_told_of_the_end_even_after_an_error():
     def broken(ids, cache):
         return torch.full((1, 5), torch.nan), None
@@ -301,6 +384,22 @@ def test_the_generation_config_travels_with_the_checkpoint(tmp_path):
         back.generate(ids, max_new_tokens=9),
         there.generate(ids, max_new_tokens=9, attention_mask=torch.ones_like(ids)),
     )
+
+
+def test_a_setting_that_is_null_is_not_said_and_one_without_meaning_is_refused(tmp_path):
+    _, ours = parity.random_pair()
+    ours.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"num_beams": null, "top_k": 7}')
+    found = OpenAIGPTLMHeadModel.from_pretrained(tmp_path).generation_config
+    assert found == GenerationConfig(top_k=7)
+    (tmp_path / "generation_config.json").write_text('{"num_beams": 0}')
+    with pytest.raises(ValueError, match="num_beams=0"):
+        OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+
+
+def test_a_name_that_is_no_setting_is_an_error(tiny):
+    with pytest.raises(TypeError, match="no setting has the name no_repeat_ngrams"):
+        tiny.generate(torch.tensor([[1]]), no_repeat_ngrams=2)
 
 
 def test_a_setting_that_minigpt_does_not_have_is_warned_of(tmp_path):

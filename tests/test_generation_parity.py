@@ -6,14 +6,37 @@ from collections import Counter
 import pytest
 import torch
 
+from minigpt import GenerationConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
 from tests import parity
 
 V = 31  # few tokens, so that an end token, a repeated n-gram and full beams come often
 
 
+def lively_pair(**sizes):
+    """A random pair that does not write one token for ever: blocks and positions weigh more.
+
+    In float64, so that no other machine's rounding decides between two tokens.
+    """
+    small = {"vocab_size": V, "n_embd": 32, "n_layer": 2, "initializer_range": 0.3}
+    pair = parity.random_pair(**small | sizes)
+    for model in pair:
+        model.transformer.positions_embed.weight.data.mul_(3)
+        for weight in model.transformer.h.parameters():
+            weight.data.mul_(8 if weight.ndim == 2 else 1)
+    return [model.double() for model in pair]
+
+
 @pytest.fixture(scope="module")
 def pair():
-    return parity.random_pair(vocab_size=V, n_embd=32, n_layer=2, initializer_range=0.3)
+    return lively_pair()
+
+
+def test_the_texts_below_differ(pair):
+    """They hold many tokens, and none ends as another does."""
+    ids = torch.randint(V, (8, 4), generator=torch.Generator().manual_seed(0))
+    texts = pair[1].generate(ids, max_new_tokens=30)[:, 4:].tolist()
+    assert min(len(set(text)) for text in texts) >= 4
+    assert len({tuple(text[-5:]) for text in texts}) == 8
 
 
 def random_settings(seed: int) -> dict:
@@ -81,9 +104,116 @@ def test_scores_equal_transformers(pair, seed):
     if "num_beams" in settings:  # later steps hold dead beams, in another order
         steps = steps[:1]
         assert torch.allclose(out.sequences_scores, expected.sequences_scores, rtol=1e-5)
+        assert torch.equal(out.beam_indices, expected.beam_indices)
     for a, b in steps:
         assert torch.equal(a.isinf(), b.isinf())
         assert parity.largest_difference(a.nan_to_num(neginf=0), b.nan_to_num(neginf=0)) < 1e-5
+
+
+def test_a_filler_of_0_is_0(pair):
+    """Beams that have ended get the end token from transformers if the filler is 0."""
+    theirs, ours = pair
+    ids = random_prompts(5)
+    settings = {"num_beams": 4, "num_return_sequences": 4, "eos_token_id": [30, 3, 7]}
+    settings |= {"pad_token_id": 0, "max_new_tokens": 20, "do_sample": False}
+    text = ours.generate(ids, **settings)[:, ids.shape[-1] :]
+    other = ask_theirs(theirs, ids, **settings)[:, ids.shape[-1] :]
+    filled = torch.isin(text, torch.tensor(settings["eos_token_id"])).cumsum(-1).roll(1, -1) > 0
+    filled[:, 0] = False
+    assert filled.any() and not text[filled].any()
+    assert torch.equal(text.masked_fill(filled, 30), other)
+
+
+@pytest.mark.parametrize("K", [2, 5])
+@pytest.mark.parametrize("length_penalty", [0.0, 5.0])
+def test_beams_that_fall_silent_give_what_has_ended(pair, K, length_penalty):
+    """A processor forbids every token from some length on; some texts have ended by then."""
+
+    def silence(ids, scores):
+        return scores if ids.shape[-1] < 9 else torch.full_like(scores, -torch.inf)
+
+    theirs, ours = pair
+    ids, settings = random_prompts(2), {"num_beams": K, "length_penalty": length_penalty}
+    settings |= {"max_new_tokens": 30, "early_stopping": "never", "eos_token_id": [*range(12)]}
+    settings |= {"pad_token_id": 5, "do_sample": False, "logits_processor": [silence]}
+    assert torch.equal(ours.generate(ids, **settings), ask_theirs(theirs, ids, **settings))
+    with pytest.raises(ValueError, match="step 6, row 0: .*processors that forbid every token"):
+        ours.generate(ids, **settings | {"eos_token_id": None})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_sheet_of_settings_is_laid_over_that_of_the_model(seed):
+    """What a GenerationConfig says, a default included, counts; for the rest, the model's does."""
+    import transformers
+
+    dice, kinds = random.Random(seed), (GenerationConfig, transformers.GenerationConfig)
+    makers = {"eos_token_id": [3, 7], "pad_token_id": 5, "num_beams": dice.choice([1, 3])}
+    said = {"max_new_tokens": 20, **dice.choice([{}, {"num_beams": 1}, {"num_beams": 2}])}
+    said |= dice.choice([{}, {"no_repeat_ngram_size": 0}])
+    makers |= dice.choice([{}, {"no_repeat_ngram_size": 2}])
+    models = lively_pair()
+    for model, kind in zip(models, reversed(kinds), strict=True):
+        model.generation_config = kind(**makers)
+    ids = random_prompts(seed)
+    expected = ask_theirs(models[0], ids, generation_config=kinds[1](**said))
+    assert torch.equal(models[1].generate(ids, generation_config=kinds[0](**said)), expected)
+
+
+@pytest.fixture(scope="module")
+def tiny_pair(tmp_path_factory):
+    """The embedded checkpoint here and there, each with its tokenizer."""
+    import transformers
+
+    folder = tmp_path_factory.mktemp("tiny")
+    ours = [x.from_pretrained("tiny") for x in (OpenAIGPTLMHeadModel, OpenAIGPTTokenizer)]
+    for one in ours:
+        one.save_pretrained(folder)
+    theirs = transformers.OpenAIGPTLMHeadModel.from_pretrained(folder)
+    return (theirs, transformers.AutoTokenizer.from_pretrained(folder)), ours
+
+
+@pytest.mark.parametrize(
+    "strings", [" sea ,", "ea", [". \n", "wate"], "\n", ',  "', "s", "of the", ["zz", '"']]
+)
+def test_stop_strings_end_a_text_where_transformers_does(tiny_pair, strings):
+    theirs, ours = tiny_pair
+    ids = ours[1]("The old man looked at the sea", return_tensors="pt").input_ids
+    texts = [
+        ask(ids, stop_strings=strings, tokenizer=tokenizer, max_new_tokens=30)
+        for ask, tokenizer in (
+            (lambda ids, **x: ask_theirs(theirs[0], ids, do_sample=False, **x), theirs[1]),
+            (ours[0].generate, ours[1]),
+        )
+    ]
+    assert torch.equal(*texts)
+
+
+@pytest.mark.parametrize("method", [{}, {"num_beams": 3}])
+def test_processors_and_criteria_of_transformers_do_what_they_do_there(pair, method):
+    import transformers as t
+
+    theirs, ours = pair
+    end = [t.StoppingCriteriaList([one]) for one in (t.MaxLengthCriteria(9), t.MaxTimeCriteria(99))]
+    bend = [
+        t.LogitsProcessorList([one])
+        for one in (
+            t.MinPLogitsWarper(0.3),
+            t.SequenceBiasLogitsProcessor({(5,): 3.0}),
+            t.NoBadWordsLogitsProcessor([[1, 2], [7]]),
+            t.ForcedEOSTokenLogitsProcessor(11, 5),
+            t.ExponentialDecayLengthPenalty((3, 1.2), 5, 4),
+        )
+    ]
+    hooks = [{"stopping_criteria": one} for one in end] + [
+        {"logits_processor": one} for one in bend
+    ]
+    settings, ids = {"max_new_tokens": 11, "pad_token_id": 5, "do_sample": False}, random_prompts(1)
+    for hook in hooks:
+        found, expected = (
+            ours.generate(ids, **settings, **method, **hook),
+            ask_theirs(theirs, ids, **settings, **method, **hook),
+        )
+        assert torch.equal(found, expected), hook
 
 
 SAMPLING = [
@@ -143,10 +273,16 @@ def test_drawn_beams_are_as_often_as_those_of_transformers(pair):
         assert abs(a - b) < 5 * (a + b + 1) ** 0.5, (text, a, b)
 
 
-def test_ids_equal_transformers_at_full_size():
+def test_full_size_equals_transformers_with_and_without_cache():
     sizes = {"vocab_size": 40478, "n_positions": 512, "n_embd": 768, "n_layer": 12, "n_head": 12}
     theirs, ours = parity.random_pair(**sizes)
     ids = torch.randint(40478, (2, 7))
     for method in ({"no_repeat_ngram_size": 2}, {"num_beams": 3, "no_repeat_ngram_size": 2}):
         settings = {"max_new_tokens": 5, "do_sample": False, **method}
-        assert torch.equal(ours.generate(ids, **settings), ask_theirs(theirs, ids, **settings))
+        expected = ask_theirs(theirs, ids, **settings)
+        assert torch.equal(ours.generate(ids, **settings), expected)
+        assert torch.equal(ours.generate(ids, use_cache=False, **settings), expected)
+    named = {"output_scores": True, "return_dict_in_generate": True, "max_new_tokens": 1}
+    drawn = {"do_sample": True, "top_k": 30, "top_p": 0.9, "temperature": 0.7, **named}
+    a, b = ours.generate(ids, **drawn).scores[0], ask_theirs(theirs, ids, **drawn).scores[0]
+    assert parity.largest_difference(a.softmax(-1), b.softmax(-1)) < 1e-6

@@ -4,15 +4,25 @@ import inspect
 import json
 import re
 import warnings
+from functools import partial
 
 import pytest
 import torch
 
-from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel
+from minigpt import (
+    OpenAIGPTConfig,
+    OpenAIGPTDoubleHeadsModel,
+    OpenAIGPTForSequenceClassification,
+    OpenAIGPTLMHeadModel,
+    OpenAIGPTModel,
+)
+from minigpt.attention import ATTENTION
 from minigpt.model import KeyValueCache, ModelOutput
 
 SMALL = {"vocab_size": 31, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}
 KINDS = [OpenAIGPTModel, OpenAIGPTLMHeadModel]
+ALL_KINDS = [*KINDS, OpenAIGPTDoubleHeadsModel, OpenAIGPTForSequenceClassification]
+NAME = "attn_implementation"
 
 
 def make(kind=OpenAIGPTLMHeadModel, seed=0, **settings):
@@ -88,6 +98,34 @@ def test_a_mask_for_another_number_of_texts_is_refused():
 def test_what_the_tables_do_not_have_is_named(inputs, wrong):
     with pytest.raises(ValueError, match=wrong):
         make()(**inputs)
+
+
+@pytest.mark.parametrize(
+    "inputs, wrong",
+    [
+        ({"input_ids": torch.zeros(2, 0).long()}, "input_ids (2, 0) hold no token"),
+        ({"input_ids": torch.tensor(3)}, "input_ids () hold no token"),
+        ({"inputs_embeds": torch.zeros(2, 0, 16)}, "inputs_embeds (2, 0, 16) hold no token"),
+        ({"inputs_embeds": torch.zeros(16)}, "inputs_embeds (16,) hold no token"),
+        ({"inputs_embeds": torch.zeros(2, 3, 8)}, "inputs_embeds (2, 3, 8) of torch.float32"),
+        ({"inputs_embeds": torch.zeros(2, 3, 16).long()}, "takes floats, 16 channels a token"),
+        ({"input_ids": torch.zeros(2, 3)}, "token ids are torch.float32; pass whole numbers"),
+        ({"input_ids": torch.zeros(2, 3).bool()}, "token ids are torch.bool"),
+        ({"position_ids": torch.zeros(3)}, "positions are torch.float32"),
+        ({"token_type_ids": torch.zeros(2, 3)}, "token type ids are torch.float32"),
+        ({"position_ids": torch.tensor(0)}, "position_ids () for texts of (2, 3) tokens"),
+        ({"position_ids": torch.zeros(2, 4).long()}, "position_ids (2, 4) for texts of (2, 3)"),
+        ({"token_type_ids": torch.zeros(4).long()}, "token_type_ids (4,) for texts of (2, 3)"),
+        ({"attention_mask": torch.tensor(1)}, "attention_mask () for texts (2,)"),
+        ({"attention_mask": torch.ones(2, 4)}, "the attention mask covers 4 positions, but there"),
+        ({"attention_mask": torch.ones(2, 2)}, "the attention mask covers 2 positions, but there"),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_does_not_fit_is_named(kind, inputs, wrong):
+    ids = {} if "inputs_embeds" in inputs else {"input_ids": some_ids(2, 3)}
+    with pytest.raises(ValueError, match=re.escape(wrong)):
+        make(kind)(**ids | inputs)
 
 
 def test_labels_need_as_many_logits():
@@ -210,7 +248,7 @@ def test_the_constructor_overrules_the_config():
     for kind in KINDS:
         model = kind(config, attn_implementation="eager")
         assert model.config.attn_implementation == "eager"
-        assert {block.attn.implementation for block in model.base_model.h} == {"eager"}
+        assert {block.attn.config.attn_implementation for block in model.base_model.h} == {"eager"}
     assert config.attn_implementation == "sdpa"  # the caller's is left alone
 
 
@@ -280,6 +318,49 @@ def test_a_cut_cache_goes_on_as_if_the_rest_had_never_been_read():
     assert torch.allclose(logits, model(text).logits[:, 4:], atol=1e-5)
 
 
+HAD = "past_key_values hold 2 texts, 2 heads of 8 channels, torch.float32 on cpu, but this call"
+
+
+@pytest.mark.parametrize(
+    "settings, texts, wrong",
+    [
+        ({}, 3, f"{HAD} makes 3 texts, 2 heads"),
+        ({}, 1, f"{HAD} makes 1 texts"),
+        ({"n_head": 4}, 2, f"{HAD} makes 2 texts, 4 heads of 4 channels"),
+        ({"n_embd": 32}, 2, f"{HAD} makes 2 texts, 2 heads of 16 channels"),
+        ({"n_layer": 3}, 2, "past_key_values hold 2 layers, but this model has 3"),
+    ],
+)
+def test_a_cache_of_others_is_refused_and_stays_as_it_was(settings, texts, wrong):
+    cache = make()(some_ids(2, 4), use_cache=True).past_key_values
+    for mask in (None, torch.ones(texts, 6).long()):
+        with pytest.raises(ValueError, match=re.escape(wrong)):
+            make(**settings)(some_ids(texts, 2), mask, past_key_values=cache)
+    assert {layer.keys.shape[2] for layer in cache.layers} == {4}
+
+
+@pytest.mark.parametrize("kind", [{"dtype": torch.bfloat16}, {"device": "meta"}])
+def test_a_cache_of_another_type_or_device_is_refused(kind):
+    cache = make()(some_ids(2, 4), use_cache=True).past_key_values
+    ids = some_ids(2, 2).to(kind.get("device", "cpu"))
+    with pytest.raises(ValueError, match=re.escape(f"{HAD} makes 2 texts")):
+        make().to(**kind)(ids, past_key_values=cache)
+
+
+@pytest.mark.parametrize("cache", [(), [(1, 2)], object()])
+def test_what_is_no_cache_is_refused(cache):
+    with pytest.raises(ValueError, match=f"is a {type(cache).__name__}, not a KeyValueCache"):
+        make()(some_ids(2, 2), past_key_values=cache)
+
+
+def test_a_cache_goes_on_under_autocast():
+    model, ids = make(), some_ids(2, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        cache = model(ids[:, :4], use_cache=True).past_key_values
+        rest, whole = model(ids[:, 4:], past_key_values=cache).logits, model(ids).logits[:, 4:]
+    assert torch.allclose(rest, whole, atol=1e-2)
+
+
 def gradients(model, ids, **options):
     torch.manual_seed(1)  # the same dropout
     model.zero_grad()
@@ -303,7 +384,127 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     assert len(runs) == 4  # one for eval, one for this
 
 
+# -- compiled, and on a device where nobody looks
+
+
+def labels_of(kind, ids):
+    if kind is OpenAIGPTForSequenceClassification:
+        return {"labels": torch.tensor([0, 1], device=ids.device)}
+    if kind is OpenAIGPTDoubleHeadsModel:
+        mc = {"mc_labels": torch.tensor([0], device=ids.device)}
+        return mc | {"labels": ids[None], "mc_token_ids": torch.tensor([[5, 3]], device=ids.device)}
+    return {} if kind is OpenAIGPTModel else {"labels": ids}
+
+
+def everything(kind, device="cpu"):
+    """All arguments but a cache, for two texts (or two choices) of six tokens."""
+    ids = some_ids(2, 6).to(device)
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1], [1] * 6], device=device)
+    places = torch.arange(6, device=device)
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids.flip(-1)}
+    if kind is OpenAIGPTDoubleHeadsModel:
+        inputs = {name: x[None] for name, x in inputs.items()}
+    return inputs | {"position_ids": places} | labels_of(kind, ids)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flash_attention_2"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_it_compiles_in_one_piece(kind, implementation):
+    model = make(kind, attn_implementation=implementation, pad_token_id=30)
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    inputs = everything(kind)
+    for given in (inputs, {k: x for k, x in inputs.items() if k != "attention_mask"}):
+        for found, expected in zip(compiled(**given), model(**given), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cache_compiles_in_one_piece(kind):
+    model, ids = make(kind), some_ids(2, 9)
+    torch.compiler.reset()
+    compiled, cache, found = torch.compile(model, backend="eager", fullgraph=True), None, []
+    for piece in ids.split([4, 1, 1, 3], dim=1):
+        out = compiled(piece, past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
+        found.append(out[0])
+    assert torch.allclose(torch.cat(found, dim=1), model(ids)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_nothing_reads_numbers_but_one_look_at_the_mask(kind, implementation, monkeypatch):
+    """On "meta" there are none, so that reading one is an error; on a GPU it would be a wait."""
+    looks = []
+
+    def look_at(padding, read=None):
+        looks.append(padding.shape)
+        return True, False
+
+    model = make(kind, attn_implementation=implementation, pad_token_id=30).to("meta")
+    inputs = everything(kind, "meta")
+    monkeypatch.setattr("minigpt.attention.look_at", look_at)
+    out = model(**inputs, use_cache=True)
+    assert out[0].is_meta and looks == [(2, 6)]
+    del inputs["attention_mask"]
+    assert len(model(**inputs)) == len(out) - 1 and len(looks) == 1
+
+
 # -- config
+
+
+def used(model, monkeypatch):
+    """Which implementations of attention a call runs."""
+    names = []
+    for name, attend in list(ATTENTION.items()):
+        monkeypatch.setitem(ATTENTION, name, lambda *x, n=name, f=attend: names.append(n) or f(*x))
+    model(some_ids(1, 4))
+    return set(names)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_attention_may_change_after_a_model_is_built(kind, monkeypatch):
+    model = make(kind)
+    assert used(model, monkeypatch) == {"sdpa"}
+    model.set_attn_implementation("eager")
+    assert used(model, monkeypatch) == {"eager"} and model.config.attn_implementation == "eager"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no word of a detour
+        model(some_ids(1, 4), output_attentions=True)
+    model.config.attn_implementation = "flash_attention_2"
+    assert used(model, monkeypatch) == {"flash_attention_2"}
+    for change in (model.set_attn_implementation, partial(setattr, model.config, NAME)):
+        with pytest.raises(ValueError, match="attn_implementation='fast'; choose from eager"):
+            change("fast")
+            model(some_ids(1, 4))
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_what_is_a_wish_for_each_call_is_read_anew(kind):
+    model, ids = make(kind, attn_implementation="eager"), some_ids(1, 4)
+    few = len(model(ids))
+    model.config.output_hidden_states = model.config.output_attentions = True
+    assert len(model(ids)) == few + 2
+    model.config.return_dict = False
+    assert type(model(ids)) is tuple
+    model.config.n_positions = 3
+    with pytest.raises(ValueError, match="4 tokens, but this checkpoint has 3 positions"):
+        model(ids)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_what_made_the_model_changes_nothing_afterwards(kind):
+    model, ids = make(kind).train(), some_ids(1, 4)
+    torch.manual_seed(0)
+    before = model(ids)[0]
+    changes = {"n_head": 4, "n_layer": 1, "n_embd": 8, "vocab_size": 5, "num_labels": 7}
+    changes |= {"afn": "relu", "layer_norm_epsilon": 1.0, "summary_type": "mean"}
+    changes |= {"resid_pdrop": 0.9, "embd_pdrop": 0.9, "attn_pdrop": 0.9}
+    changes |= {"summary_first_dropout": 0.9, "summary_use_proj": False}
+    for name, value in changes.items():
+        setattr(model.config, name, value)
+    torch.manual_seed(0)
+    assert torch.equal(model(ids)[0], before)
 
 
 def test_names_and_number_of_the_classes_agree():

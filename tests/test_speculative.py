@@ -1,28 +1,29 @@
 """Speculative decoding: the text is that of the large model, whoever guesses."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import transformers
 from transformers.generation.utils import _speculative_sampling
 
-from minigpt import OpenAIGPTLMHeadModel
 from minigpt.generation import GenerationConfig, make_criteria, make_processors
 from minigpt.speculative import accept, rounds, speculate, write_assisted
 from tests import parity
+from tests.test_generation_parity import lively_pair
 
 V = 31
 
 
 @pytest.fixture(scope="module")
 def pair():
-    return parity.random_pair(vocab_size=V, n_embd=32, n_layer=2, initializer_range=0.3)
+    return lively_pair()
 
 
 @pytest.fixture(scope="module")
 def draft(pair):
     """The large model with its weights disturbed: right now and then."""
-    model = OpenAIGPTLMHeadModel(pair[1].config).eval()
-    model.load_state_dict(pair[1].state_dict())
+    model = deepcopy(pair[1])
     torch.manual_seed(0)
     for weight in model.parameters():
         weight.data.add_(torch.randn_like(weight) * 0.1)
@@ -55,6 +56,34 @@ def test_greedy_texts_are_those_of_the_model_alone(pair, draft, settings, K):
         )
 
 
+class Letters:
+    def decode(self, ids, **options):
+        return "".join("abcdefghijklmnopqrstuvwxyz .,;!"[i] for i in ids)
+
+
+HOOKS = [
+    {"stop_strings": "h", "tokenizer": Letters()},
+    {"stop_strings": ["ab", " ."], "tokenizer": Letters(), "do_sample": True, "top_k": 1},
+    {"stopping_criteria": [transformers.MaxLengthCriteria(15)]},
+    {"logits_processor": [transformers.MinLengthLogitsProcessor(12, 3)], "eos_token_id": [3, 7]},
+    {"logits_processor": [transformers.SequenceBiasLogitsProcessor({(5,): 3.0})]},
+    {"attention_mask": torch.tensor([[0, 1, 1, 1, 1]]), "return_dict_in_generate": True},
+]
+
+
+@pytest.mark.parametrize("hook", [*SETTINGS, *HOOKS])
+def test_generate_with_an_assistant_writes_the_same(pair, draft, hook):
+    for seed in range(4):
+        ids, options = some_ids(seed), {"max_new_tokens": 25, **hook}
+        texts = [
+            pair[1].generate(ids, **options, **helper)
+            for helper in ({}, {"assistant_model": draft, "num_assistant_tokens": 1 + 2 * seed})
+        ]
+        if "return_dict_in_generate" in hook:
+            texts = [text.sequences for text in texts]
+        assert torch.equal(*texts), seed
+
+
 def test_guesses_are_kept_and_refused(pair, draft):
     """Otherwise the test above would prove little."""
     kept = [one.kept for seed in range(5) for one in rounds_of(pair[1], draft, seed)]
@@ -74,6 +103,7 @@ def test_its_own_draft_is_always_kept(pair):
 def test_as_many_tokens_as_asked_for_up_to_the_last_position(pair, draft, new):
     found = speculate(pair[1], draft, some_ids(0), 4, max_new_tokens=new)
     assert found.sequences.shape == (1, 5 + new)
+    assert (found.acceptance >= 0) == (found.tokens_per_call >= 1) == (new > 0)  # of none: nan
 
 
 class Remembering(transformers.OpenAIGPTLMHeadModel):
@@ -93,7 +123,7 @@ class Remembering(transformers.OpenAIGPTLMHeadModel):
 
 
 def test_the_ids_of_transformers_assisted_generation(pair, draft):
-    large, small = (Remembering(pair[0].config).eval() for _ in range(2))
+    large, small = (Remembering(pair[0].config).double().eval() for _ in range(2))
     large.load_state_dict(pair[0].state_dict())
     small.load_state_dict(draft.state_dict(), strict=False)
     small.generation_config.num_assistant_tokens = 3
