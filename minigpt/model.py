@@ -291,26 +291,21 @@ class Pretrained(nn.Module):
         `download_file`. Returns the model in eval mode; warns of a head that the checkpoint does
         not have. Errors: see `find_device`, `find_file`, `open_weights` and `load_weights`.
         """
-        place = None if device is None else find_device(device)
+        on = None if device is None else find_device(device)
         config = OpenAIGPTConfig.from_pretrained(pretrained_model_name_or_path, **options)
-        hub, _ = split_hub_options(options)
-        weights = open_weights(pretrained_model_name_or_path, **hub)
+        weights = open_weights(pretrained_model_name_or_path, **split_hub_options(options)[0])
         config.dtype = config.dtype or next(iter(weights.values())).dtype
         with WithoutNumbers():
             model = cls(config)
-        kind = {"dtype": config.dtype, "device": place}
-        info = load_weights(model, weights, ignore_mismatched_sizes, **kind)
+        info = load_weights(model, weights, ignore_mismatched_sizes, dtype=config.dtype, device=on)
         model.tie_weights()
         announce(cls.__name__, info)
         return (model.eval(), info) if output_loading_info else model.eval()
 
-    def save_pretrained(
-        self, save_directory: str | Path, max_shard_size: int | str = "50GB"
-    ) -> None:
+    def save_pretrained(self, save_directory: str | Path, max_shard_size: int | str = "50GB"):
         """Write `config.json` and the weights into a folder, as transformers reads them."""
         weights, self.config.dtype = dict(self.named_parameters()), self.dtype
-        kind = type(self).__name__
-        write_checkpoint(save_directory, self.config, weights, kind, max_shard_size)
+        write_checkpoint(save_directory, self.config, weights, type(self).__name__, max_shard_size)
 
     base_model = property(lambda self: getattr(self, "transformer", self))  # without a head
     device = property(lambda self: self.base_model.tokens_embed.weight.device)

@@ -424,7 +424,7 @@ def continuation(prompt: str, new: str, clean: bool = False) -> str:
     return clean_up(gap + new) if clean else gap + new
 
 # %% ../notebooks/11_pipeline.ipynb #92a12b9c
-WRITING_OPTIONS = {"stop_sequence", *signature(GenerationConfig).parameters}
+WRITING_OPTIONS = {"stop_sequence", *(field.name for field in fields(GenerationConfig))}
 WRITING_OPTIONS |= {*signature(OpenAIGPTLMHeadModel.generate).parameters}
 WRITING_OPTIONS -= {"self", "input_ids", "attention_mask", "settings", "tokenizer"}  # ours to give
 WRITING_OPTIONS -= {"return_dict_in_generate", "output_scores"}  # the answer is a text

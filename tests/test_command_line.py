@@ -23,7 +23,7 @@ from minigpt.checkpoint import FORMATS, OFFICIAL, OpenAIGPTConfig, parameter_sha
 from minigpt.command_line import CHECKS, Task, app, as_openai_wrote, examine
 from minigpt.pipeline import TASKS, WRITING
 from tests import parity
-from tests.hub import LARGE, point_at, running_hub
+from tests.hub import FILES, LARGE, point_at, running_hub
 
 PYTHON = f"{sys.executable} -m minigpt"
 
@@ -397,6 +397,14 @@ def test_download_fetches_what_there_is_and_renews_it(hub, tmp_path):
     assert hub.requests == []
     call("download", "me/tiny")
     assert names <= set(hub.asked("HEAD")) and hub.asked("GET") == []
+
+
+def test_after_a_download_nothing_is_asked_for_and_nothing_missing(hub):
+    hub.repositories["me/tiny"] = FILES | {"generation_config.json": b'{"top_k": 3}'}
+    call("download", "me/tiny")
+    hub.requests.clear()
+    model = OpenAIGPTLMHeadModel.from_pretrained("me/tiny")
+    assert (model.generation_config.top_k, hub.requests) == (3, [])
 
 
 def test_download_of_a_repository_without_a_model(hub):

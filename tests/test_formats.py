@@ -239,6 +239,21 @@ def test_unknown_lines_of_a_page_survive(tmp_path):
         assert json.loads((tmp_path / folder / "config.json").read_text()) == page
 
 
+@pytest.mark.parametrize("name", ["output_attentions", "output_hidden_states", "return_dict"])
+def test_what_a_page_says_of_outputs_holds_on_both_sides(tmp_path, name):
+    small_model(tmp_path / "0", attn_implementation="eager", **{name: name != "return_dict"})
+    ids, loaded = torch.arange(5)[None], []
+    for library, place, to in ((transformers, "0", "1"), (minigpt, "1", "2"), (minigpt, "2", "3")):
+        options = {"attn_implementation": "eager"}
+        model = library.OpenAIGPTLMHeadModel.from_pretrained(tmp_path / place, **options).eval()
+        model.save_pretrained(tmp_path / to)
+        loaded.append(model(ids))
+    for out in loaded:
+        assert isinstance(out, tuple) == (name == "return_dict")
+        assert len(out) == len(loaded[0]) == 1 + (name != "return_dict")
+    assert name in json.loads((tmp_path / "3" / "config.json").read_text())
+
+
 def test_the_names_of_transformers_are_taken_and_must_agree():
     config = OpenAIGPTConfig(hidden_size=24, num_attention_heads=3, num_hidden_layers=2)
     assert (config.n_embd, config.n_head, config.n_layer) == (24, 3, 2)
@@ -290,6 +305,7 @@ def test_number_and_names_of_classes_go_together():
         ({"vocab_size": ...}, "config.json: there is no vocab_size"),
         ({"hidden_size": 9}, "config.json: hidden_size=9, but n_embd=8"),
         ({"id2label": 7}, "config.json: id2label=7"),
+        ({"return_dict": "no"}, "config.json: return_dict='no'"),
         ({"n_layer": math.inf}, "config.json: n_layer=inf"),  # JSON for Python: Infinity
         ({"resid_pdrop": math.inf}, "config.json: resid_pdrop=inf"),
         ({"layer_norm_epsilon": math.inf}, "config.json: layer_norm_epsilon=inf"),

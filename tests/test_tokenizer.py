@@ -836,7 +836,7 @@ def test_settings_may_lie_in_either_file(four, kind, tmp_path):
             "the key 'the</w>' is there",
         ),
         ("tokenizer_config.json", '"unk_token": "<unk>"', '"unk_token": "<u>"', "lacks '<u>'"),
-        ("tokenizer_config.json", '"single_word": false', '"single_word": 3', "is not as a token"),
+        ("tokenizer_config.json", '"single_word": false', '"single_word": 3', "not as such a file"),
         ("tokenizer.json", "", "", r"merge 1: the merge '<zz> e</w>' needs the piece '<zz>'"),
     ],
 )
