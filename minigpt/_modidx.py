@@ -558,7 +558,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'minigpt.pipeline.prepare_rows': ('pipeline.html#prepare_rows', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.rank': ('pipeline.html#rank', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.run': ('pipeline.html#run', 'minigpt/pipeline.py'),
-                                  'minigpt.pipeline.settings_said': ('pipeline.html#settings_said', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.share_batches': ('pipeline.html#share_batches', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.sort_options': ('pipeline.html#sort_options', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.to_labels': ('pipeline.html#to_labels', 'minigpt/pipeline.py'),

@@ -7,9 +7,9 @@ __all__ = ['FUNCTIONS', 'WRITING', 'WRITING_OPTIONS', 'TASKS', 'OTHER_NAMES', 'c
            'AutoModelClass', 'AutoModel', 'AutoModelForCausalLM', 'AutoModelForSequenceClassification', 'AutoTokenizer',
            'rank', 'function_of', 'collate', 'check_is_text', 'encode_one', 'sort_options', 'cut', 'prepare_rows',
            'run', 'TaskSteps', 'TaskPipeline', 'two_texts', 'ClassifierPipeline', 'TextClassificationPipeline',
-           'FeatureExtractionPipeline', 'settings_said', 'fill_in', 'by_length', 'share_batches', 'continuation',
-           'writing_options', 'TextGenerationPipeline', 'to_labels', 'class_starting', 'label_scores',
-           'ZeroShotClassificationPipeline', 'find_task', 'load_model', 'load_tokenizer_for', 'pipeline']
+           'FeatureExtractionPipeline', 'fill_in', 'by_length', 'share_batches', 'continuation', 'writing_options',
+           'TextGenerationPipeline', 'to_labels', 'class_starting', 'label_scores', 'ZeroShotClassificationPipeline',
+           'find_task', 'load_model', 'load_tokenizer_for', 'pipeline']
 
 # %% ../notebooks/11_pipeline.ipynb #c7c7cbb0
 import warnings
@@ -386,12 +386,6 @@ class FeatureExtractionPipeline(TaskPipeline):
 WRITING = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}
 
 
-def settings_said(stored: GenerationConfig) -> dict:
-    """Return those settings of a checkpoint that are not the default."""
-    values = {field.name: (getattr(stored, field.name), field.default) for field in fields(stored)}
-    return {name: value for name, (value, default) in values.items() if value != default}
-
-
 def fill_in(said: dict) -> dict:
     """Return those of `WRITING` that nobody has said and that go with what is said."""
     left_out = set(said)
@@ -432,7 +426,8 @@ WRITING_OPTIONS -= {"return_dict_in_generate", "output_scores"}  # the answer is
 
 def writing_options(model, tokenizer, given: dict) -> dict:
     """Return all options for `generate`: those `given` and, where they are silent, ours."""
-    stored = settings_said(given.get("generation_config") or model.generation_config)
+    sheet = given.get("generation_config", GenerationConfig())
+    stored = vars(model.generation_config) | vars(sheet)  # what they say, and nothing else
     # what fills a row that has ended must be left out of the text, as special pieces are
     pad, unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
     filler = {"pad_token_id": unknown if pad is None else pad}

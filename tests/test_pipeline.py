@@ -10,7 +10,14 @@ import torch
 import transformers
 
 import minigpt
-from minigpt import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, pipeline
+from minigpt import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    pipeline,
+)
 from minigpt.model import best_device, find_device
 from tests import parity
 
@@ -207,8 +214,11 @@ def test_it_samples_unless_told_otherwise():
     ours = pipeline("text-generation", model="tiny", device="cpu", max_new_tokens=12)
     torch.manual_seed(0)
     assert len({ours("It was")[0]["generated_text"] for _ in range(4)}) > 1
+    greedy = GenerationConfig(do_sample=False)
+    texts = {ours("It was", generation_config=greedy)[0]["generated_text"] for _ in range(4)}
+    assert len(texts) == 1
     ours.model.generation_config.top_k = 1  # what the checkpoint says counts
-    assert len({ours("It was")[0]["generated_text"] for _ in range(4)}) == 1
+    assert {ours("It was")[0]["generated_text"] for _ in range(4)} == texts
 
 
 # -- batches, streams, devices
