@@ -123,11 +123,13 @@ def score_with_loss(
 
     Errors: those of `next_token_loss`; on a GPU, a label that is no token is CUDA's own error.
     """
-    if labels is not None and (fused_loss := GPU_LOSS.get(hidden.device.type)):
+    if labels is None:
+        return score_tokens(hidden, table), None
+    if fused_loss := GPU_LOSS.get(hidden.device.type):
         V, scores = len(table), F.linear(hidden, whole_tiles(table))
         return scores[..., :V], fused_loss(scores, shift_labels(labels, scores.shape[:-1]), V)
-    scores = score_tokens(hidden, table)
-    return scores, None if labels is None else next_token_loss(scores, labels)
+    scores = F.linear(hidden, table)  # not in tiles: the loss would copy them
+    return scores, next_token_loss(scores, labels)
 
 # %% ../notebooks/08_lm_head.ipynb #99b5683e
 class TokenScorer(OpenAIGPTPreTrainedModel):
