@@ -55,7 +55,7 @@ def shift_labels(labels: Tensor, scored: Sequence[int]) -> Tensor:
     """Move labels (.., T) so that each stands where it is guessed; the last place has none, -100.
 
     `scored` is the shape of the tokens that have scores. Raises ValueError for T = 1, where there
-    is nothing to predict, and where the two do not fit.
+    is nothing to predict, where the two do not fit, and for labels that are no whole numbers.
     """
     if labels.shape[-1] < 2:
         raise ValueError(f"labels hold {labels.shape[-1]} token a row; a loss needs 2 or more")
@@ -63,7 +63,9 @@ def shift_labels(labels: Tensor, scored: Sequence[int]) -> Tensor:
         raise ValueError(
             f"labels {tuple(labels.shape)} for logits of {tuple(scored)} tokens; pass as many"
         )
-    return F.pad(labels[..., 1:], (0, 1), value=-100)  # cheaper than to move the logits
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"labels of {labels.dtype}; a label is a token id, pass whole numbers")
+    return F.pad(labels[..., 1:].long(), (0, 1), value=-100)  # cheaper than to move the logits
 
 
 def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:

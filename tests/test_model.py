@@ -182,6 +182,14 @@ def test_a_label_that_is_no_token_is_named(label):
         make()(ids, labels=torch.tensor([[1, 2, label, -100]]))
 
 
+def test_labels_are_whole_numbers_of_any_width():
+    ids, model = some_ids(1, 4), make()
+    losses = [model(ids, labels=ids.to(kind)).loss for kind in (torch.int64, torch.int32)]
+    assert torch.equal(*losses)
+    with pytest.raises(ValueError, match="labels of torch.float32; a label is a token id"):
+        model(ids, labels=ids.float())
+
+
 def test_a_frozen_table_stays_frozen():
     model = make()
     model.get_input_embeddings().weight.requires_grad_(False)
