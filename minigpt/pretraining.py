@@ -32,7 +32,7 @@ from minigpt.bpe import (
 )
 from .checkpoint import OpenAIGPTConfig
 from .lm_head import OpenAIGPTLMHeadModel
-from .tokenizer import OpenAIGPTTokenizer, original_pipeline
+from .tokenizer import OpenAIGPTTokenizer, make_folder, original_pipeline
 
 # %% ../notebooks/12_pretraining.ipynb #6dc3d4b2
 def for_each_book(
@@ -97,8 +97,9 @@ def prepare(
     """Turn two folders of books into a vocabulary and two long texts, each (N,) uint16.
 
     Returns the text to train with and the one held out. All is kept in `out`: `vocab.json`,
-    `merges.txt`, `train.npy`, `val.npy`.
+    `merges.txt`, `train.npy`, `val.npy`. Raises OSError where there can be no such folder.
     """
+    make_folder(out)
     if not (out / "merges.txt").is_file():
         for stale in ("train.npy", "val.npy"):  # ids of another vocabulary
             (out / stale).unlink(missing_ok=True)

@@ -37,3 +37,11 @@ def test_books_are_not_read_again(library):
     first = pretrain(library / "books", library / "held_out", out, CONFIG, steps=3, **RECIPE)
     second = pretrain(library / "gone", library / "gone", out, CONFIG, steps=3, **RECIPE)
     assert first == second
+
+
+def test_a_file_in_place_of_the_folder_is_named(library):
+    (library / "out").write_text("something else")
+    with pytest.raises(NotADirectoryError, match="out is a file; pass a folder"):
+        pretrain(
+            library / "books", library / "held_out", library / "out", CONFIG, steps=3, **RECIPE
+        )
