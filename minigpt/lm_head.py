@@ -158,7 +158,7 @@ class TokenScorer(OpenAIGPTPreTrainedModel):
         *,
         return_dict: bool | None = None,  # False: a tuple
         logits_to_keep: int | Tensor = 0,  # score only the last so many positions, or only these
-        **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
+        **options,  # output_attentions, output_hidden_states, past_key_values, use_cache, read
     ) -> CausalLMOutput | tuple:
         """Errors: those of `OpenAIGPTModel` and, with labels, of `next_token_loss`."""
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
