@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint as run_twice
 
 from .attention import find_attention, make_mask
-from .block import Block
+from .block import Block, Dropout
 from minigpt.checkpoint import (
     OpenAIGPTConfig,
     bare_name,
@@ -524,7 +524,7 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel):
         self.positions_embed = nn.Embedding(config.n_positions, config.n_embd)
         for table in (self.tokens_embed, self.positions_embed):
             nn.init.normal_(table.weight, std=config.initializer_range)
-        self.drop = nn.Dropout(config.embd_pdrop)
+        self.drop = Dropout(config.embd_pdrop)
         self.h = nn.ModuleList(Block(self.config) for _ in range(config.n_layer))
 
     def forward(
