@@ -163,10 +163,10 @@ def function_of(config: OpenAIGPTConfig) -> str:
     return "sigmoid" if several or config.num_labels == 1 else "softmax"
 
 # %% ../notebooks/11_pipeline.ipynb #a45e8325
-def collate(rows: list[Row], pad_id: int, side: str) -> BatchEncoding:
-    """Fill rows of ids up to one length and lay them in tensors: ids and mask, each (B, T)."""
+def collate(rows: list[Row], pad_id: int) -> BatchEncoding:
+    """Fill rows of ids on the right, and lay them in tensors: ids and mask, each (B, T)."""
     longest = max(len(row["input_ids"]) for row in rows)
-    return make_batch([pad_row(row, longest, pad_id, side) for row in rows], "pt")
+    return make_batch([pad_row(row, longest, pad_id) for row in rows], "pt")
 
 # %% ../notebooks/11_pipeline.ipynb #dd44c691
 def check_is_text(value) -> str:
@@ -254,8 +254,6 @@ def run(
 class TaskSteps:
     """A model, a tokenizer, and three steps from a text to an answer, which a task fills in."""
 
-    padding_side = "right"
-
     def preprocess(self, text: str, *, truncation: bool = False) -> list[Row]:
         """Encode a text; with `truncation`, cut to what the model can read."""
         limit = self.model.config.n_positions
@@ -279,7 +277,7 @@ class TaskSteps:
     def lay(self, rows: list[Row]) -> BatchEncoding:
         """Make tensors of rows, ids and mask, (B, T) each, on the model's device."""
         pad_id = self.model.config.pad_token_id or 0  # the mask hides it, so any id will do
-        return collate(rows, pad_id, self.padding_side).to(self.device)
+        return collate(rows, pad_id).to(self.device)
 
     def steps(self, options: dict) -> list[Callable]:
         """Return the three steps, each with its own of the options."""
@@ -439,8 +437,6 @@ def writing_options(model, tokenizer, given: dict) -> dict:
 # %% ../notebooks/11_pipeline.ipynb #279b6f30
 class TextGenerationPipeline(TaskPipeline):
     """Prompt -> [{"generated_text"}]: see `pipeline`."""
-
-    padding_side = "left"  # the last token of all prompts stands in the last column
 
     def steps(self, options: dict) -> list[Callable]:
         """Raises TypeError for an option that neither a step nor `generate` has."""

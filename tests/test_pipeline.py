@@ -235,6 +235,24 @@ def test_prompts_in_a_batch_go_on_as_alone(folders, way):
         assert ours(TEXTS, batch_size=3, **way) == [ours(text, **way) for text in TEXTS]
 
 
+@pytest.mark.parametrize(
+    ("task", "kind", "options"),
+    [
+        ("text-generation", "lm", {"max_new_tokens": 1}),
+        ("text-classification", "plain", {}),
+        ("feature-extraction", "base", {}),
+        ("zero-shot-classification", "nli", {"candidate_labels": ["a"]}),
+    ],
+)
+def test_every_task_pads_on_the_right(folders, monkeypatch, task, kind, options):
+    made, collate = [], MODULE.collate
+    monkeypatch.setattr(MODULE, "collate", lambda *given: made.append(collate(*given)) or made[-1])
+    pipeline(task, model=str(folders / kind), batch_size=3, device="cpu")(TEXTS, **options)
+    masks = [batch.attention_mask for batch in made]
+    assert any((mask == 0).any() for mask in masks)
+    assert all((mask[:, 1:] <= mask[:, :-1]).all() for mask in masks)
+
+
 def test_a_model_without_padding_token_reads_batches_too():
     model = minigpt.AutoModelForSequenceClassification.from_config(
         minigpt.OpenAIGPTConfig(vocab_size=8192, n_embd=24, n_layer=2, n_head=2)
