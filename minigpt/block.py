@@ -49,8 +49,8 @@ def stir(n: Tensor, first: Tensor, second: Tensor) -> Tensor:
     Source: steps and constants of triple32 (Wellons 2018); `first` and `second` are ours.
     """
     n = n ^ first
-    n = (n ^ (n >> 17 & 0x7FFF)) * -0x12A52B45 + second  # & 0x7FFF: no copies of the sign move in
-    n = (n ^ (n >> 11 & 0x1FFFFF)) * -0x53B3E4AF  # what leaves the 32 bits on the left is lost
+    n = (n ^ (n >> 17 & 0x7FFF)) * -0x12A52B45 + second  # what leaves the 32 bits is lost
+    n = (n ^ (n >> 11 & 0x1FFFFF)) * -0x53B3E4AF  # his 0xAC4C1B51 less 2 ** 32: the same bits
     n = (n ^ (n >> 15 & 0x1FFFF)) * 0x31848BAB
     return n ^ (n >> 14 & 0x3FFFF)
 
@@ -58,12 +58,12 @@ def stir(n: Tensor, first: Tensor, second: Tensor) -> Tensor:
 def hash_dropout(x: Tensor, p: float) -> Tensor:
     """Set each number of x to zero with probability p, 0 < p < 1, and multiply the rest by 1/(1-p).
 
-    As `F.dropout` does, with random numbers of `stir`, which takes under twenty operations.
+    As `F.dropout` does, with random numbers of `stir`. x holds at most 2**31 numbers.
     """
     first, second = torch.randint(2**31, (2,), dtype=torch.int32, device=x.device)
     n = torch.arange(x.numel(), dtype=torch.int32, device=x.device).view(x.shape)
-    stays = stir(n, first, second) < round((1 - p) * 2**32) - 2**31
-    return torch.where(stays, x / (1 - p), 0)
+    threshold = min(round((1 - p) * 2**32) - 2**31, 2**31 - 1)
+    return torch.where(stir(n, first, second) < threshold, x / (1 - p), 0)
 
 
 class Dropout(nn.Dropout):

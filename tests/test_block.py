@@ -53,7 +53,7 @@ def test_the_tests_above_see_a_hash_that_is_too_simple(monkeypatch):
         test_one_in_ten_falls_and_no_lag_is_favoured(0)
 
 
-@pytest.mark.parametrize("p", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("p", [1e-12, 0.01, 0.5, 0.99, 1 - 1e-12])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiled_dropout_scales_what_stays_and_its_gradient(p, dtype):
     drop = torch.compile(Dropout(p), backend="aot_eager", fullgraph=True)
