@@ -267,6 +267,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'minigpt/fast_generation.py'),
                                          'minigpt.fast_generation.record_step': ( 'fast_generation.html#record_step',
                                                                                   'minigpt/fast_generation.py'),
+                                         'minigpt.fast_generation.to_compute': ( 'fast_generation.html#to_compute',
+                                                                                 'minigpt/fast_generation.py'),
                                          'minigpt.fast_generation.write_static': ( 'fast_generation.html#write_static',
                                                                                    'minigpt/fast_generation.py')},
             'minigpt.fused_loss': { 'minigpt.fused_loss.FusedLoss': ('fused_loss.html#fusedloss', 'minigpt/fused_loss.py'),

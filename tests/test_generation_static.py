@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from minigpt import OpenAIGPTLMHeadModel
+from minigpt.fast_generation import multiply, multiply_table
 from tests import parity
 from tests.test_generation_parity import lively_pair
 
@@ -104,3 +105,21 @@ def test_a_temperature_that_leaves_no_number_is_an_error(model):
     cold = {"do_sample": True, "temperature": 1e-45, "cache_implementation": "static"}
     with pytest.raises(ValueError, match="step 0, row 0: .*temperature too close to 0"):
         model.generate(torch.tensor([[1]]), **cold)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("B", "K", "N"), [(1, 768, 96), (3, 42, 10), (2, 7, 5)])
+def test_products_in_pieces_are_those_of_float32_rounded_once(dtype, B, K, N):
+    x, weight = torch.randn(B, K).to(dtype), torch.randn(K, N).to(dtype)
+    found, expected = multiply(x, weight), x.float() @ weight.float()
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected.to(dtype).float(), rtol=0.01, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("V", [1, 97, 4096, 4097, 9001])
+def test_the_table_in_parts_leaves_out_no_token(dtype, V):
+    x, table = torch.randn(2, 16).to(dtype), torch.randn(V, 16).to(dtype)
+    found, expected = multiply_table(x, table), x.float() @ table.float().T
+    assert found.shape == (2, V) and found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected.to(dtype).float(), rtol=0.01, atol=1e-4)
