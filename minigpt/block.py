@@ -62,8 +62,8 @@ def hash_dropout(x: Tensor, p: float) -> Tensor:
     """
     first, second = torch.randint(2**31, (2,), dtype=torch.int32, device=x.device)
     n = torch.arange(x.numel(), dtype=torch.int32, device=x.device).view(x.shape)
-    threshold = min(round((1 - p) * 2**32) - 2**31, 2**31 - 1)
-    return torch.where(stir(n, first, second) < threshold, x / (1 - p), 0)
+    dice = (stir(n, first, second) >> 8 & 0xFFFFFF) / 2**24  # 0 <= dice < 1
+    return torch.where(dice < p, 0, x / (1 - p))
 
 
 class Dropout(nn.Dropout):

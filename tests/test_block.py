@@ -67,6 +67,17 @@ def test_compiled_dropout_scales_what_stays_and_its_gradient(p, dtype):
     assert abs((out == 0).float().mean().item() - p) < 5 * math.sqrt(p * (1 - p) / x.numel())
 
 
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_compiled_dropout_follows_a_change_of_p(dynamic):
+    """The compiler makes a symbol of p; what Python computes from it stays as it was first."""
+    module, x = Dropout(0.1), torch.ones(100_000)
+    drop = torch.compile(module, dynamic=dynamic, fullgraph=True)
+    for module.p in (0.1, 0.2, 0.5, 0.9):
+        out = drop(x)
+        assert abs((out == 0).float().mean().item() - module.p) < 0.01
+        assert out.max().item() == pytest.approx(1 / (1 - module.p))
+
+
 def test_compiled_dropout_differs_from_call_to_call_and_follows_the_seed():
     drop = torch.compile(Dropout(0.3), backend="aot_eager", fullgraph=True)
     torch.manual_seed(3)
