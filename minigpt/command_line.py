@@ -325,6 +325,7 @@ def machine_facts() -> dict[str, str]:
 
     facts = {"python": platform.python_version(), "platform": platform.platform()}
     facts |= {package: version_of(package) for package in PACKAGES}
+    facts["torch"] = torch.__version__  # tells what it was built for: +cpu, +cu130
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     facts["cuda"] = ", ".join(gpus) or "none"
     facts["mps"] = "yes" if torch.backends.mps.is_available() else "none"

@@ -429,6 +429,7 @@ def test_info_tells_what_a_bug_report_needs():
 
 
 def test_pretrain_makes_a_checkpoint_that_writes(tmp_path):
+    pytest.importorskip("spacy")  # an extra of the package
     for name in ("books", "held_out"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "one.txt").write_text("The old miller went to the sea. " * 600)
