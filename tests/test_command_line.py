@@ -246,7 +246,7 @@ def test_the_snippet_of_the_documentation_page(device):
     line = 'echo -e "The future of AI is" | minigpt run --task text-generation --model tiny'
     done = shell(f"{line} --device {device}")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.match("The future of AI is .*[a-z]", done.stdout)
+    assert done.stdout.startswith("The future of AI is ") and len(done.stdout.split()) > 10
 
 
 def test_run_takes_an_argument_in_place_of_the_input():
