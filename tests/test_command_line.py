@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -195,7 +196,10 @@ def test_ctrl_c_ends_the_program_while_it_loads(tmp_path, module):
     path = os.pathsep.join([str(tmp_path), str(Path(command_line.__file__).parent.parent)])
     command = [sys.executable, "-m", "minigpt", "generate", "The miller"]
     env = os.environ | {"PYTHONPATH": path}
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    # where this test runs in the background, a shell has Ctrl-C ignored
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    how = {"cwd": tmp_path, "capture_output": True, "text": True, "preexec_fn": heed}
+    done = subprocess.run(command, env=env, **how)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
