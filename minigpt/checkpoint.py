@@ -724,7 +724,7 @@ def write_together(
 def write_safetensors(arrays: dict[str, Tensor], path: Path) -> None:
     """Write a `.safetensors` file that those may read who may read any other new file."""
     path.touch()
-    mode = path.stat().st_mode  # `save_file` makes it 0600
+    mode = path.stat().st_mode  # as the user has it for new files; `save_file` makes it 0600
     save_file(arrays, path, metadata={"format": "pt"})
     path.chmod(mode)
 
