@@ -9,7 +9,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from minigpt.command_line import app
 
-    app()
+    app(prog_name="minigpt")
 
 
 if __name__ == "__main__":

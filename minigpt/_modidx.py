@@ -142,6 +142,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'minigpt.command_line': { 'minigpt.command_line.Commands': ('command_line.html#commands', 'minigpt/command_line.py'),
                                       'minigpt.command_line.Commands.invoke': ( 'command_line.html#commands.invoke',
                                                                                 'minigpt/command_line.py'),
+                                      'minigpt.command_line.Commands.main': ('command_line.html#commands.main', 'minigpt/command_line.py'),
                                       'minigpt.command_line.Evidence': ('command_line.html#evidence', 'minigpt/command_line.py'),
                                       'minigpt.command_line.Evidence.__init__': ( 'command_line.html#evidence.__init__',
                                                                                   'minigpt/command_line.py'),

@@ -31,6 +31,7 @@ class Hub(ThreadingHTTPServer):
         self.repositories = {"me/tiny": FILES, OFFICIAL_NAME: FILES, "me/bare": {"README.md": b"-"}}
         self.main, self.commits = COMMIT, {COMMIT: self.repositories}
         self.requests, self.cut, self.damage = [], None, None  # cut, damage: the next body
+        self.stall, self.stalled = None, threading.Event()  # the file that stops halfway
 
     def push(self, repository: str, **files: bytes) -> None:
         """Change files of a repository (`_` for `.` in their names): `main` is a new commit."""
@@ -99,15 +100,20 @@ class Answer(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {place}")
         self.end_headers()
         if self.command == "GET":
-            self.send_body(rest)
+            self.send_body(rest, stall=name == self.server.stall)
 
     do_GET = do_HEAD = answer
 
-    def send_body(self, body: bytes) -> None:
+    def send_body(self, body: bytes, stall: bool) -> None:
         cut, self.server.cut = self.server.cut, None
         damage, self.server.damage = self.server.damage, None
         if damage is not None:
             body = bytes([body[0] ^ 1]) + body[1:]
+        if stall:
+            self.wfile.write(body[: len(body) * 3 // 4])  # the library writes pieces of 10 MiB
+            self.server.stalled.set()
+            self.rfile.read(1)  # until the other side hangs up
+            return
         self.wfile.write(body[:cut])
         self.close_connection = cut is not None
 

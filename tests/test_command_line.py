@@ -38,6 +38,10 @@ def shell(line: str) -> subprocess.CompletedProcess:
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
 
 
+# where tests run in the background, a shell has Ctrl-C ignored
+heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+
+
 # -- the program as a whole
 
 
@@ -72,6 +76,12 @@ def completion(instruction: str, line: str = "") -> str:
     code = "from minigpt.command_line import app; app(prog_name='minigpt')"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     return done.stdout
+
+
+def test_python_m_is_completed_as_the_program():
+    done = shell("_MINIGPT_COMPLETE=source_bash minigpt")
+    assert done.stdout.rstrip().endswith("-F _minigpt_completion minigpt")
+    assert shell("minigpt --help").stdout.startswith("Usage: minigpt ")
 
 
 @pytest.mark.parametrize(
@@ -115,11 +125,19 @@ def test_the_program_offers_to_install_its_completion():
         ["download", "tiny"],
         ["verify"],
         ["info", "tiny", "gpt2"],
+        *(["pretrain", "A", "B", "C", f"--{x}", "0"] for x in ("steps", "batch-size", "workers")),
+        *(["pretrain", "A", "B", "C", f"--{x}", "-1"] for x in ("peak", "warmup")),
     ],
 )
 def test_a_wrong_use_is_2(words):
     result = call(*words)
     assert result.exit_code == 2 and result.stdout == "" and "Error: " in result.stderr
+
+
+def test_empty_labels_are_named():
+    words = "run", "Hello", "--task", "zero-shot-classification", "--device", "cpu", "--labels"
+    result = call(*words, "")
+    assert result.exit_code == 1 and "candidate_labels is empty" in result.stderr
 
 
 @pytest.mark.parametrize("task", ["text-generation", "zero-shot-classification"])
@@ -143,6 +161,7 @@ def test_an_empty_name_is_not_the_folder_where_one_stands(words, monkeypatch):
     [
         (["run", "Hello", "--model", "./nowhere"], "no checkpoint './nowhere'.*spelling"),
         (["run", "Hello", "--device", "99"], "device=99 is not there"),
+        (["run", "Hello", "--device", "²"], "device='²' is not there"),
         (["generate", "Hello", "--model", "./nowhere"], "no checkpoint"),
         (["generate", "Hello " * 600], "tokens, but this checkpoint has 512 positions"),
         (["convert", "./nowhere", "folder"], "no checkpoint"),
@@ -196,18 +215,24 @@ def test_ctrl_c_ends_the_program_while_it_loads(tmp_path, module):
     path = os.pathsep.join([str(tmp_path), str(Path(command_line.__file__).parent.parent)])
     command = [sys.executable, "-m", "minigpt", "generate", "The miller"]
     env = os.environ | {"PYTHONPATH": path}
-    # where this test runs in the background, a shell has Ctrl-C ignored
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    how = {"cwd": tmp_path, "capture_output": True, "text": True, "preexec_fn": heed}
+    how = {"cwd": tmp_path, "capture_output": True, "text": True, "preexec_fn": heed_ctrl_c}
     done = subprocess.run(command, env=env, **how)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize(
-    "words", [["checkpoint.convert", "tiny", "OUT"], ["pretraining.pretrain", "A", "B", "OUT"]]
+    "function, words",
+    [
+        ("checkpoint.convert", "convert tiny OUT"),
+        ("pretraining.pretrain", "pretrain A B OUT"),
+        ("tokenizer.read_tokenizer", "run Hello"),  # the others may have to download
+        ("tokenizer.read_tokenizer", "generate Hello"),
+        ("tokenizer.ask_hub", "download me/tiny"),
+        ("command_line.model_facts", "info me/tiny"),
+        ("command_line.examine", "verify me/tiny"),
+    ],
 )
-def test_a_command_that_writes_tidies_up_after_ctrl_c(monkeypatch, words):
-    function, *paths = words
+def test_a_command_that_writes_tidies_up_after_ctrl_c(monkeypatch, function, words):
     seen, before = [], signal.signal(signal.SIGINT, signal.SIG_DFL)  # as __main__ sets it
 
     def look(*_, **__):
@@ -216,10 +241,27 @@ def test_a_command_that_writes_tidies_up_after_ctrl_c(monkeypatch, words):
 
     monkeypatch.setattr(f"minigpt.{function}", look)
     try:
-        call(function.split(".")[1], *paths)
+        call(*words.split())
     finally:
         signal.signal(signal.SIGINT, before)
     assert seen == [signal.default_int_handler]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "printf 'caf\\351' | minigpt run --task feature-extraction",
+        "minigpt generate $(printf 'caf\\351') --max-new-tokens 1",
+    ],
+)
+def test_a_text_in_another_encoding_is_told_the_way_out(line, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")  # as where LANG=en_US.UTF-8
+    done = shell(line)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch("minigpt: 'utf-8' codec .* to UTF-8, .* PYTHONUTF8=1\n", done.stderr)
+    monkeypatch.delenv("PYTHONIOENCODING")
+    monkeypatch.setenv("PYTHONUTF8", "1")
+    assert shell(f"{line} > /dev/null").returncode == 0
 
 
 def test_a_closed_input_is_no_text():
@@ -233,8 +275,9 @@ def test_a_closed_output_is_no_trouble():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_an_output_without_room_is_a_failure():
-    done = shell("minigpt info > /dev/full")
+@pytest.mark.parametrize("words", ["info", "--version", "--help"])
+def test_an_output_without_room_is_a_failure(words):
+    done = shell(f"minigpt {words} > /dev/full")
     assert done.returncode == 1
     assert re.fullmatch("minigpt: .*No space left on device\n", done.stderr)
 
@@ -424,6 +467,24 @@ def test_download_shows_its_progress(tmp_path):
     assert done.returncode == 0 and f"{LARGE}: 100%" in done.stderr
 
 
+@pytest.mark.parametrize("words", ["download me/tiny", "generate Hello --model me/tiny"])
+def test_ctrl_c_during_a_download_leaves_no_half_of_a_file(tmp_path, words):
+    with running_hub() as server:
+        server.stall = LARGE
+        env = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path)}
+        command = [sys.executable, "-m", "minigpt", *words.split()]
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        how = {"env": os.environ | env, "preexec_fn": heed_ctrl_c}
+        with subprocess.Popen(command, **how, **pipe) as process:
+            assert server.stalled.wait(60)
+            while not any(path.stat().st_size for path in tmp_path.rglob("*.incomplete")):
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            output = process.communicate(timeout=30)
+    assert (process.returncode, *output) == (130, "", "")
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
 def test_info_tells_what_a_bug_report_needs():
     facts = dict(line.split(maxsplit=1) for line in call("info").stdout.splitlines())
     assert {"python", "platform", "minigpt", "torch", "cuda", "mps"} <= set(facts)
@@ -568,8 +629,11 @@ def tiny_is_official(copy, monkeypatch) -> Path:
 
 def test_verify_can_confirm_every_fact(tiny_is_official):
     found = verdicts(tiny_is_official)
-    unknown = {"checksums", "official files"}
+    unknown = {"checksums"}
     assert {check for check, (verdict, _) in found.items() if verdict != "passed"} == unknown
+    (tiny_is_official / "vocab.json").unlink()  # tokenizer.json has it, too
+    verdict, why = verdicts(tiny_is_official)["official files"]
+    assert verdict == "not checked" and why.startswith("there is no vocab.json")
 
 
 def test_verify_finds_other_weights_by_what_they_write(tiny_is_official):
@@ -595,6 +659,17 @@ def test_verify_counts_the_parts_of_a_release(tiny_is_official, tmp_path, fault)
     found = verdicts(tmp_path / "2018", n_head=4)
     assert found["official continuation"][0] == ("not checked" if fault else "passed")
     assert found["arrays"][0] == ("failed" if fault else "passed")
+
+
+def test_verify_knows_the_page_of_a_release_by_its_checksum(tiny_is_official, tmp_path):
+    call("convert", str(tiny_is_official), str(tmp_path / "2018"), "--to", "openai")
+    path = tmp_path / "2018" / "params_shapes.json"
+    page = path.read_bytes()
+    digest = hashlib.sha256(page).hexdigest()
+    checkpoint.OFFICIAL["files"][path.name] = (len(page), digest)
+    assert verdicts(path.parent, n_head=4)["official files"][0] == "passed"
+    path.write_bytes(page.replace(b", ", b" ,"))
+    assert verdicts(path.parent, n_head=4)["official files"][0] == "not checked"
 
 
 @pytest.mark.skipif(not parity.OFFICIAL.is_dir(), reason="MINIGPT_OFFICIAL_DIR names no folder")
