@@ -160,10 +160,34 @@ def test_a_mapped_file_is_let_go_before_much_of_it_stays():
         opened.append(1)
         return lambda name: torch.zeros(2**20)  # 4 MiB
 
-    file = MappedFile(open_file)
+    file = MappedFile(open_file, budget=2**24)
     for _ in range(12):
         file.fetch("x")
-    assert len(opened) == 3
+    assert len(opened) == 3 and file.get is None
+
+
+def peak_of_converting(shards) -> float:
+    """Load shards as float16; return the most memory that took, over the size of the model."""
+    code = """
+        import sys
+        from minigpt import OpenAIGPTModel
+        def memory(key):
+            lines = open("/proc/self/status").read().splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+        before = memory("VmRSS")
+        model = OpenAIGPTModel.from_pretrained(sys.argv[1], dtype="float16")
+        print((memory("VmHWM") - before) / (2 * model.num_parameters()))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(shards)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux's counters")
+def test_shards_are_let_go_while_they_are_converted(tmp_path):
+    config = OpenAIGPTConfig(n_layer=6)  # 74 million weights
+    OpenAIGPTModel(config).save_pretrained(tmp_path, max_shard_size="60MB")
+    assert len(list(tmp_path.glob("model-*"))) > 2
+    assert peak_of_converting(tmp_path) < 1.6  # with all of them mapped, 3
 
 
 # -- heads
