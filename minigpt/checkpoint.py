@@ -538,18 +538,18 @@ BUDGET = 2**24  # bytes of a checkpoint that may stay mapped while it is convert
 class MappedFile:
     """A file of arrays, mapped into memory, and mapped anew before much of it stays there.
 
-    `open_file` maps it and returns a function: name -> tensor; `budget` is the bytes to hand out
-    from one mapping.
+    `open_file` maps it and returns a function: name -> tensor. From one mapping a third of what is
+    still to come (`size` bytes in all) is handed out, or `budget` bytes if that is more.
     """
 
-    def __init__(self, open_file: Callable[[], Callable[[str], Tensor]], budget: int):
-        self.open_file, self.budget, self.left = open_file, budget, 0
+    def __init__(self, open_file: Callable[[], Callable[[str], Tensor]], size: int, budget: int):
+        self.open_file, self.size, self.budget, self.left = open_file, size, budget, 0
 
     def fetch(self, name: str) -> Tensor:
         if self.left <= 0:
-            self.get, self.left = self.open_file(), self.budget
+            self.get, self.left = self.open_file(), max(self.budget, self.size // 3)
         array = self.get(name)
-        self.left -= array.nbytes
+        self.left, self.size = self.left - array.nbytes, self.size - array.nbytes
         if self.left <= 0:
             self.get = None  # nobody but the array holds the mapping from here on
         return array
@@ -557,8 +557,9 @@ class MappedFile:
 
 def stored_arrays(names, open_file: Callable[[], Callable[[str], Tensor]], budget: int) -> dict:
     """Return name -> `StoredArray` for a file that can be mapped."""
-    get, file = open_file(), MappedFile(open_file, budget)
+    get = open_file()
     arrays = {name: get(name) for name in names}
+    file = MappedFile(open_file, sum(x.nbytes for x in arrays.values()), budget)
     return {
         name: StoredArray(tuple(x.shape), x.dtype, partial(file.fetch, name), x)
         for name, x in arrays.items()

@@ -1363,7 +1363,7 @@ def locked(folder: str | Path, alone: bool = True) -> Iterator[None]:
 
 def while_read(checkpoint: str | Path):
     """Hold a folder, if it is one, so that nobody who saves exchanges its files meanwhile."""
-    return locked(checkpoint, alone=False) if Path(checkpoint).is_dir() else nullcontext()
+    return locked(checkpoint, alone=False) if os.path.isdir(checkpoint) else nullcontext()
 
 # %% ../notebooks/02_tokenizer.ipynb #e52746b7
 def write_together(
