@@ -4,33 +4,30 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'SIZES', 'RATES', 'TOKEN_IDS', 'OUTPUTS', 'SWITCHES', 'NUMBER_TYPES', 'ALIASES', 'MODEL_TYPE',
-           'SAVED_FIELDS', 'BLOCK_PARAMETERS', 'OFFICIAL', 'CONFIG_FILES', 'SIZES_ON_PAGE', 'CLASS_NAMES', 'LEFTOVERS',
-           'WEIGHT_FILES', 'PATTERNS', 'ONE_NAME', 'TOKENIZER_FILES', 'COPIED', 'FORMATS', 'is_size', 'is_number',
-           'check_config', 'default_names', 'number_names', 'agree_on_names', 'translate', 'count_names',
+           'SAVED_FIELDS', 'BLOCK_PARAMETERS', 'OFFICIAL', 'CONFIG_FILES', 'SIZES_ON_PAGE', 'CLASS_NAMES', 'BUDGET',
+           'LEFTOVERS', 'WEIGHT_FILES', 'PATTERNS', 'ONE_NAME', 'TOKENIZER_FILES', 'COPIED', 'FORMATS', 'is_size',
+           'is_number', 'check_config', 'default_names', 'number_names', 'agree_on_names', 'translate', 'count_names',
            'take_other_names', 'HeadSettings', 'RunSettings', 'as_number_type', 'label_names', 'as_page',
            'OpenAIGPTConfig', 'parameter_names', 'parameter_shapes', 'bare_name', 'read_part', 'read_shapes', 'cut_out',
            'StoredArray', 'open_release', 'read_release', 'release_config', 'page_settings', 'keep_names',
            'build_config', 'MappedFile', 'stored_arrays', 'open_safetensors', 'load_pickle', 'open_pickle',
-           'read_index', 'open_array_file', 'open_shards', 'tidy_up', 'open_weights', 'read_weights', 'locked',
-           'write_together', 'write_safetensors', 'write_arrays', 'shard_writers', 'refuse_shadows', 'write_checkpoint',
-           'check_weights', 'vocabulary_writers', 'release_shape', 'not_in_a_release', 'write_release',
-           'find_companions', 'check_vocabulary', 'vocabulary_inside', 'architecture_of', 'full_names', 'convert']
+           'read_index', 'open_array_file', 'open_shards', 'tidy_up', 'open_weights', 'read_weights',
+           'write_safetensors', 'write_arrays', 'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights',
+           'vocabulary_writers', 'release_shape', 'not_in_a_release', 'write_release', 'find_companions',
+           'check_vocabulary', 'vocabulary_inside', 'architecture_of', 'full_names', 'convert']
 
 # %% ../notebooks/03_checkpoint.ipynb #53e76a91
 import json
 import math
-import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import partial, wraps
 from operator import attrgetter
 from pathlib import Path
 from pickle import UnpicklingError
-from tempfile import TemporaryDirectory
 from zipfile import is_zipfile
 
 import numpy as np
@@ -50,6 +47,7 @@ from minigpt.tokenizer import (
     make_folder,
     saving,
     split_hub_options,
+    write_together,
 )
 
 # %% ../notebooks/03_checkpoint.ipynb #097e39d1
@@ -100,7 +98,8 @@ def check_config(config: "OpenAIGPTConfig") -> None:
     for name, known in CHOICES.items():
         demand([name], known.__contains__, f"choose from {', '.join(map(str, known))}")
     for name in TOKEN_IDS:
-        ids = values[name] if isinstance(values[name], list) else [values[name]]
+        several = name == "eos_token_id" and isinstance(values[name], list)
+        ids = values[name] if several else [values[name]]
         if not all(index is None or is_size(index, 0) for index in ids):
             raise ValueError(f"{name}={values[name]!r}; an id is a whole number, at least 0")
     if config.n_embd % config.n_head:
@@ -118,6 +117,7 @@ def number_names(names) -> dict[int, str]:
     """Return names under whole numbers; raises ValueError unless these are 0, 1, 2, ..."""
     try:
         numbered = {int(index): name for index, name in names.items()}
+        set(numbered.values())  # a list would be no name
     except (AttributeError, TypeError, ValueError, OverflowError):
         numbered = {}
     if not numbered or sorted(numbered) != list(range(len(names))):
@@ -427,7 +427,8 @@ def open_release(folder: str | Path) -> dict[str, StoredArray]:
     """
     shapes = read_shapes(folder)
     sizes = [math.prod(shape) for shape in shapes]
-    parts = {int(path.stem[7:]): path for path in Path(folder).glob("params_[0-9]*.npy")}
+    found = {path.stem[7:]: path for path in Path(folder).glob("params_*.npy")}
+    parts = {int(number): path for number, path in found.items() if number.isdecimal()}
     lengths = [len(read_part(parts[number])) for number in sorted(parts)]
     if sum(lengths) != sum(sizes) or sorted(parts) != list(range(len(parts))):
         raise ValueError(
@@ -482,6 +483,11 @@ def page_settings(path: Path) -> dict:
             f"{path} is for a {kind!r} model, but minigpt builds only {MODEL_TYPE!r}; pass a GPT-1 "
             "checkpoint"
         )
+    if settings.get("tie_word_embeddings") is False:
+        raise ValueError(
+            f"{path}: tie_word_embeddings=False, but in GPT-1 the head that scores tokens is the "
+            "token table, and minigpt builds nothing else; remove the line if that is so here"
+        )
     settings = translate(settings)
     known = {*SAVED_FIELDS, *CLASS_NAMES, *OUTPUTS, "dtype"}
     found = {name: value for name, value in settings.items() if name in known}
@@ -500,7 +506,14 @@ def keep_names(found: dict, overrides: dict) -> bool:
 
 
 def build_config(cls: type, path: Path, overrides: dict) -> OpenAIGPTConfig:
-    """Make a config of the page at `path` and overrides; raises ValueError, naming the file."""
+    """Make a config of the page at `path` and overrides; raises ValueError, naming the file.
+
+    And TypeError for an override that is no field.
+    """
+    known = {*(one.name for one in fields(cls)), *ALIASES, "label2id"}
+    if strange := sorted(overrides.keys() - known):
+        way = "pass fields of the config one by one, such as n_head=4, and what the help lists"
+        raise TypeError(f"from_pretrained has no option {', '.join(strange)}; {way}")
     try:
         found, overrides = page_settings(path), translate(overrides)
         if not keep_names(found, overrides):
@@ -519,43 +532,48 @@ def build_config(cls: type, path: Path, overrides: dict) -> OpenAIGPTConfig:
         raise ValueError(f"{path}{given}: {error}") from error
 
 # %% ../notebooks/03_checkpoint.ipynb #c7133ae4
+BUDGET = 2**24  # bytes of a checkpoint that may stay mapped while it is converted
+
+
 class MappedFile:
     """A file of arrays, mapped into memory, and mapped anew before much of it stays there.
 
-    `open_file` maps it and returns a function: name -> tensor.
+    `open_file` maps it and returns a function: name -> tensor. From one mapping a third of what is
+    still to come (`size` bytes in all) is handed out, or `budget` bytes if that is more.
     """
 
-    budget = 2**24  # bytes to hand out from one mapping
-
-    def __init__(self, open_file: Callable[[], Callable[[str], Tensor]]):
-        self.open_file, self.left = open_file, 0
+    def __init__(self, open_file: Callable[[], Callable[[str], Tensor]], size: int, budget: int):
+        self.open_file, self.size, self.budget, self.left = open_file, size, budget, 0
 
     def fetch(self, name: str) -> Tensor:
         if self.left <= 0:
-            self.get, self.left = self.open_file(), self.budget
+            self.get, self.left = self.open_file(), max(self.budget, self.size // 3)
         array = self.get(name)
-        self.left -= array.nbytes
+        self.left, self.size = self.left - array.nbytes, self.size - array.nbytes
+        if self.left <= 0:
+            self.get = None  # nobody but the array holds the mapping from here on
         return array
 
 
-def stored_arrays(names, open_file: Callable[[], Callable[[str], Tensor]]) -> dict:
+def stored_arrays(names, open_file: Callable[[], Callable[[str], Tensor]], budget: int) -> dict:
     """Return name -> `StoredArray` for a file that can be mapped."""
-    get, file = open_file(), MappedFile(open_file)
+    get = open_file()
     arrays = {name: get(name) for name in names}
+    file = MappedFile(open_file, sum(x.nbytes for x in arrays.values()), budget)
     return {
         name: StoredArray(tuple(x.shape), x.dtype, partial(file.fetch, name), x)
         for name, x in arrays.items()
     }
 
 # %% ../notebooks/03_checkpoint.ipynb #5c764262
-def open_safetensors(path: Path) -> dict[str, StoredArray]:
+def open_safetensors(path: Path, budget: int = BUDGET) -> dict[str, StoredArray]:
     """Open a `.safetensors` file. Raises ValueError, naming it, if it is damaged."""
     try:
         with safe_open(path, "pt") as file:
             names, note = list(file.keys()), file.metadata() or {"format": "pt"}
         if note.get("format") != "pt":
             raise SafetensorError(f"its note says {note}, not that it comes from PyTorch")
-        return stored_arrays(names, lambda: safe_open(path, "pt").get_tensor)
+        return stored_arrays(names, lambda: safe_open(path, "pt").get_tensor, budget)
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged or was not copied whole ({error}); copy or download it again"
@@ -574,16 +592,18 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
             f"{path} is damaged, or it holds more than arrays of numbers, which is never loaded "
             "because it can run code; copy it again from a trusted source"
         ) from error
-    if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(x) for name, x in weights.items()
+    ):
         raise ValueError(f"{path} holds no named arrays; pass the weights of a model")
     return weights
 
 
-def open_pickle(path: Path) -> dict[str, StoredArray]:
+def open_pickle(path: Path, budget: int = BUDGET) -> dict[str, StoredArray]:
     """Open a `pytorch_model.bin`; errors: those of `load_pickle`."""
     weights = load_pickle(path)
     if is_zipfile(path):
-        return stored_arrays(list(weights), lambda: load_pickle(path).__getitem__)
+        return stored_arrays(list(weights), lambda: load_pickle(path).__getitem__, budget)
     return {
         name: StoredArray(tuple(x.shape), x.dtype, partial(weights.get, name), x)
         for name, x in weights.items()
@@ -605,8 +625,8 @@ def read_index(path: Path) -> dict[str, str]:
     return places
 
 # %% ../notebooks/03_checkpoint.ipynb #51c44d85
-def open_array_file(path: Path) -> dict[str, StoredArray]:
-    return open_pickle(path) if path.suffix == ".bin" else open_safetensors(path)
+def open_array_file(path: Path, budget: int = BUDGET) -> dict[str, StoredArray]:
+    return (open_pickle if path.suffix == ".bin" else open_safetensors)(path, budget)
 
 
 def open_shards(path: Path, checkpoint: str | Path, **hub) -> dict[str, StoredArray]:
@@ -616,8 +636,10 @@ def open_shards(path: Path, checkpoint: str | Path, **hub) -> dict[str, StoredAr
     what `read_index` raises; errors of a shard name the shard.
     """
     places, weights = read_index(path), {}
-    for shard in sorted(set(places.values())):
-        found = open_array_file(find_file(checkpoint, shard, **hub))
+    shards = sorted(set(places.values()))
+    for shard in shards:
+        path_of_shard = find_file(checkpoint, shard, **hub)
+        found = open_array_file(path_of_shard, BUDGET // len(shards))
         wanted = [name for name, place in places.items() if place == shard]
         if lost := [name for name in wanted if name not in found]:
             raise ValueError(
@@ -633,8 +655,8 @@ LEFTOVERS = (".attn.bias", ".attn.masked_bias", "position_ids")
 def tidy_up(weights: dict[str, StoredArray], path: Path) -> dict[str, StoredArray]:
     """Return weights under their bare names, without masks and without a second token table.
 
-    Raises ValueError, naming the file, if the second table is not the same as the first, or if
-    weights are no floats.
+    Raises ValueError, naming the file, if the second table is not the same as the first, if
+    weights are no floats, or if there are none.
     """
     weights = {bare_name(name): x for name, x in weights.items() if not name.endswith(LEFTOVERS)}
     if "lm_head.weight" in weights:
@@ -644,6 +666,8 @@ def tidy_up(weights: dict[str, StoredArray], path: Path) -> dict[str, StoredArra
                 f"{path}: lm_head.weight differs from the token table; in GPT-1 they are one, and "
                 "minigpt builds nothing else"
             )
+    if not weights:
+        raise ValueError(f"{path} holds no weights; copy the checkpoint again")
     for name, array in weights.items():
         if array.dtype not in NUMBER_TYPES:
             raise ValueError(
@@ -676,49 +700,6 @@ def read_weights(checkpoint: str | Path, **hub) -> dict[str, Tensor]:
     Errors: those of `open_weights`.
     """
     return {name: array.to() for name, array in open_weights(checkpoint, **hub).items()}
-
-# %% ../notebooks/03_checkpoint.ipynb #e52746b6
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for oneself among all processes that ask for it, this way, on this machine."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no locks for folders: there, do not save twice at once
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)  # which also unlocks
-
-# %% ../notebooks/03_checkpoint.ipynb #e52746b7
-def write_together(
-    folder: str | Path, writers: Mapping[str, Callable[[Path], None]], stale: str = ""
-) -> list[str]:
-    """Write several files, and only when all are written, rename them into `folder`.
-
-    `writers`: name -> function that writes to a path. Files there whose names match the pattern
-    `stale`, and are not written anew, are removed. Makes the folder if need be. Returns the names.
-    Raises OSError, naming the file, the reason and the way out.
-    """
-    folder = make_folder(folder)
-    with saving(folder):
-        waiting = TemporaryDirectory(prefix=".saving-", dir=folder)
-    with waiting:
-        for name, write in writers.items():
-            with saving(folder / name):
-                if (folder / name).is_dir():  # no file can be renamed into its place
-                    raise IsADirectoryError("a folder has this name")
-                write(Path(waiting.name, name))
-        with saving(folder), locked(folder):
-            for name in writers:
-                os.replace(Path(waiting.name, name), folder / name)
-            for path in folder.iterdir():
-                if path.name not in writers and re.fullmatch(stale, path.name):
-                    path.unlink()
-    return sorted(writers)
 
 # %% ../notebooks/03_checkpoint.ipynb #ffc775fe
 def write_safetensors(arrays: dict[str, Tensor], path: Path) -> None:
@@ -770,6 +751,7 @@ def shard_writers(weights: dict[str, Tensor], max_shard_size: int | str, format:
 
 # %% ../notebooks/03_checkpoint.ipynb #8af8da1f
 ONE_NAME = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+ONE_NAME += ("added_tokens.json",)
 TOKENIZER_FILES = (*VOCAB_NAMES, *MERGES_NAMES, *ONE_NAME)
 
 
@@ -861,8 +843,9 @@ def write_release(
     not exactly the network's, FileExistsError if the folder has a file that would be read in its
     place, OSError where they cannot be written.
     """
-    for known in (CONFIG_FILES, WEIGHT_FILES):
-        refuse_shadows(folder, "params_shapes.json", known)
+    for known in (CONFIG_FILES, WEIGHT_FILES, VOCAB_NAMES, MERGES_NAMES):
+        if known[-1] in {"params_shapes.json", *(also or ())}:
+            refuse_shadows(folder, known[-1], known)
     check_weights(weights, config, only=True)
     shapes = parameter_shapes(config)
     arrays = [weights[name].detach().to("cpu", torch.float32).numpy() for name in shapes]

@@ -29,7 +29,7 @@ from minigpt.checkpoint import (
     read_weights,
     write_checkpoint,
 )
-from .tokenizer import split_hub_options
+from .tokenizer import split_hub_options, while_read
 
 # %% ../notebooks/06_model.ipynb #goeson01
 def check_goes_on(old: Tensor, new: Tensor) -> None:
@@ -292,12 +292,15 @@ class Pretrained(nn.Module):
         not have. Errors: see `find_device`, `find_file`, `open_weights` and `load_weights`.
         """
         on = None if device is None else find_device(device)
-        config = OpenAIGPTConfig.from_pretrained(pretrained_model_name_or_path, **options)
-        weights = open_weights(pretrained_model_name_or_path, **split_hub_options(options)[0])
-        config.dtype = config.dtype or next(iter(weights.values())).dtype
-        with WithoutNumbers():
-            model = cls(config)
-        info = load_weights(model, weights, ignore_mismatched_sizes, dtype=config.dtype, device=on)
+        hub, _ = split_hub_options(options)
+        with while_read(pretrained_model_name_or_path):
+            config = OpenAIGPTConfig.from_pretrained(pretrained_model_name_or_path, **options)
+            weights = open_weights(pretrained_model_name_or_path, **hub)
+            config.dtype = config.dtype or next(iter(weights.values())).dtype
+            with WithoutNumbers():
+                model = cls(config)
+            kind = {"dtype": config.dtype, "device": on}
+            info = load_weights(model, weights, ignore_mismatched_sizes, **kind)
         model.tie_weights()
         announce(cls.__name__, info)
         return (model.eval(), info) if output_loading_info else model.eval()

@@ -17,24 +17,26 @@ __all__ = ['LOOKALIKES', 'PUNCTUATION_RUN', 'CHINESE', 'TEXT_PIPELINES', 'VOCAB_
            'flags_of', 'to_token', 'belongs_to_word', 'match_any', 'cut_at', 'role', 'role_id', 'Vocabulary',
            'AddedPieces', 'plain_ids', 'PieceInterface', 'check_setting', 'pick', 'to_row', 'to_rows', 'kind_of',
            'Padding', 'fit_all', 'TextInterface', 'Shortcuts', 'read_object', 'as_expected', 'added_of',
-           'read_tokenizer_json', 'read_optional', 'read_tokenizer', 'describe', 'add_stored', 'settle',
-           'load_tokenizer', 'check_unknown', 'Tokenizer', 'saving', 'make_folder', 'StoredTokenizer',
-           'OpenAIGPTTokenizer', 'one_of', 'original_normalizer', 'original_pretokenizer', 'basic_normalizer',
-           'rust_tokenizer', 'OpenAIGPTTokenizerFast']
+           'read_tokenizer_json', 'read_optional', 'named_pieces', 'read_older', 'read_tokenizer', 'describe',
+           'add_stored', 'settle', 'load_tokenizer', 'check_unknown', 'Tokenizer', 'saving', 'make_folder', 'locked',
+           'while_read', 'write_together', 'StoredTokenizer', 'OpenAIGPTTokenizer', 'one_of', 'original_normalizer',
+           'original_pretokenizer', 'basic_normalizer', 'rust_tokenizer', 'OpenAIGPTTokenizerFast']
 
 # %% ../notebooks/02_tokenizer.ipynb #777a5d1a
 import json
+import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib.resources import files
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +54,6 @@ from minigpt.bpe import (
     read_vocabulary,
     write_merges,
     write_vocabulary,
-    write_whole,
 )
 
 # %% ../notebooks/02_tokenizer.ipynb #47d1b404
@@ -1127,7 +1128,7 @@ def read_tokenizer_json(path: Path) -> tuple[dict[str, int], list[Pair], dict]:
     check_merges(merges, vocab, path)
     return vocab, merges, settings
 
-# %% ../notebooks/02_tokenizer.ipynb #d7b8d46d
+# %% ../notebooks/02_tokenizer.ipynb #d7b8d46c
 def read_optional(checkpoint: str | Path, name: str, **hub) -> tuple[Path | None, dict]:
     """Return the path of a JSON object and the object; None and nothing where there is no file."""
     try:
@@ -1136,7 +1137,27 @@ def read_optional(checkpoint: str | Path, name: str, **hub) -> tuple[Path | None
         return None, {}
     return path, read_object(path)
 
+# %% ../notebooks/02_tokenizer.ipynb #01de5002
+def named_pieces(settings: dict) -> tuple[dict, list]:
+    """Return the pieces that settings give a role to, by role, and the further special ones."""
+    roles = {name: settings[name] for name in ROLES if settings.get(name) and name != "unk_token"}
+    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or ()
+    if isinstance(extra, str):
+        raise TypeError(f"extra_special_tokens is {extra!r}, not a list")
+    return roles, list(extra.values() if isinstance(extra, dict) else extra)
 
+
+def read_older(checkpoint: str | Path, config: dict, **hub) -> tuple[dict, dict]:
+    """Read the two files of older programs: path -> what `tokenizer_config.json` would say."""
+    ids_path, ids = read_optional(checkpoint, "added_tokens.json", **hub)
+    roles_path, roles = read_optional(checkpoint, "special_tokens_map.json", **hub)
+    with as_expected(roles_path):
+        named, extra = named_pieces(config | roles)
+        special = {to_token(piece).content for piece in (*named.values(), *extra)}
+    added = {str(n): {"content": piece, "special": piece in special} for piece, n in ids.items()}
+    return {ids_path: {"added_tokens_decoder": added}}, {roles_path: roles}
+
+# %% ../notebooks/02_tokenizer.ipynb #d7b8d46d
 def read_tokenizer(
     checkpoint: str | Path, **hub
 ) -> tuple[dict[str, int], list[Pair], dict[Path, dict]]:
@@ -1159,7 +1180,10 @@ def read_tokenizer(
         path, whole = read_optional(checkpoint, "tokenizer.json", **hub)
         with as_expected(path):
             sources[path] = {"added_tokens_decoder": added_of(whole)}
-    return vocab, merges, sources | {config_path: config}
+    if "added_tokens_decoder" in config:
+        return vocab, merges, sources | {config_path: config}
+    ids, roles = read_older(checkpoint, config, **hub)  # ids before roles, which may need them
+    return vocab, merges, ids | sources | {config_path: config} | roles
 
 # %% ../notebooks/02_tokenizer.ipynb #d476a150
 SETTINGS = ("model_max_length", "padding_side", "truncation_side")
@@ -1204,11 +1228,7 @@ def add_stored(tokenizer: TextInterface, stored: dict[str, dict]) -> None:
 def settle(tokenizer: TextInterface, settings: dict) -> None:
     """Give a fresh tokenizer the pieces, roles, sides and length that some settings name."""
     add_stored(tokenizer, settings.get("added_tokens_decoder", {}))
-    roles = {name: settings[name] for name in ROLES if settings.get(name) and name != "unk_token"}
-    extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or ()
-    extra = extra.values() if isinstance(extra, dict) else extra
-    if isinstance(extra, str):
-        raise TypeError(f"extra_special_tokens is {extra!r}, not a list")
+    roles, extra = named_pieces(settings)
     for piece in (*roles.values(), *extra):
         token = to_token(piece, special=True)
         if token.content not in tokenizer.added and token.content != tokenizer.unk_token:
@@ -1320,6 +1340,58 @@ def make_folder(folder: str | Path) -> Path:
         Path(folder).mkdir(parents=True, exist_ok=True)
     return Path(folder)
 
+# %% ../notebooks/02_tokenizer.ipynb #e52746b6
+@contextmanager
+def locked(folder: str | Path, alone: bool = True) -> Iterator[None]:
+    """Hold a folder among all processes that ask for it, this way, on this machine.
+
+    `alone`: for oneself, to write; otherwise together with others, to read.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no locks for folders: there, do not save twice at once
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with nullcontext() if alone else suppress(OSError):  # some network disks have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)  # which also unlocks
+
+
+def while_read(checkpoint: str | Path):
+    """Hold a folder, if it is one, so that nobody who saves exchanges its files meanwhile."""
+    return locked(checkpoint, alone=False) if os.path.isdir(checkpoint) else nullcontext()
+
+# %% ../notebooks/02_tokenizer.ipynb #e52746b7
+def write_together(
+    folder: str | Path, writers: Mapping[str, Callable[[Path], None]], stale: str = ""
+) -> list[str]:
+    """Write several files, and only when all are written, rename them into `folder`.
+
+    `writers`: name -> function that writes to a path. Files there whose names match the pattern
+    `stale`, and are not written anew, are removed. Makes the folder if need be. Returns the names.
+    Raises OSError, naming the file, the reason and the way out.
+    """
+    folder = make_folder(folder)
+    with saving(folder):
+        waiting = TemporaryDirectory(prefix=".saving-", dir=folder)
+    with waiting:
+        for name, write in writers.items():
+            with saving(folder / name):
+                if (folder / name).is_dir():  # no file can be renamed into its place
+                    raise IsADirectoryError("a folder has this name")
+                write(Path(waiting.name, name))
+        with saving(folder), locked(folder):
+            for name in writers:
+                os.replace(Path(waiting.name, name), folder / name)
+            for path in folder.iterdir():
+                if path.name not in writers and re.fullmatch(stale, path.name):
+                    path.unlink()
+    return sorted(writers)
+
 # %% ../notebooks/02_tokenizer.ipynb #a15b0a61
 class StoredTokenizer(Tokenizer):
     """A tokenizer that can be loaded and saved."""
@@ -1358,13 +1430,15 @@ class StoredTokenizer(Tokenizer):
 
         `max_shard_size` is taken because a model's method takes it; no file here is cut.
         """
-        self.save_vocabulary(make_folder(save_directory))
         settings = json.dumps(describe(self), indent=2, ensure_ascii=False) + "\n"
         pages = {"tokenizer_config.json": settings, "tokenizer.json": rust_tokenizer(self).to_str()}
+        writers = {
+            VOCAB_NAMES[0]: partial(write_vocabulary, vocabulary=self.vocab),
+            MERGES_NAMES[0]: partial(write_merges, merges=self.merges),
+        }
         for name, page in pages.items():
-            with saving(path := Path(save_directory, name)):
-                write_whole(path, page.encode())
-        return "vocab.json", "merges.txt", *pages
+            writers[name] = partial(Path.write_bytes, data=page.encode())
+        return tuple(write_together(save_directory, writers))
 
 # %% ../notebooks/02_tokenizer.ipynb #fb13946a
 class OpenAIGPTTokenizer(StoredTokenizer):

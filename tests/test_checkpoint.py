@@ -212,8 +212,18 @@ def test_a_pickle_cut_short_is_named(tmp_path, size):
 def test_a_pickle_of_something_else_is_named(tmp_path):
     theirs_in(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    torch.save([torch.ones(2)], tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="pytorch_model.bin holds no named arrays"):
+    for weights in ([torch.ones(2)], {0: torch.ones(2)}, {"x": {"y": torch.ones(2)}}):
+        torch.save(weights, tmp_path / "pytorch_model.bin")
+        with pytest.raises(ValueError, match="pytorch_model.bin holds no named arrays"):
+            OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+def test_a_file_without_weights_is_named(tmp_path):
+    theirs_in(tmp_path)
+    page = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(page | {"dtype": None}))
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="model.safetensors holds no weights"):
         OpenAIGPTModel.from_pretrained(tmp_path)
 
 

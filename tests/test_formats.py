@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import numpy as np
@@ -34,6 +35,7 @@ from minigpt.checkpoint import (
     vocabulary_writers,
     write_release,
 )
+from minigpt.tokenizer import locked, while_read
 from tests import parity
 
 SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
@@ -160,10 +162,37 @@ def test_a_mapped_file_is_let_go_before_much_of_it_stays():
         opened.append(1)
         return lambda name: torch.zeros(2**20)  # 4 MiB
 
-    file = MappedFile(open_file)
-    for _ in range(12):
+    file, at = MappedFile(open_file, size=40 * 2**22, budget=2**24), []
+    for _ in range(40):
         file.fetch("x")
-    assert len(opened) == 3
+        at.append(len(opened))
+    starts = [at.index(n) for n in range(1, at[-1] + 1)]
+    assert starts == [0, 14, 23, 29, 33, 37]  # a third of the rest, then 4 at a time
+    assert at.count(at[-1]) < 4 or file.get is None
+
+
+def peak_of_converting(shards) -> float:
+    """Load shards as float16; return the most memory that took, over the size of the model."""
+    code = """
+        import sys
+        from minigpt import OpenAIGPTModel
+        def memory(key):
+            lines = open("/proc/self/status").read().splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+        before = memory("VmRSS")
+        model = OpenAIGPTModel.from_pretrained(sys.argv[1], dtype="float16")
+        print((memory("VmHWM") - before) / (2 * model.num_parameters()))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(shards)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux's counters")
+def test_shards_are_let_go_while_they_are_converted(tmp_path):
+    config = OpenAIGPTConfig(n_layer=6)  # 74 million weights
+    OpenAIGPTModel(config).save_pretrained(tmp_path, max_shard_size="60MB")
+    assert len(list(tmp_path.glob("model-*"))) > 2
+    assert peak_of_converting(tmp_path) < 1.6  # with all of them mapped, 3
 
 
 # -- heads
@@ -311,6 +340,9 @@ def test_number_and_names_of_classes_go_together():
         ({"layer_norm_epsilon": math.inf}, "config.json: layer_norm_epsilon=inf"),
         ({"pad_token_id": math.inf}, "config.json: pad_token_id=inf"),
         ({"label2id": {"a": math.inf}}, "config.json: label2id={'a': inf}"),
+        ({"id2label": {"0": ["a"], "1": "b"}}, r"config.json: id2label=\{'0': \['a'\]"),
+        ({"pad_token_id": [1]}, r"config.json: pad_token_id=\[1\]"),  # only eos may be several
+        ({"tie_word_embeddings": False}, "config.json: tie_word_embeddings=False"),
     ],
 )
 def test_a_bad_line_of_a_page_is_named_with_its_file(tmp_path, page, message):
@@ -438,6 +470,58 @@ def test_a_vocabulary_inside_a_tokenizer_json_reaches_the_release(tmp_path):
     assert (again.vocab, again.merges) == (expected.vocab, expected.merges)
 
 
+OLD_PIECES = {"<pad>": 8192, "[CLS]": 8193, "<Q>": 8194}
+FLAGS = {"lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
+
+
+def saved_long_ago(folder, files):
+    """What transformers before 4.34 wrote: added pieces and roles in files of their own."""
+    folder.mkdir()
+    OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_vocabulary(folder)
+    for name, page in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(page))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"added_tokens": OLD_PIECES},
+        {"special_tokens_map": {"unk_token": "<unk>", "pad_token": "<pad>"}},
+        {
+            "added_tokens": OLD_PIECES,
+            "special_tokens_map": {"pad_token": "<pad>", "cls_token": {"content": "<Q>"} | FLAGS},
+        },
+        {  # settings of the day before, roles of today
+            "added_tokens": OLD_PIECES,
+            "tokenizer_config": {"cls_token": "<Q>", "pad_token": "[CLS]"},
+            "special_tokens_map": {"pad_token": "<pad>"},
+        },
+        {"special_tokens_map": {"sep_token": {"content": "<Q>"} | FLAGS}},
+    ],
+)
+def test_a_tokenizer_of_older_transformers_is_read_and_converted(tmp_path, files):
+    saved_long_ago(tmp_path / "0", files)
+    theirs = transformers.OpenAIGPTTokenizer.from_pretrained(tmp_path / "0")
+    OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(tmp_path / "0")
+    convert(tmp_path / "0", tmp_path / "1", "bin")
+    text = "the king <pad> said [CLS] to <Q> the old <q> man"
+    for folder in ("0", "1"):
+        for kind in (OpenAIGPTTokenizer, minigpt.OpenAIGPTTokenizerFast):
+            ours = kind.from_pretrained(tmp_path / folder, "basic")
+            assert ours.encode(text) == theirs.encode(text)
+            assert len(ours) == len(theirs) > 8192
+            for role in ("pad_token", "cls_token", "sep_token"):
+                assert getattr(ours, role) == getattr(theirs, role)
+
+
+@pytest.mark.parametrize("name", ["added_tokens", "special_tokens_map"])
+@pytest.mark.parametrize("page", [[], {"<pad>": -1, "pad_token": 7}])
+def test_a_bad_file_of_older_transformers_is_named(tmp_path, name, page):
+    saved_long_ago(tmp_path / "0", {name: page})
+    with pytest.raises(ValueError, match=f"{name}.json.*copy it again"):
+        OpenAIGPTTokenizer.from_pretrained(tmp_path / "0")
+
+
 def test_a_tokenizer_replaces_all_files_of_the_one_that_was_there(tmp_path):
     source = saved_by_transformers(tmp_path)
     assert not (source / "vocab.json").exists()
@@ -461,6 +545,20 @@ def test_the_settings_of_generation_go_along(tmp_path):
     model.save_pretrained(tmp_path / "0")
     assert "generation_config.json" in convert(tmp_path / "0", tmp_path / "1", "bin")
     assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "1").generation_config.top_k == 7
+
+
+def test_a_vocabulary_is_not_written_where_another_would_be_read(tmp_path):
+    (tmp_path / "vocab.json").write_text("of another model")
+    with pytest.raises(FileExistsError, match="vocab.json.*in place of encoder_bpe_40000.json"):
+        convert("tiny", tmp_path, "openai")
+    assert [path.name for path in tmp_path.iterdir()] == ["vocab.json"]
+
+
+def test_copies_of_parts_of_a_release_are_passed_over(tmp_path):
+    shutil.copytree(parity.GOLDEN / "model", tmp_path / "0")
+    for copy in ("params_3 (1).npy", "params_3_old.npy"):
+        shutil.copy(tmp_path / "0" / "params_3.npy", tmp_path / "0" / copy)
+    assert same(read_weights(tmp_path / "0"), read_weights(parity.GOLDEN / "model"))
 
 
 def test_a_release_is_not_written_where_it_would_not_be_read(tmp_path):
@@ -609,6 +707,24 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, format):
     assert list(tmp_path.iterdir()) != []
 
 
+def test_a_full_disk_leaves_the_tokenizer_that_was_there(tmp_path):
+    old = OpenAIGPTTokenizer.from_pretrained("tiny", "basic")
+    old.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    letters = {piece: n for n, piece in enumerate(x for x in old.vocab if len(x) < 6)}
+    new = OpenAIGPTTokenizer(letters, [], "basic")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sizes = [path.stat().st_size for path in map(tmp_path.joinpath, new.save_pretrained(tmp_path))]
+    old.save_pretrained(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes) - 1, hard))  # all files fit but one
+    try:
+        with pytest.raises(OSError, match="could not be saved .*make room"):
+            new.save_pretrained(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.filterwarnings(WARNS)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("mishap", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -683,6 +799,11 @@ def test_one_set_of_keywords_loads_and_saves_config_model_and_tokenizer(tmp_path
         getattr(minigpt, name).from_pretrained(tmp_path, devise="cpu")
 
 
+def test_an_option_of_transformers_that_is_not_taken_is_named(tmp_path):
+    with pytest.raises(TypeError, match="no option config, device_map; pass fields of the config"):
+        OpenAIGPTModel.from_pretrained("tiny", config=OpenAIGPTConfig(), device_map="auto")
+
+
 def test_a_folder_that_may_not_be_written_is_left_alone(tmp_path, monkeypatch):
     model = small_model(tmp_path)
 
@@ -725,6 +846,21 @@ def test_two_processes_saving_at_once_leave_one_whole_model(tmp_path):
     assert {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert {path.name for path in tmp_path.glob("model-*")} == set(index["weight_map"].values())
+
+
+def test_a_reader_waits_while_files_are_exchanged(tmp_path):
+    model, loaded = small_model(tmp_path), []
+    load = threading.Thread(
+        target=lambda: loaded.append(OpenAIGPTLMHeadModel.from_pretrained(tmp_path))
+    )
+    with locked(tmp_path):
+        load.start()
+        load.join(timeout=1)
+        assert load.is_alive() and not loaded
+    load.join(timeout=60)
+    assert same(loaded[0], model)
+    with while_read(tmp_path), while_read(tmp_path), while_read("no folder"):  # readers do not
+        pass
 
 
 def test_one_file_and_shards_replace_each_other(tmp_path):
