@@ -493,6 +493,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'minigpt.pipeline.AutoModelClass': ('pipeline.html#automodelclass', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.AutoModelClass.from_config': ( 'pipeline.html#automodelclass.from_config',
                                                                                    'minigpt/pipeline.py'),
+                                  'minigpt.pipeline.AutoModelClass.from_pretrained': ( 'pipeline.html#automodelclass.from_pretrained',
+                                                                                       'minigpt/pipeline.py'),
                                   'minigpt.pipeline.AutoModelForCausalLM': ('pipeline.html#automodelforcausallm', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.AutoModelForSequenceClassification': ( 'pipeline.html#automodelforsequenceclassification',
                                                                                            'minigpt/pipeline.py'),

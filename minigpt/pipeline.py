@@ -90,6 +90,17 @@ class AutoModelClass(AutoClass):
     """A choice of model class, see `AutoClass`."""
 
     @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        device_map: int | str | torch.device | None = None,  # as in transformers, but one device
+        **options,
+    ):
+        """See `AutoClass`; `device_map` is another name for the option `device`."""
+        place = {} if device_map is None else {"device": device_map}
+        return super().from_pretrained(pretrained_model_name_or_path, **place, **options)
+
+    @classmethod
     def from_config(cls, config: OpenAIGPTConfig, **options):
         """Make a model with new weights; `options` are those of its class.
 

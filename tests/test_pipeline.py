@@ -334,7 +334,9 @@ def test_a_device_that_is_not_there_is_the_same_error_wherever_one_loads(kind):
             kind.from_pretrained("tiny", device=device)
         with pytest.raises(ValueError) as other:
             pipeline("text-generation", model="tiny", device=device)
-        assert str(one.value) == str(other.value)
+        with pytest.raises(ValueError) as third:
+            AutoModel.from_pretrained("tiny", device_map=device)
+        assert str(one.value) == str(other.value) == str(third.value)
 
 
 def test_a_loaded_model_stays_as_it_is_unless_told_otherwise(folders):
