@@ -211,6 +211,13 @@ def test_a_stop_string_ends_each_row_by_itself():
     assert ours(TEXTS, batch_size=3, stop_sequence=" ,", **way) == alone
 
 
+def test_a_row_ends_early_also_where_the_padding_token_is_new_to_the_model():
+    tokenizer = AutoTokenizer.from_pretrained("tiny", pad_token="<pad>")
+    way = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": tokenizer(".").input_ids}
+    ours = pipeline("text-generation", model="tiny", tokenizer=tokenizer, device="cpu", **way)
+    assert ours(TEXTS, batch_size=3) == [ours(text) for text in TEXTS]
+
+
 def test_none_is_not_said(folders):
     theirs, ours = both("text-generation", folders / "lm")
     for one in (theirs, ours):
@@ -290,7 +297,7 @@ def test_a_generator_is_answered_one_by_one(folders):
 def test_a_dataset_is_answered_one_by_one(folders):
     class Lines(torch.utils.data.Dataset):  # has numbers, but is no Iterable
         def __getitem__(self, place):
-            return TEXTS[place]
+            return TEXTS[place % len(TEXTS)]
 
         def __len__(self):
             return len(TEXTS)
