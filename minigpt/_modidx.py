@@ -554,6 +554,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'minigpt.pipeline.cut': ('pipeline.html#cut', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.encode_one': ('pipeline.html#encode_one', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.fill_in': ('pipeline.html#fill_in', 'minigpt/pipeline.py'),
+                                  'minigpt.pipeline.fill_template': ('pipeline.html#fill_template', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.find_task': ('pipeline.html#find_task', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.function_of': ('pipeline.html#function_of', 'minigpt/pipeline.py'),
                                   'minigpt.pipeline.label_scores': ('pipeline.html#label_scores', 'minigpt/pipeline.py'),

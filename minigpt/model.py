@@ -279,6 +279,7 @@ class Pretrained(nn.Module):
         cls,
         pretrained_model_name_or_path: str | Path,
         device: torch.device | str | int | None = None,  # see `find_device`; None: the CPU
+        device_map: torch.device | str | int | None = None,  # the same, by transformers' name
         output_loading_info: bool = False,  # also return what `load_weights` does
         ignore_mismatched_sizes: bool = False,
         **options,
@@ -291,7 +292,10 @@ class Pretrained(nn.Module):
         `download_file`. Returns the model in eval mode; warns of a head that the checkpoint does
         not have. Errors: see `find_device`, `find_file`, `open_weights` and `load_weights`.
         """
-        on = None if device is None else find_device(device)
+        if None not in (device, device_map):
+            raise TypeError(f"device={device!r} and device_map={device_map!r}; pass one of them")
+        place = device_map if device is None else device
+        on = None if place is None else find_device(place)
         hub, _ = split_hub_options(options)
         with while_read(pretrained_model_name_or_path):
             config = OpenAIGPTConfig.from_pretrained(pretrained_model_name_or_path, **options)

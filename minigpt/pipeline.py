@@ -8,8 +8,8 @@ __all__ = ['FUNCTIONS', 'WRITING', 'WRITING_OPTIONS', 'TASKS', 'OTHER_NAMES', 'c
            'rank', 'function_of', 'collate', 'check_is_text', 'encode_one', 'sort_options', 'cut', 'prepare_rows',
            'run', 'TaskSteps', 'TaskPipeline', 'two_texts', 'ClassifierPipeline', 'TextClassificationPipeline',
            'FeatureExtractionPipeline', 'fill_in', 'by_length', 'share_batches', 'continuation', 'writing_options',
-           'TextGenerationPipeline', 'to_labels', 'class_starting', 'label_scores', 'ZeroShotClassificationPipeline',
-           'find_task', 'load_model', 'load_tokenizer_for', 'pipeline']
+           'TextGenerationPipeline', 'to_labels', 'fill_template', 'class_starting', 'label_scores',
+           'ZeroShotClassificationPipeline', 'find_task', 'load_model', 'load_tokenizer_for', 'pipeline']
 
 # %% ../notebooks/11_pipeline.ipynb #c7c7cbb0
 import warnings
@@ -97,7 +97,7 @@ class AutoModelClass(AutoClass):
         """
         if not isinstance(config, OpenAIGPTConfig):
             raise TypeError(
-                f"{type(config).__name__} is no OpenAIGPTConfig; "
+                f"{type(config)} is no {OpenAIGPTConfig}; "
                 "make one, or read one with AutoConfig.from_pretrained"
             )
         return cls.table[MODEL_TYPE](config, **options)
@@ -301,7 +301,9 @@ class TaskPipeline(TaskSteps):
         """
         preprocess, *rest = self.steps(self.options | options)
         size = self.batch_size if batch_size is None else batch_size
-        if isinstance(inputs, str | dict) or not isinstance(inputs, Iterable):
+        if not isinstance(inputs, Iterable) and hasattr(inputs, "__getitem__"):  # torch's Dataset
+            inputs = map(inputs.__getitem__, range(len(inputs)))
+        if isinstance(inputs, str | bytes | dict) or not isinstance(inputs, Iterable):
             return next(run([(inputs, preprocess(inputs))], *rest, size))
         prepared = prepare_rows(inputs, preprocess)
         if not isinstance(inputs, list | tuple):
@@ -350,13 +352,13 @@ class TextClassificationPipeline(ClassifierPipeline):
         top_k: int | bool | None = False,  # False: the best, not in a list; None: all
         function_to_apply: str | None = None,  # a key of FUNCTIONS; None: see `function_of`
     ) -> dict | list[dict]:
-        """Raises ValueError for a function that is not there and a `top_k` below 1."""
+        """Raises ValueError for a function that is not there and a `top_k` that counts nothing."""
         config, name = self.model.config, function_to_apply
         name = function_of(config) if name is None else str(name).lower()
         if name not in FUNCTIONS:
             raise ValueError(f"function_to_apply={name!r}; choose from {', '.join(FUNCTIONS)}")
-        if top_k is not None and top_k is not False and top_k < 1:
-            raise ValueError(f"top_k={top_k}; pass 1 or more, or None for all classes")
+        if top_k is not None and top_k is not False and not (isinstance(top_k, int) and top_k > 0):
+            raise ValueError(f"top_k={top_k!r}; pass 1 or more, or None for all classes")
         ranked = rank(FUNCTIONS[name](outputs[0]), config.id2label)
         return ranked[0] if top_k is False else ranked[:top_k]
 
@@ -424,11 +426,12 @@ WRITING_OPTIONS -= {"return_dict_in_generate", "output_scores"}  # the answer is
 
 def writing_options(model, tokenizer, given: dict) -> dict:
     """Return all options for `generate`: those `given` and, where they are silent, ours."""
-    sheet = given.get("generation_config", GenerationConfig())
+    sheet = given.get("generation_config") or GenerationConfig()
     stored = vars(model.generation_config) | vars(sheet)  # what they say, and nothing else
     # what fills a row that has ended must be left out of the text, as special pieces are
     pad, unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
-    filler = {"pad_token_id": unknown if pad is None else pad}
+    has_row = pad is not None and pad < model.config.vocab_size  # none was made for a new piece
+    filler = {"pad_token_id": pad if has_row else unknown}
     options = fill_in(stored | given) | stored | filler | given | {"return_dict_in_generate": False}
     if "stop_sequence" in options:  # its name in transformers' pipeline
         options["stop_strings"] = options.pop("stop_sequence")
@@ -442,8 +445,9 @@ class TextGenerationPipeline(TaskPipeline):
         """Raises TypeError for an option that neither a step nor `generate` has."""
         steps = super().steps(options)
         if strange := sorted(steps[1].keywords.keys() - WRITING_OPTIONS):
+            own = "choose from return_full_text, clean_up_tokenization_spaces"
             known = ", ".join(sorted(WRITING_OPTIONS))
-            raise TypeError(f"no option {', '.join(strange)}; generate takes {known}")
+            raise TypeError(f"no option {', '.join(strange)}; {own}; generate takes {known}")
         return steps
 
     def preprocess(self, text: str) -> list[Row]:
@@ -467,14 +471,14 @@ class TextGenerationPipeline(TaskPipeline):
         text: str,
         outputs: list[Tensor],  # one, (N, n)
         *,
-        return_full_text: bool = True,  # False: only what was added
+        return_full_text: bool | None = True,  # False: only what was added; None: all
         clean_up_tokenization_spaces: bool = False,  # see `clean_up`
     ) -> list[dict[str, str]]:
-        answers = []
+        answers, full = [], return_full_text is None or return_full_text
         for ids in outputs[0]:
             new = self.tokenizer.decode(ids, skip_special_tokens=True)
             new = continuation(text, new, clean_up_tokenization_spaces)
-            answers.append({"generated_text": text + new if return_full_text else new.lstrip(" ")})
+            answers.append({"generated_text": text + new if full else new.lstrip(" ")})
         return answers
 
 # %% ../notebooks/11_pipeline.ipynb #d05ce03f
@@ -491,6 +495,17 @@ def to_labels(labels: str | list[str] | None) -> list[str]:
     if not labels:
         raise ValueError(f"candidate_labels is empty; {way}")
     return list(labels)
+
+
+def fill_template(template: str, label: str) -> str:
+    """Put a label into a template. Raises ValueError if it has no place {} for it."""
+    try:
+        filled = template.format(label)
+    except (AttributeError, IndexError, KeyError, ValueError):  # {label}, {} {}, no string
+        filled = template
+    if filled == template:
+        raise ValueError(f"hypothesis_template={template!r}; put {{}} where the label should go")
+    return filled
 
 
 def class_starting(names: dict[int, str], word: str) -> int | None:
@@ -530,11 +545,8 @@ class ZeroShotClassificationPipeline(ClassifierPipeline):
         hypothesis_template: str = "This example is {}.",
         truncation: bool | str = "only_first",  # the text is cut, and not the hypothesis
     ) -> list[Row]:
-        if hypothesis_template.format("x") == hypothesis_template:
-            way = "put {} where the label should go"
-            raise ValueError(f"hypothesis_template={hypothesis_template!r}; {way}")
-        text = check_is_text(text)
-        pairs = [(text, hypothesis_template.format(x)) for x in to_labels(candidate_labels)]
+        text, labels = check_is_text(text), to_labels(candidate_labels)
+        pairs = [(text, fill_template(hypothesis_template, label)) for label in labels]
         how = {"limit": self.model.config.n_positions, "truncation": truncation}
         encode_one(self.tokenizer, text, **how)  # complains of an empty one, which no label fills
         return [encode_one(self.tokenizer, *pair, **how) for pair in pairs]
@@ -593,8 +605,8 @@ def load_model(task: str, model, dtype=None, device=None, **options) -> OpenAIGP
         return auto.from_pretrained(model, device=place, **changes, **options)
     if not isinstance(model, kind):
         raise TypeError(
-            f"{task} needs an {kind.__name__}, not {type(model).__name__}; pass model= a name, a "
-            f"folder, or what {auto.__name__}.from_pretrained returns"
+            f"{task} needs {kind}, not {type(model)}; pass model= a name, a folder, or what "
+            f"minigpt's {auto.__name__}.from_pretrained returns"
         )
     return model if device is None and dtype is None else model.to(
         device=model.device if device is None else find_device(device), **changes
@@ -610,8 +622,9 @@ def load_tokenizer_for(model, tokenizer, **options):
     if isinstance(source, str | Path):
         hub, _ = split_hub_options(options)
         return AutoTokenizer.from_pretrained(source, **hub)
-    if tokenizer is None:
-        raise ValueError("which tokenizer? pass tokenizer=, the model's name or an object")
+    if not hasattr(tokenizer, "model_max_length"):
+        way = "pass tokenizer=, the model's name or what AutoTokenizer.from_pretrained returns"
+        raise ValueError(f"which tokenizer? {tokenizer!r:.60} is none; {way}")
     return tokenizer
 
 # %% ../notebooks/11_pipeline.ipynb #b8667845
@@ -622,7 +635,7 @@ def pipeline(
     dtype: torch.dtype | str | None = None,  # default: as the checkpoint or the object has it
     device: int | str | torch.device | None = None,  # None: "auto"; an object stays
     batch_size: int = 1,  # rows that are computed at once
-    model_kwargs: dict | None = None,  # for from_pretrained: revision, n_head, ...
+    model_kwargs: dict | None = None,  # for from_pretrained: dtype, revision, n_head, ...
     **options,  # of the task, for every call
 ) -> TaskPipeline:
     """Make a function from texts to answers: `pipeline("text-generation", model="tiny")("It was")`.
@@ -638,5 +651,7 @@ def pipeline(
     if model is None:
         raise ValueError(f"no model for {name}; pass model='tiny', a folder or a name on the hub")
     tokenizer = load_tokenizer_for(model, tokenizer, **extra)
-    network = load_model(name, model, dtype, device, **extra)
+    told = {"dtype": dtype, "device": device}
+    told = {option: value for option, value in told.items() if value is not None}
+    network = load_model(name, model, **told, **extra)
     return TASKS[name][0](network, tokenizer, name, batch_size, **options)

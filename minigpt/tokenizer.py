@@ -265,7 +265,7 @@ def split_hub_options(options: dict) -> tuple[dict, dict]:
     return hub, leave_out(options, HUB_OPTIONS)
 
 # %% ../notebooks/02_tokenizer.ipynb #b7c40d15
-MODEL_OPTIONS = ("device", "output_loading_info", "ignore_mismatched_sizes")
+MODEL_OPTIONS = ("device", "device_map", "output_loading_info", "ignore_mismatched_sizes")
 CONFIG_OPTIONS = ("dtype", "torch_dtype", "attn_implementation")
 
 # %% ../notebooks/02_tokenizer.ipynb #6e157c88

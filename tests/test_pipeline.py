@@ -119,8 +119,9 @@ def test_a_model_from_a_config_has_new_weights():
     models = [AutoModelForCausalLM.from_config(config, attn_implementation="eager") for _ in "ab"]
     assert not torch.equal(models[0].lm_head.weight, models[1].lm_head.weight)
     assert models[0].config.attn_implementation == "eager"
-    with pytest.raises(TypeError, match="dict is no OpenAIGPTConfig"):
-        AutoModel.from_config({"n_layer": 1})
+    for other, name in (({"n_layer": 1}, "dict"), (transformers.OpenAIGPTConfig(), "transformers")):
+        with pytest.raises(TypeError, match=rf"'{name}.* is no .*'minigpt\..*OpenAIGPTConfig'"):
+            AutoModel.from_config(other)
 
 
 AUTO = [AutoConfig, AutoTokenizer, AutoModel, AutoModelForCausalLM]
@@ -210,6 +211,20 @@ def test_a_stop_string_ends_each_row_by_itself():
     assert ours(TEXTS, batch_size=3, stop_sequence=" ,", **way) == alone
 
 
+def test_a_row_ends_early_also_where_the_padding_token_is_new_to_the_model():
+    tokenizer = AutoTokenizer.from_pretrained("tiny", pad_token="<pad>")
+    way = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": tokenizer(".").input_ids}
+    ours = pipeline("text-generation", model="tiny", tokenizer=tokenizer, device="cpu", **way)
+    assert ours(TEXTS, batch_size=3) == [ours(text) for text in TEXTS]
+
+
+def test_none_is_not_said(folders):
+    theirs, ours = both("text-generation", folders / "lm")
+    for one in (theirs, ours):
+        for name in ("return_full_text", "generation_config", "clean_up_tokenization_spaces"):
+            assert one(TEXTS[0], **WRITE, **{name: None}) == one(TEXTS[0], **WRITE)
+
+
 def test_it_samples_unless_told_otherwise():
     ours = pipeline("text-generation", model="tiny", device="cpu", max_new_tokens=12)
     torch.manual_seed(0)
@@ -279,6 +294,20 @@ def test_a_generator_is_answered_one_by_one(folders):
     assert_same([next(answers) for _ in TEXTS], ours(TEXTS))
 
 
+def test_a_dataset_is_answered_one_by_one(folders):
+    class Lines(torch.utils.data.Dataset):  # has numbers, but is no Iterable
+        def __getitem__(self, place):
+            return TEXTS[place % len(TEXTS)]
+
+        def __len__(self):
+            return len(TEXTS)
+
+    theirs, ours = both("text-classification", folders / "nli")
+    answers = ours(Lines(), batch_size=2)
+    assert isinstance(answers, types.GeneratorType)
+    assert_same(list(answers), list(theirs(Lines())))
+
+
 def test_a_long_list_shows_a_bar(folders, monkeypatch):
     bars = []
 
@@ -312,7 +341,11 @@ def test_a_device_that_is_not_there_is_the_same_error_wherever_one_loads(kind):
             kind.from_pretrained("tiny", device=device)
         with pytest.raises(ValueError) as other:
             pipeline("text-generation", model="tiny", device=device)
-        assert str(one.value) == str(other.value)
+        with pytest.raises(ValueError) as third:
+            AutoModel.from_pretrained("tiny", device_map=device)
+        assert str(one.value) == str(other.value) == str(third.value)
+    with pytest.raises(TypeError, match="device=-1 and device_map='cpu'; pass one"):
+        AutoModel.from_pretrained("tiny", device=-1, device_map="cpu")
 
 
 def test_a_loaded_model_stays_as_it_is_unless_told_otherwise(folders):
@@ -333,9 +366,17 @@ def test_a_number_type_may_be_a_name_for_a_loaded_model_too(dtype):
             pipeline("text-generation", model=one, tokenizer="tiny", dtype="float8")
 
 
+def test_the_number_type_and_device_may_stand_among_the_model_kwargs():
+    said = {"dtype": torch.bfloat16, "device": "cpu"}
+    assert pipeline("text-generation", model="tiny", model_kwargs=said).dtype == torch.bfloat16
+    with pytest.raises(TypeError, match="multiple values for keyword argument 'dtype'"):
+        pipeline("text-generation", model="tiny", dtype=torch.float32, model_kwargs=said)
+
+
 @pytest.mark.parametrize("name", ["max_new_token", "torch_dtype", "device_map", "output_scores"])
 def test_an_option_that_writing_has_not_is_refused_when_the_pipeline_is_made(name):
-    with pytest.raises(TypeError, match=f"no option {name}; generate takes .*max_new_tokens"):
+    words = f"no option {name}; choose from return_full_text, .*; generate takes .*max_new_tokens"
+    with pytest.raises(TypeError, match=words):
         pipeline("text-generation", model="tiny", **{name: 1})
     ours = pipeline("text-generation", model="tiny", stop_sequence=" ,", generator=None)
     with pytest.raises(TypeError, match=f"no option {name}"):
@@ -384,10 +425,14 @@ def test_errors_of_the_pipeline(options, kind, words):
 
 def test_a_model_object_of_another_class_is_refused():
     model = AutoModel.from_pretrained("tiny")
-    with pytest.raises(ValueError, match="which tokenizer"):
-        pipeline("feature-extraction", model=model)
-    with pytest.raises(TypeError, match="needs an OpenAIGPTLMHeadModel, not OpenAIGPTModel"):
-        pipeline("text-generation", model=model, tokenizer="tiny")
+    for wrong in (None, 3, {"a": 1}):
+        with pytest.raises(ValueError, match=f"which tokenizer. {wrong} is none; pass"):
+            pipeline("feature-extraction", model=model, tokenizer=wrong)
+    config = transformers.OpenAIGPTConfig(n_embd=12, n_layer=1, vocab_size=9)
+    for other in (model, transformers.OpenAIGPTLMHeadModel(config)):
+        words = f"needs .*'minigpt\\.lm_head\\.OpenAIGPTLMHeadModel'>, not {type(other)}; pass"
+        with pytest.raises(TypeError, match=words):
+            pipeline("text-generation", model=other, tokenizer="tiny")
 
 
 def test_a_checkpoint_without_a_head_is_named():
@@ -405,6 +450,7 @@ WRONG = [
     (["good", "good", ""], ValueError, "text 2: '' is empty"),
     (["good", "word " * 60], ValueError, r"text 1: the text has 6\d tokens, this model 48 "),
     ({"role": "user"}, TypeError, "is no"),
+    (b"you", TypeError, "b'you' is no text"),
 ]
 
 
@@ -433,12 +479,14 @@ def test_zero_shot_cuts_the_text_and_not_the_label(folders):
     for labels, kind in (([], ValueError), (None, TypeError), ([1], TypeError)):
         with pytest.raises(kind, match="candidate_labels"):
             ours("good", labels)
-    with pytest.raises(ValueError, match="put {} where"):
-        ours("good", "a", hypothesis_template="no place")
+    for template in ("no place", "about {label}", "{} and {}", "{", None):
+        with pytest.raises(ValueError, match=r"hypothesis_template=.*; put {} where the label"):
+            ours("good", "a", hypothesis_template=template)
 
 
 def test_settings_that_make_no_sense(folders):
     ours = pipeline("text-classification", model=folders / "nli", device="cpu")
-    for wrong in ({"top_k": 0}, {"function_to_apply": "tanh"}, {"batch_size": 0}):
-        with pytest.raises(ValueError, match="{}=".format(*wrong)):
-            ours(TEXTS, **wrong)
+    wrong = [{"top_k": k} for k in (0, -1, 1.5, [1, 2], "all")]
+    for one in (*wrong, {"function_to_apply": "tanh"}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="{}=".format(*one)):
+            ours(TEXTS, **one)
