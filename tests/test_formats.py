@@ -800,7 +800,7 @@ def test_one_set_of_keywords_loads_and_saves_config_model_and_tokenizer(tmp_path
 
 
 def test_an_option_of_transformers_that_is_not_taken_is_named(tmp_path):
-    with pytest.raises(TypeError, match="no option config, load_in_8bit; pass fields of the config"):
+    with pytest.raises(TypeError, match="no option config, load_in_8bit; pass fields of the"):
         OpenAIGPTModel.from_pretrained("tiny", config=OpenAIGPTConfig(), load_in_8bit=True)
 
 
