@@ -374,9 +374,13 @@ def check_settings(config: "GenerationConfig") -> None:
     way = "pass a finite number above 0; 1 changes nothing"
     demand("repetition_penalty", lambda value: 0 < value < torch.inf, way)
     counts = "top_k no_repeat_ngram_size min_new_tokens max_new_tokens"
-    demand(counts, lambda value: value >= 0, "pass a whole number, 0 or more")
+    way = "pass a whole number, 0 or more"
+    demand(counts, lambda value: isinstance(value, int) and value >= 0, way)
     counts = "num_beams num_return_sequences"
-    demand(counts, lambda value: value >= 1, "pass a whole number, 1 or more")
+    way = "pass a whole number, 1 or more"
+    demand(counts, lambda value: isinstance(value, int) and value >= 1, way)
+    way = "pass a string that is not empty, or a list of such"
+    demand("stop_strings", lambda x: all(s and isinstance(s, str) for s in as_list(x)), way)
     demand("early_stopping", (True, False, "never").__contains__, 'pass True, False or "never"')
     demand("window", ("slide",).__contains__, 'pass None, which stops at the end, or "slide"')
     n, num_beams, draws = config.num_return_sequences, config.num_beams, config.do_sample

@@ -392,8 +392,8 @@ class GenerationMixin(WithReader, WithSettings):
         attention_mask: Tensor | None = None,  # (B, T): 0 for padding, on either side
         generation_config: GenerationConfig | None = None,  # laid over that of the model
         *,
-        logits_processor: Sequence[Processor] = (),  # each (ids, scores) -> scores
-        stopping_criteria: Sequence[Callable] = (),  # each (ids, all scores) -> has it ended? (B,)
+        logits_processor: Sequence[Processor] | None = None,  # each (ids, scores) -> scores
+        stopping_criteria: Sequence[Callable] | None = None,  # each (ids, scores) -> ended? (B,)
         streamer: TextStreamer | None = None,
         tokenizer=None,  # to read for `stop_strings` with
         generator: torch.Generator | None = None,  # of random numbers
@@ -416,9 +416,9 @@ class GenerationMixin(WithReader, WithSettings):
         wanted = count_new_tokens(prompts.shape[-1], config.max_length, config.max_new_tokens)
         config = replace(config, max_new_tokens=self.room(ids, wanted, config.window))  # 3
         scores = [] if config.output_scores else None  # 4
-        processors = make_processors(config, ids.shape[-1], padding, logits_processor)
+        processors = make_processors(config, ids.shape[-1], padding, logits_processor or ())
         processors += [] if scores is None else [keep_scores(scores)]
-        criteria = make_criteria(config, tokenizer, with_scores(stopping_criteria, scores))
+        criteria = make_criteria(config, tokenizer, with_scores(stopping_criteria or (), scores))
         options = {"streamer": streamer, "generator": generator}
         kind = config.cache_implementation
         if assistant_model is not None:

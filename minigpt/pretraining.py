@@ -9,6 +9,7 @@ __all__ = ['for_each_book', 'count_file', 'learn_vocabulary', 'encode_file', 'pr
 # %% ../notebooks/12_pretraining.ipynb #ecf3617e
 import json
 import math
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -28,6 +29,7 @@ from minigpt.bpe import (
     drop_rare_letters,
     learn_merges,
     order_letters,
+    read_text_file,
     write_whole,
 )
 from .checkpoint import OpenAIGPTConfig
@@ -51,13 +53,14 @@ def for_each_book(
     if workers == 1:
         yield from bar(map(function, paths))
     else:
-        with Pool(workers) as pool:
+        heedless = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which ends them
+        with Pool(workers, signal.signal, heedless) as pool:
             yield from bar(pool.imap(function, paths))
 
 
 def count_file(path: Path) -> Counter:
     """Count the words of one book, as the original text pipeline splits them."""
-    return Counter(original_pipeline()(path.read_text(encoding="utf-8")))
+    return Counter(original_pipeline()(read_text_file(path)))
 
 # %% ../notebooks/12_pretraining.ipynb #9d74da69
 def learn_vocabulary(
@@ -82,7 +85,7 @@ def learn_vocabulary(
 # %% ../notebooks/12_pretraining.ipynb #ea92fe9a
 def encode_file(tokenizer: OpenAIGPTTokenizer, path: Path) -> np.ndarray:
     """Encode one book, with a line break at its end: (tokens,) uint16."""
-    ids = tokenizer.encode(path.read_text(encoding="utf-8"))
+    ids = tokenizer.encode(read_text_file(path))
     return np.array([*ids, tokenizer.vocab[NEWLINE]], dtype=np.uint16)
 
 # %% ../notebooks/12_pretraining.ipynb #8aba6332

@@ -298,7 +298,8 @@ HUB_ERRORS = {  # the library's error: ours, and what to do; {} is what the libr
     ),
     "refused": (  # HTTP's codes 401 and 403
         PermissionError,
-        "the hub refuses it to you ({}); check the spelling, then pass a token= that may read it",
+        "the hub refuses it to you ({}); check the spelling, then pass a token= that may read it, "
+        "or log in with hf auth login",
     ),
     "HfHubHTTPError": (ConnectionError, "the hub is in trouble ({}); try again later"),
     "HTTPError": (
@@ -1409,7 +1410,8 @@ class StoredTokenizer(Tokenizer):
         hold `HUB_OPTIONS`, and options of a model, which change nothing here. Errors: those of
         `read_tokenizer` and of the class.
         """
-        return load_tokenizer(cls, pretrained_model_name_or_path, text_pipeline, changes)
+        with while_read(pretrained_model_name_or_path):
+            return load_tokenizer(cls, pretrained_model_name_or_path, text_pipeline, changes)
 
     def save_vocabulary(
         self, save_directory: str | Path, filename_prefix: str | None = None

@@ -207,6 +207,10 @@ def test_each_row_of_a_padded_batch_is_what_it_is_alone(side, settings):
         {"num_return_sequences": 0},
         {"repetition_penalty": 0.0},
         {"max_new_tokens": -1},
+        {"max_new_tokens": 2.5},
+        {"num_beams": 2.0},
+        {"stop_strings": ""},
+        {"stop_strings": 3},
         {"early_stopping": "sometimes"},
         {"window": "glide"},
         {"cache_implementation": "magic"},
@@ -216,6 +220,12 @@ def test_impossible_settings_are_named(tiny, setting):
     ((name, value),) = setting.items()
     with pytest.raises(ValueError, match=f"{name}={value!r}"):
         tiny.generate(torch.zeros(1, 5, dtype=torch.long), **setting)
+
+
+def test_no_processors_and_criteria_may_be_none(tiny):
+    ids = torch.zeros(1, 5, dtype=torch.long)
+    none = tiny.generate(ids, logits_processor=None, stopping_criteria=None)
+    assert torch.equal(none, tiny.generate(ids))
 
 
 def test_more_texts_than_beams_are_refused_also_when_drawn():

@@ -1,11 +1,12 @@
 """Pre-training from folders of books: what is left on disk."""
 
 import json
+import signal
 
 import pytest
 
 from minigpt import OpenAIGPTConfig
-from minigpt.pretraining import pretrain
+from minigpt.pretraining import for_each_book, pretrain
 
 CONFIG = OpenAIGPTConfig(vocab_size=60, n_positions=16, n_embd=16, n_layer=1, n_head=2)
 RECIPE = {"batch_size": 4, "warmup": 3, "measure_every": 3, "device": "cpu", "progress": False}
@@ -45,3 +46,18 @@ def test_a_file_in_place_of_the_folder_is_named(library):
         pretrain(
             library / "books", library / "held_out", library / "out", CONFIG, steps=3, **RECIPE
         )
+
+
+def test_a_book_in_another_encoding_is_named(library):
+    (library / "books" / "b.txt").write_bytes("the miller\nat the café".encode("latin-1"))
+    with pytest.raises(ValueError, match="b.txt, line 2: the byte 0xe9 is not UTF-8"):
+        pretrain(library / "books", library / "held_out", library / "out", CONFIG, 3, **RECIPE)
+
+
+def reaction_to_ctrl_c(path):
+    return signal.getsignal(signal.SIGINT)
+
+
+def test_ctrl_c_is_left_to_the_process_that_started_the_readers(library):
+    answers = for_each_book(reaction_to_ctrl_c, library, workers=2)
+    assert list(answers) == [signal.SIG_IGN] * 2
