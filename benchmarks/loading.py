@@ -1,10 +1,10 @@
 """Loading a full-size checkpoint: `python -m benchmarks.loading` writes results/loading.json.
 
-Writes GPT-1 with random weights (116.5 million) into a temporary folder, as float32 and as float16,
-and loads it with minigpt and with transformers, in fresh processes, in turns. Of each: seconds for
-`from_pretrained`; seconds until every weight has also been read once, since both sides leave
-weights in the file until they are used; and the most memory that the process ever had (VmHWM), less
-what it had before, over the size of the loaded model. Needs Linux.
+Writes GPT-1 with random weights (116.5 million) into a temporary folder, in each format that both
+sides read, and loads it with minigpt and with transformers, in fresh processes, in turns. Of each:
+seconds for `from_pretrained`; seconds until every weight has also been read once, since both sides
+leave weights in the file until they are used; and the most memory that the process ever had
+(VmHWM), less what it had before, over the size of the loaded model. Needs Linux.
 """
 
 import json
@@ -12,16 +12,18 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 import minigpt
+from minigpt.checkpoint import convert
 
 RESULTS = Path(__file__).parent / "results" / "loading.json"
-ROUNDS = 7
+ROUNDS = 5
 ONE_LOAD = """
-import json, sys, time, torch
+import gc, json, sys, time, torch
 package, folder, dtype = sys.argv[1:]
 if package == "minigpt":
     from minigpt import OpenAIGPTLMHeadModel
@@ -32,6 +34,7 @@ else:
 def memory(key):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+gc.collect()  # which may fall into either's load, and takes longer than that
 before, start = memory("VmRSS"), time.perf_counter()
 model = OpenAIGPTLMHeadModel.from_pretrained(folder, dtype=getattr(torch, dtype))
 loaded = time.perf_counter()
@@ -43,6 +46,12 @@ assert model.dtype == getattr(torch, dtype) and size > 200e6
 print(json.dumps([loaded - start, read - start, (memory("VmHWM") - before) / size]))
 """
 COLUMNS = ("load_s", "load_and_read_s", "peak_over_model")
+KINDS = {  # format -> arguments of `convert`, number types that are saved
+    "safetensors": ({}, ("float32", "float16")),
+    "safetensors in shards": ({"max_shard_size": "200MB"}, ("float32",)),
+    "bin": ({"format": "bin"}, ("float32",)),
+    "bin in shards": ({"format": "bin", "max_shard_size": "200MB"}, ("float32",)),
+}
 
 
 def one_load(package: str, folder: Path, dtype: str) -> list[float]:
@@ -66,6 +75,20 @@ def measure(folder: Path, dtype: str) -> dict[str, dict[str, float]]:
     return result
 
 
+def checkpoints(place: Path) -> Iterator[tuple[str, Path, str]]:
+    """Write checkpoints of all kinds; yield a name, the folder and the number type to load."""
+    torch.manual_seed(0)
+    model = minigpt.OpenAIGPTLMHeadModel(minigpt.OpenAIGPTConfig())
+    for kind, (options, types) in KINDS.items():
+        for saved in types:
+            plain, folder = place / saved, place / f"{kind} {saved}"
+            if not plain.exists():
+                model.to(getattr(torch, saved)).save_pretrained(plain)
+            convert(plain, folder, **options)
+            for dtype in ("float32", "float16", "bfloat16"):
+                yield f"{kind}, {saved} -> {dtype}", folder, dtype
+
+
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     named = [line.split(": ")[1] for line in lines if line.startswith("model name")]
@@ -76,20 +99,15 @@ def main() -> None:
     import transformers
 
     rows = {}
-    print(f"{'saved':9} {'loaded':9} {'':13} {'load':>8} {'and read':>9} {'peak / model':>13}")
+    print(f"{'':42} {'':13} {'load':>8} {'and read':>9} {'peak / model':>13}")
     with tempfile.TemporaryDirectory() as place:
-        torch.manual_seed(0)
-        model = minigpt.OpenAIGPTLMHeadModel(minigpt.OpenAIGPTConfig())
-        for saved in ("float32", "float16"):
-            folder = Path(place, saved)
-            model.to(getattr(torch, saved)).save_pretrained(folder)
-            for dtype in ("float32", "float16", "bfloat16"):
-                rows[f"{saved} -> {dtype}"] = row = measure(folder, dtype)
-                for package, x in row.items():
-                    load, read, peak = (x[name] for name in COLUMNS)
-                    print(
-                        f"{saved:9} {dtype:9} {package:13} {load:6.3f} s {read:7.3f} s {peak:13.2f}"
-                    )
+        for name, folder, dtype in checkpoints(Path(place)):
+            rows[name] = row = measure(folder, dtype)
+            for package, x in row.items():
+                load, read, peak = (x[column] for column in COLUMNS)
+                print(
+                    f"{name:42} {package:13} {load:6.3f} s {read:7.3f} s {peak:13.2f}", flush=True
+                )
     result = {
         "command": "python -m benchmarks.loading",
         "machine": f"{torch.get_num_threads()} threads, {processor()}",

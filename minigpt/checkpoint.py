@@ -532,14 +532,14 @@ def build_config(cls: type, path: Path, overrides: dict) -> OpenAIGPTConfig:
         raise ValueError(f"{path}{given}: {error}") from error
 
 # %% ../notebooks/03_checkpoint.ipynb #c7133ae4
-BUDGET = 2**24  # bytes of a checkpoint that may stay mapped while it is converted
+BUDGET = 10 * 2**20  # bytes that a checkpoint may need beyond the model, while it is converted
 
 
 class MappedFile:
     """A file of arrays, mapped into memory, and mapped anew before much of it stays there.
 
     `open_file` maps it and returns a function: name -> tensor. From one mapping a third of what is
-    still to come (`size` bytes in all) is handed out, or `budget` bytes if that is more.
+    still to come (`size` bytes in all) is handed out, and `budget` bytes more.
     """
 
     def __init__(self, open_file: Callable[[], Callable[[str], Tensor]], size: int, budget: int):
@@ -547,7 +547,7 @@ class MappedFile:
 
     def fetch(self, name: str) -> Tensor:
         if self.left <= 0:
-            self.get, self.left = self.open_file(), max(self.budget, self.size // 3)
+            self.get, self.left = self.open_file(), self.size // 3 + self.budget
         array = self.get(name)
         self.left, self.size = self.left - array.nbytes, self.size - array.nbytes
         if self.left <= 0:
