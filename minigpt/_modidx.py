@@ -759,6 +759,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'minigpt.tokenizer.split_hub_options': ('tokenizer.html#split_hub_options', 'minigpt/tokenizer.py'),
                                    'minigpt.tokenizer.standardize': ('tokenizer.html#standardize', 'minigpt/tokenizer.py'),
                                    'minigpt.tokenizer.to_array': ('tokenizer.html#to_array', 'minigpt/tokenizer.py'),
+                                   'minigpt.tokenizer.to_path': ('tokenizer.html#to_path', 'minigpt/tokenizer.py'),
                                    'minigpt.tokenizer.to_row': ('tokenizer.html#to_row', 'minigpt/tokenizer.py'),
                                    'minigpt.tokenizer.to_rows': ('tokenizer.html#to_rows', 'minigpt/tokenizer.py'),
                                    'minigpt.tokenizer.to_token': ('tokenizer.html#to_token', 'minigpt/tokenizer.py'),

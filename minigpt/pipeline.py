@@ -425,7 +425,10 @@ WRITING_OPTIONS -= {"return_dict_in_generate", "output_scores"}  # the answer is
 
 
 def writing_options(model, tokenizer, given: dict) -> dict:
-    """Return all options for `generate`: those `given` and, where they are silent, ours."""
+    """Return all options for `generate`: those `given` and, where they are silent, ours.
+
+    Raises ValueError for both names of the strings to stop at.
+    """
     sheet = given.get("generation_config") or GenerationConfig()
     stored = vars(model.generation_config) | vars(sheet)  # what they say, and nothing else
     # what fills a row that has ended must be left out of the text, as special pieces are
@@ -434,6 +437,8 @@ def writing_options(model, tokenizer, given: dict) -> dict:
     filler = {"pad_token_id": pad if has_row else unknown}
     options = fill_in(stored | given) | stored | filler | given | {"return_dict_in_generate": False}
     if "stop_sequence" in options:  # its name in transformers' pipeline
+        if given.get("stop_strings"):
+            raise ValueError("stop_sequence and stop_strings are two names of one; pass one")
         options["stop_strings"] = options.pop("stop_sequence")
     return options | ({"tokenizer": tokenizer} if "stop_strings" in options else {})
 

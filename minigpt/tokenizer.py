@@ -10,7 +10,7 @@ __all__ = ['LOOKALIKES', 'PUNCTUATION_RUN', 'CHINESE', 'TEXT_PIPELINES', 'VOCAB_
            'WHOLE', 'KEPT_BEFORE', 'KEPT_AFTER', 'UNITS', 'AFTER', 'BEFORE', 'INSIDE', 'RUST_PIPELINES', 'standardize',
            'Pipeline', 'split_at_spaces', 'original_pipeline', 'is_blank', 'is_invisible', 'is_chinese', 'is_sign',
            'normalize_basic', 'split_at_signs', 'basic_pipeline', 'check_pipeline', 'choose_pipeline', 'Speller',
-           'clean_up', 'find_file', 'leave_out', 'split_hub_options', 'name_checkpoint', 'explain_hub_error',
+           'clean_up', 'to_path', 'find_file', 'leave_out', 'split_hub_options', 'name_checkpoint', 'explain_hub_error',
            'explained', 'checksum', 'check_download', 'fetch', 'ask_hub', 'look_in_cache', 'commit_in_cache',
            'download_file', 'is_text', 'sort_texts', 'is_pair', 'lengths_to_keep', 'shorten', 'join_rows',
            'padded_length', 'pad_row', 'BatchEncoding', 'check_rectangle', 'to_array', 'make_batch', 'mend_surrogates',
@@ -230,15 +230,23 @@ VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")
 MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
 
 
+def to_path(name: str | Path) -> Path:
+    """Return a path. Raises TypeError for what is neither a name nor a path."""
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"{name!r} is no name of a checkpoint or folder; pass a str or a Path")
+    return Path(name)
+
+
 def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
     """Return the path of the first of `names` that a checkpoint holds.
 
     `checkpoint` is `"tiny"` (inside this package), a folder, or a name on the hub; `hub` may hold
     `HUB_OPTIONS`, see `download_file`. Raises FileNotFoundError, naming what was looked for and
-    where, if there is none, NotADirectoryError for a file, and the errors of `download_file`.
+    where, if there is none, NotADirectoryError for a file, and the errors of `to_path` and
+    `download_file`.
     """
     embedded = files("minigpt") / "assets" / "tiny"
-    folder = Path(str(embedded) if checkpoint == "tiny" else checkpoint)
+    folder = to_path(str(embedded) if checkpoint == "tiny" else checkpoint)
     if folder.is_file():
         raise NotADirectoryError(f"{checkpoint} is a file; pass the folder in which it lies")
     if checkpoint == "" or not folder.is_dir():  # Path("") would be the current folder
@@ -1335,11 +1343,11 @@ def make_folder(folder: str | Path) -> Path:
     if str(folder) in ("", "tiny"):
         way = "'tiny' is read from inside minigpt, an empty name from nowhere"
         raise ValueError(f"{str(folder)!r} is no name to save under: {way}; choose another")
-    if Path(folder).exists() and not Path(folder).is_dir():
-        raise NotADirectoryError(f"{folder} is a file; pass a folder, which need not be there yet")
-    with saving(folder):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder)
+    if (path := to_path(folder)).exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file; pass a folder, which need not be there yet")
+    with saving(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
 
 # %% ../notebooks/02_tokenizer.ipynb #e52746b6
 @contextmanager
@@ -1364,7 +1372,8 @@ def locked(folder: str | Path, alone: bool = True) -> Iterator[None]:
 
 def while_read(checkpoint: str | Path):
     """Hold a folder, if it is one, so that nobody who saves exchanges its files meanwhile."""
-    return locked(checkpoint, alone=False) if os.path.isdir(checkpoint) else nullcontext()
+    path = to_path(checkpoint)
+    return locked(path, alone=False) if path.is_dir() else nullcontext()
 
 # %% ../notebooks/02_tokenizer.ipynb #e52746b7
 def write_together(

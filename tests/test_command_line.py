@@ -491,6 +491,8 @@ def test_info_tells_what_a_bug_report_needs():
     assert facts["torch"] == torch.__version__
     text = call("info", "tiny").stdout
     assert re.search(r"n_layer +8\n", text) and re.search(r"parameters +8,546,304 of float16", text)
+    result = call("info", "--n-head", "4")
+    assert result.exit_code == 2 and "MODEL: pass what n_head is about" in result.stderr
 
 
 def test_pretrain_makes_a_checkpoint_that_writes(tmp_path):
@@ -597,6 +599,7 @@ def test_verify_without_a_network_does_not_check_what_the_cache_lacks(hub, monke
     assert found["config"][0] == "passed"
     assert found["arrays"][0] == found["vocabulary"][0] == "not checked"
     assert "HF_HUB_OFFLINE" in found["arrays"][1]
+    assert call("verify", "me/tiny").exit_code == 1  # no weights were seen
 
 
 def test_verify_finds_a_flipped_bit_in_the_cache(hub):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -775,6 +776,14 @@ def test_no_model_is_saved_or_read_under_a_name_that_means_another(tmp_path, mon
     thing.save_pretrained(".")
     with pytest.raises(FileNotFoundError, match="no checkpoint ''.*check the spelling"):
         kind.from_pretrained("")
+
+
+@pytest.mark.parametrize("name", [None, 3, b"tiny", ["tiny"]])
+@pytest.mark.parametrize("kind", SAVERS)
+def test_what_is_no_name_is_named(kind, name):
+    for act in (kind.from_pretrained, kind.from_pretrained("tiny").save_pretrained):
+        with pytest.raises(TypeError, match=re.escape(f"{name!r} is no name of a checkpoint")):
+            act(name)
 
 
 @pytest.mark.parametrize("size", ["5XB", "", None, [5]])

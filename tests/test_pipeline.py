@@ -209,6 +209,8 @@ def test_a_stop_string_ends_each_row_by_itself():
     assert all(text["generated_text"].endswith(" ,") for (text,) in alone)
     assert len({len(text["generated_text"].split()) for (text,) in alone}) > 1
     assert ours(TEXTS, batch_size=3, stop_sequence=" ,", **way) == alone
+    with pytest.raises(ValueError, match="stop_sequence and stop_strings .* pass one"):
+        ours(TEXTS, stop_sequence=" ,", stop_strings=["the"])
 
 
 def test_a_row_ends_early_also_where_the_padding_token_is_new_to_the_model():
