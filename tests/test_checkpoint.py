@@ -161,22 +161,29 @@ def test_shards_written_by_transformers_are_read(tmp_path):
     assert same_weights(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), expected)
 
 
-def make_old(folder, weights) -> None:
-    """A folder as it was before safetensors: a pickle, with masks among the weights."""
+def make_old(folder, weights, zipped: bool = True) -> None:
+    """A folder as it was before safetensors: a pickle, with masks among the weights.
+
+    `zipped`: in a zip file, as PyTorch writes it since 2020.
+    """
     masks = {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 48, 48) for n in range(3)}
     (folder / "model.safetensors").unlink()
-    torch.save(weights | masks, folder / "pytorch_model.bin")
+    path = folder / "pytorch_model.bin"
+    torch.save(weights | masks, path, _use_new_zipfile_serialization=zipped)
 
 
 @pytest.mark.parametrize("prefix", ["transformer.", ""])
 @pytest.mark.parametrize("with_head", [True, False])
-def test_pytorch_model_bin_is_read(tmp_path, prefix, with_head):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pytorch_model_bin_is_read(tmp_path, prefix, with_head, zipped):
     expected = theirs_in(tmp_path)
     weights = {n.replace("transformer.", prefix): x.data for n, x in expected.items()}
     if with_head:
         weights["lm_head.weight"] = weights[f"{prefix}tokens_embed.weight"]
-    make_old(tmp_path, weights)
+    make_old(tmp_path, weights, zipped)
     assert same_weights(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), expected)
+    half = {name: x.half() for name, x in expected.items()}
+    assert same_weights(OpenAIGPTLMHeadModel.from_pretrained(tmp_path, dtype="float16"), half)
 
 
 class Trap:
@@ -187,12 +194,12 @@ class Trap:
         return open, (self.path, "w")
 
 
-@pytest.mark.parametrize("protocol", [True, False])  # of PyTorch: a zip file or a bare pickle
-def test_a_pickle_that_wants_to_run_does_not(tmp_path, protocol):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_wants_to_run_does_not(tmp_path, zipped):
     theirs_in(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     trap, path = Trap(str(tmp_path / "sprung")), tmp_path / "pytorch_model.bin"
-    torch.save({"h.0.ln_1.bias": trap}, path, _use_new_zipfile_serialization=protocol)
+    torch.save({"h.0.ln_1.bias": trap}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match="pytorch_model.bin is damaged, or .* never loaded"):
         OpenAIGPTModel.from_pretrained(tmp_path)
     assert not (tmp_path / "sprung").exists()
@@ -201,8 +208,9 @@ def test_a_pickle_that_wants_to_run_does_not(tmp_path, protocol):
 
 
 @pytest.mark.parametrize("size", [0, 10, 5000])
-def test_a_pickle_cut_short_is_named(tmp_path, size):
-    make_old(tmp_path, theirs_in(tmp_path))
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_cut_short_is_named(tmp_path, size, zipped):
+    make_old(tmp_path, theirs_in(tmp_path), zipped)
     path = tmp_path / "pytorch_model.bin"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ValueError, match="pytorch_model.bin is damaged"):
