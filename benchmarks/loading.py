@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 import minigpt
 from minigpt.checkpoint import convert
@@ -51,6 +52,8 @@ KINDS = {  # format -> arguments of `convert`, number types that are saved
     "safetensors in shards": ({"max_shard_size": "200MB"}, ("float32",)),
     "bin": ({"format": "bin"}, ("float32",)),
     "bin in shards": ({"format": "bin", "max_shard_size": "200MB"}, ("float32",)),
+    "safetensors of old": ({}, ("float32",)),  # see `add_leftovers`
+    "bin of old": ({"format": "bin"}, ("float32",)),
 }
 
 
@@ -75,6 +78,22 @@ def measure(folder: Path, dtype: str) -> dict[str, dict[str, float]]:
     return result
 
 
+def add_leftovers(folder: Path) -> None:
+    """Add what older programs saved besides: the causal masks, and the token table once more."""
+    weights = {name: x.clone() for name, x in read_all(folder).items()}
+    weights |= {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 512, 512) for n in range(12)}
+    weights["lm_head.weight"] = weights["transformer.tokens_embed.weight"].clone()
+    if (path := folder / "pytorch_model.bin").exists():
+        torch.save(weights, path)
+    else:
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def read_all(folder: Path) -> dict[str, torch.Tensor]:
+    path = folder / "pytorch_model.bin"
+    return torch.load(path) if path.exists() else load_file(folder / "model.safetensors")
+
+
 def checkpoints(place: Path) -> Iterator[tuple[str, Path, str]]:
     """Write checkpoints of all kinds; yield a name, the folder and the number type to load."""
     torch.manual_seed(0)
@@ -85,6 +104,8 @@ def checkpoints(place: Path) -> Iterator[tuple[str, Path, str]]:
             if not plain.exists():
                 model.to(getattr(torch, saved)).save_pretrained(plain)
             convert(plain, folder, **options)
+            if kind.endswith("of old"):
+                add_leftovers(folder)
             for dtype in ("float32", "float16", "bfloat16"):
                 yield f"{kind}, {saved} -> {dtype}", folder, dtype
 

@@ -11,7 +11,7 @@ __all__ = ['CHOICES', 'SIZES', 'RATES', 'TOKEN_IDS', 'OUTPUTS', 'SWITCHES', 'NUM
            'OpenAIGPTConfig', 'parameter_names', 'parameter_shapes', 'bare_name', 'read_part', 'read_shapes', 'cut_out',
            'StoredArray', 'open_release', 'read_release', 'release_config', 'page_settings', 'keep_names',
            'build_config', 'MappedFile', 'stored_arrays', 'open_safetensors', 'load_pickle', 'open_pickle',
-           'read_index', 'open_array_file', 'open_shards', 'tidy_up', 'open_weights', 'read_weights',
+           'read_index', 'open_array_file', 'open_shards', 'tidy_up', 'fetch_parts', 'open_weights', 'read_weights',
            'write_safetensors', 'write_arrays', 'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights',
            'vocabulary_writers', 'release_shape', 'not_in_a_release', 'write_release', 'find_companions',
            'check_vocabulary', 'vocabulary_inside', 'architecture_of', 'full_names', 'convert']
@@ -177,7 +177,8 @@ def take_other_names(kind: type) -> type:
         if other and settings.get("id2label") is None:
             settings["id2label"] = {index: name for name, index in other.items()}
         init(self, *values, **settings)
-        if other and other != self.label2id:
+        usual = {name: index for index, name in default_names(len(other or ())).items()}
+        if other and other not in (self.label2id, usual):
             raise ValueError(f"label2id={label2id!r}, but id2label={self.id2label!r}; mend one")
 
     kind.__init__ = __init__
@@ -532,24 +533,26 @@ def build_config(cls: type, path: Path, overrides: dict) -> OpenAIGPTConfig:
         raise ValueError(f"{path}{given}: {error}") from error
 
 # %% ../notebooks/03_checkpoint.ipynb #c7133ae4
-BUDGET = 10 * 2**20  # bytes that a checkpoint may need beyond the model, while it is converted
+BUDGET = 6 * 2**20  # bytes that a checkpoint may need beyond the model, while it is converted
+LEFTOVERS = (".attn.bias", ".attn.masked_bias", "position_ids")  # no weights, see `tidy_up`
 
 
 class MappedFile:
     """A file of arrays, mapped into memory, and mapped anew before much of it stays there.
 
     `open_file` maps it and returns a function: name -> tensor. From one mapping a third of what is
-    still to come (`size` bytes in all) is handed out, and `budget` bytes more.
+    still to come (name -> bytes) is handed out, and `budget` bytes more.
     """
 
-    def __init__(self, open_file: Callable[[], Callable[[str], Tensor]], size: int, budget: int):
-        self.open_file, self.size, self.budget, self.left = open_file, size, budget, 0
+    def __init__(self, open_file: Callable[[], Callable[[str], Tensor]], coming: dict, budget: int):
+        self.open_file, self.coming, self.budget, self.left = open_file, dict(coming), budget, 0
 
     def fetch(self, name: str) -> Tensor:
         if self.left <= 0:
-            self.get, self.left = self.open_file(), self.size // 3 + self.budget
+            self.get, self.left = self.open_file(), sum(self.coming.values()) // 3 + self.budget
         array = self.get(name)
-        self.left, self.size = self.left - array.nbytes, self.size - array.nbytes
+        self.left -= array.nbytes
+        self.coming.pop(name, None)  # what is asked for twice came once
         if self.left <= 0:
             self.get = None  # nobody but the array holds the mapping from here on
         return array
@@ -559,7 +562,8 @@ def stored_arrays(names, open_file: Callable[[], Callable[[str], Tensor]], budge
     """Return name -> `StoredArray` for a file that can be mapped."""
     get = open_file()
     arrays = {name: get(name) for name in names}
-    file = MappedFile(open_file, sum(x.nbytes for x in arrays.values()), budget)
+    coming = {name: x.nbytes for name, x in arrays.items() if not name.endswith(LEFTOVERS)}
+    file = MappedFile(open_file, coming, budget)
     return {
         name: StoredArray(tuple(x.shape), x.dtype, partial(file.fetch, name), x)
         for name, x in arrays.items()
@@ -649,9 +653,6 @@ def open_shards(path: Path, checkpoint: str | Path, **hub) -> dict[str, StoredAr
     return weights
 
 # %% ../notebooks/03_checkpoint.ipynb #b11842d0
-LEFTOVERS = (".attn.bias", ".attn.masked_bias", "position_ids")
-
-
 def tidy_up(weights: dict[str, StoredArray], path: Path) -> dict[str, StoredArray]:
     """Return weights under their bare names, without masks and without a second token table.
 
@@ -680,6 +681,16 @@ WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 WEIGHT_FILES += ("pytorch_model.bin", "pytorch_model.bin.index.json", "params_shapes.json")
 
 
+def fetch_parts(checkpoint: str | Path, **hub) -> list[Path]:
+    """Have the parts of a release at hand, from the hub if need be, until no number is missing."""
+    folder, paths = find_file(checkpoint, "params_shapes.json", **hub).parent, []
+    missing = sum(map(math.prod, read_shapes(folder)))
+    while missing > 0:
+        paths.append(find_file(checkpoint, f"params_{len(paths)}.npy", **hub))
+        missing -= len(read_part(paths[-1]))
+    return paths
+
+
 def open_weights(checkpoint: str | Path, **hub) -> dict[str, StoredArray]:
     """Open the weights of a checkpoint, in any of `WEIGHT_FILES`, under their bare names.
 
@@ -687,6 +698,8 @@ def open_weights(checkpoint: str | Path, **hub) -> dict[str, StoredArray]:
     """
     path = find_file(checkpoint, *WEIGHT_FILES, **hub)
     if path.name == "params_shapes.json":
+        if not Path(checkpoint).is_dir():
+            fetch_parts(checkpoint, **hub)
         return open_release(path.parent)
     is_index = path.name.endswith(".index.json")
     return tidy_up(
@@ -938,6 +951,9 @@ def convert(
     if format == "openai":
         copies = copies or vocabulary_inside(source, config.vocab_size, **hub)
         return write_release(target, weights, config, copies)
+    if "tokenizer.json" not in copies and {VOCAB_NAMES[0], MERGES_NAMES[0]} <= copies.keys():
+        rest = {name: write for name, write in copies.items() if name not in TOKENIZER_FILES}
+        copies = OpenAIGPTTokenizerFast.from_pretrained(source, **hub).writers() | rest
     kind = architecture_of(config)
     named = full_names(weights, kind, config.n_layer)
     return write_checkpoint(target, config, named, kind, max_shard_size, format, copies)

@@ -22,6 +22,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -135,9 +136,10 @@ def piped() -> TextIO:
 
 # %% ../notebooks/16_command_line.ipynb #433b32dc
 def check_given(text: str | None) -> str:
-    """Return a text as it is. Raises BadParameter if there is none."""
+    """Return a text as it is. Raises BadParameter if there is none, UnicodeError for no UTF-8."""
     if not (text or "").strip():
         raise typer.BadParameter("it is empty; pass a word at least", param_hint="TEXT")
+    text.encode()  # what was no UTF-8 has come through as half characters
     return text
 
 
@@ -145,7 +147,7 @@ def texts_from(argument: str | None) -> Iterator[str]:
     """Return the argument or, without one, the lines of the standard input that hold something."""
     if argument is not None:
         return iter([check_given(argument)])
-    lines = (line.rstrip("\r\n") for line in piped() if line.strip())
+    lines = (check_given(line.rstrip("\r\n")) for line in piped() if line.strip())
     return chain([check_given(next(lines, None))], lines)
 
 # %% ../notebooks/16_command_line.ipynb #9664cfa1
@@ -171,7 +173,7 @@ Checkpoint = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or the number of a GPU.")]
 Dtype = Annotated[
     Literal["auto", "float32", "float16", "bfloat16"],
-    typer.Option(help="Type of the weights; auto: as the checkpoint says."),
+    typer.Option(help="Type of the weights in memory; auto: as config.json says."),
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 Heads = Annotated[int | None, typer.Option("--n-head", help="Where no config.json tells it.")]
@@ -202,26 +204,27 @@ def run_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON value a line.")] = False,
 ) -> None:
-    """Answer each text: continue it, sort it into a class, or compute its vectors.
+    """Answer each text: continue it, classify it, or give its vectors.
 
     \b
     Examples:
       echo "The future of AI is" | minigpt run --task text-generation --model tiny
       minigpt run "The miller" --task feature-extraction --json
     """
-    texts = texts_from(text)
-    from minigpt.pipeline import pipeline
-
     if (labels is not None) != (task == "zero-shot-classification"):
         raise typer.BadParameter(
             f"zero-shot-classification needs it, and no other task; this is {task}",
             param_hint="--labels",
         )
+    texts = texts_from(text)
+    from minigpt.pipeline import pipeline
+
     tidy_after_interrupt()
     options = given(candidate_labels=labels)
     answers = pipeline(task, model, dtype=dtype, device=to_device(device), **options)(texts)
     for answer in answers:  # one by one: the first can be read while the second is made
-        typer.echo(json.dumps(answer, ensure_ascii=False) if as_json else SHOWN[task](answer))
+        page = partial(json.dumps, answer, ensure_ascii=False, allow_nan=False)  # NaN is no JSON
+        typer.echo(page() if as_json else SHOWN[task](answer))
 
 # %% ../notebooks/16_command_line.ipynb #6a2b95ff
 @app.command("generate")
@@ -235,7 +238,9 @@ def generate_command(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 50,
     do_sample: Annotated[bool, typer.Option(help="Draw by lot, or take the likeliest.")] = True,
     top_k: Annotated[int, typer.Option(min=0, help="Draw from so many; 0: from all.")] = 40,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Draw as before.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text.")
+    ] = None,
 ) -> None:
     """Continue a text, and show each word as it is written.
 
@@ -273,6 +278,9 @@ def convert_command(
         Literal["safetensors", "bin", "openai"],
         typer.Option(help="openai: the 13 files of the release of 2018, the weights in ten parts."),
     ] = "safetensors",
+    max_shard_size: Annotated[
+        str | None, typer.Option(help="Cut larger weights into several files, such as 500MB.")
+    ] = None,
     n_head: Heads = None,
     revision: Revision = None,
 ) -> None:
@@ -285,8 +293,11 @@ def convert_command(
     """
     from minigpt.checkpoint import convert
 
+    if to == "openai" and max_shard_size is not None:
+        raise typer.BadParameter("OpenAI's format has ten parts", param_hint="--max-shard-size")
     tidy_after_interrupt()
-    for name in convert(source, target, to, **given(n_head=n_head, revision=revision)):
+    options = given(max_shard_size=max_shard_size, n_head=n_head, revision=revision)
+    for name in convert(source, target, to, **options):
         typer.echo(name)
 
 # %% ../notebooks/16_command_line.ipynb #0874fe5c
@@ -311,19 +322,20 @@ def download_command(
     """
     if name == "tiny" or (name and Path(name).is_dir()):
         raise typer.BadParameter(f"{name} is here already", param_hint="NAME")
-    from minigpt.checkpoint import CONFIG_FILES, COPIED, WEIGHT_FILES
-    from minigpt.tokenizer import MERGES_NAMES, VOCAB_NAMES, ask_hub
+    from minigpt.checkpoint import CONFIG_FILES, COPIED, WEIGHT_FILES, fetch_parts
+    from minigpt.tokenizer import MERGES_NAMES, VOCAB_NAMES, ask_hub, find_file
 
     tidy_after_interrupt()
     single = [(other,) for other in COPIED]  # names of files that have one name only
     groups = [CONFIG_FILES, WEIGHT_FILES, VOCAB_NAMES, MERGES_NAMES, *single]
     place = {"revision": revision, "cache_dir": cache_dir}
-    paths = [path for names in groups if (path := ask_hub(name, names, **place))]
-    if not any(path.name in WEIGHT_FILES for path in paths):
+    found = {names: ask_hub(name, names, **place) for names in groups}
+    if (weights := found[WEIGHT_FILES]) is None:
         raise FileNotFoundError(f"{name} holds none of {', '.join(WEIGHT_FILES)}; pass another")
-    for shard in [shard for path in paths for shard in shards_of(path)]:
-        paths.append(ask_hub(name, [shard], **place))
-    for path in paths:
+    paths = list(filter(None, found.values()))
+    paths += [find_file(name, shard, **place) for shard in shards_of(weights)]
+    paths += fetch_parts(name, **place) if weights.name == "params_shapes.json" else []
+    for path in dict.fromkeys(paths):  # a release has its shapes in place of a config
         typer.echo(f"{path.stat().st_size:>13,} {path.name}")
     typer.echo(paths[0].parent)
 
@@ -369,7 +381,7 @@ def info_command(
     n_head: Heads = None,
     revision: Revision = None,
 ) -> None:
-    """Tell the versions, the devices and, with MODEL, its config, parameters and sizes.
+    """Tell versions and devices and, with MODEL, its config and sizes.
 
     \b
     Example:
@@ -378,7 +390,7 @@ def info_command(
     tidy_after_interrupt()
     options = given(n_head=n_head, revision=revision)
     if options and model is None:
-        raise typer.BadParameter(f"pass what {min(options)} is about", param_hint="MODEL")
+        raise typer.BadParameter("--n-head and --revision need one", param_hint="MODEL")
     facts = machine_facts() | ({} if model is None else model_facts(model, **options))
     for name, value in facts.items():
         typer.echo(f"{name:22} {value}")
@@ -392,7 +404,7 @@ class Finding(NamedTuple):
     why: str
 
     def __str__(self) -> str:
-        return f"{self.verdict:11} {self.check}: {self.why}"
+        return f"{self.verdict:12} {self.check}: {self.why}"
 
 # %% ../notebooks/16_command_line.ipynb #88d8cb7d
 class NotChecked(Exception):
@@ -412,7 +424,7 @@ class Evidence:
 
         self.checkpoint, self.options = checkpoint, options
         self.hub, _ = split_hub_options(options)
-        self.config = self.weights = self.tokenizer = None  # as far as they could be read
+        self.folder = self.config = self.weights = self.tokenizer = None  # as far as they are found
 
 # %% ../notebooks/16_command_line.ipynb #d4d58ffc
 def verify_checkpoint(found: Evidence) -> str:
@@ -421,9 +433,11 @@ def verify_checkpoint(found: Evidence) -> str:
 
     names = *CONFIG_FILES, *WEIGHT_FILES, *VOCAB_NAMES, *MERGES_NAMES
     try:
-        return f"{find_file(found.checkpoint, *names, **found.hub).name} is there"
+        path = find_file(found.checkpoint, *names, **found.hub)
     except OSError as error:
         raise NotChecked(one_line(error)) from error
+    found.folder = path.parent
+    return f"{path.name} is there"
 
 # %% ../notebooks/16_command_line.ipynb #55bffc69
 def verify_config(found: Evidence) -> str:
@@ -443,24 +457,27 @@ def verify_arrays(found: Evidence) -> str:
 
 
 def verify_tokenizer(found: Evidence) -> str:
-    from minigpt.tokenizer import OpenAIGPTTokenizerFast
+    from minigpt.checkpoint import TOKENIZER_FILES
+    from minigpt.tokenizer import OpenAIGPTTokenizerFast, find_file
 
+    try:
+        find_file(found.checkpoint, *TOKENIZER_FILES, **found.hub)
+    except FileNotFoundError as error:
+        raise NotChecked("there is none, only weights") from error
     found.tokenizer = OpenAIGPTTokenizerFast.from_pretrained(found.checkpoint, **found.hub)
     return f"{len(found.tokenizer)} pieces, {len(found.tokenizer.merges)} merges"
 
 # %% ../notebooks/16_command_line.ipynb #006c5320
 def verify_checksums(found: Evidence) -> str:
-    from minigpt.checkpoint import CONFIG_FILES
-    from minigpt.tokenizer import checksum, find_file
+    from minigpt.tokenizer import checksum
 
-    folder = find_file(found.checkpoint, *CONFIG_FILES, **found.hub).parent
-    files = [path.resolve() for path in sorted(folder.iterdir())]
+    files = [path.resolve() for path in sorted(found.folder.iterdir())]
     known = [path for path in files if path.parent.name == "blobs" and len(path.name) in (40, 64)]
     if not known:
         raise NotChecked("only files in the hub's cache have known checksums")
     for path in known:
         if checksum(path, len(path.name)) != path.name:
-            name = next(x.name for x in folder.iterdir() if x.resolve() == path)
+            name = next(x.name for x in found.folder.iterdir() if x.resolve() == path)
             raise ValueError(f"{name} has changed since the download; delete it and load it again")
     return f"{len(known)} of {len(files)} files are as the hub promised"
 
@@ -577,7 +594,7 @@ CHECKS: dict[str, tuple] = {  # name -> the check, the checks that it needs
     "config": (verify_config, "checkpoint"),
     "arrays": (verify_arrays, "checkpoint"),
     "vocabulary": (verify_tokenizer, "checkpoint"),
-    "checksums": (verify_checksums, "config"),
+    "checksums": (verify_checksums, "checkpoint"),
     "shapes": (verify_shapes, "config", "arrays"),
     "numbers": (verify_numbers, "arrays"),
     "pieces": (verify_pieces, "shapes", "vocabulary"),
@@ -612,10 +629,10 @@ def verify_command(
     n_head: Heads = None,
     revision: Revision = None,
 ) -> None:
-    """Check a checkpoint: its files, shapes, numbers and vocabulary, and all facts about GPT-1.
+    """Check a checkpoint: its files, shapes, numbers and vocabulary.
 
-    A checkpoint of GPT-1's sizes is compared with OpenAI's. The exit code is 1 if a check failed,
-    or if its weights could not be read.
+    One of GPT-1's sizes is also compared with all that is known of OpenAI's. The exit code is 1 if
+    a check failed, or if no weights could be read.
 
     \b
     Example:
@@ -661,7 +678,7 @@ def pretrain_command(
     warmup: Annotated[int, typer.Option(min=0, help="Steps until the rate is highest.")] = 1000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read the books.")] = 2,
 ) -> None:
-    """Make a checkpoint from a folder of books: vocabulary, training, perplexity.
+    """Make a checkpoint from books: vocabulary, training, perplexity.
 
     \b
     Example:

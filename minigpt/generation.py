@@ -376,7 +376,7 @@ def check_settings(config: "GenerationConfig") -> None:
     counts = "top_k no_repeat_ngram_size min_new_tokens max_new_tokens"
     way = "pass a whole number, 0 or more"
     demand(counts, lambda value: isinstance(value, int) and value >= 0, way)
-    counts = "num_beams num_return_sequences"
+    counts = "max_length num_beams num_return_sequences"
     way = "pass a whole number, 1 or more"
     demand(counts, lambda value: isinstance(value, int) and value >= 1, way)
     way = "pass a string that is not empty, or a list of such"

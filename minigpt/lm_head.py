@@ -6,9 +6,8 @@
 __all__ = ['GPU_LOSS', 'CACHES', 'WRITERS', 'CONFIG_NAME', 'NO_SETTINGS', 'STOPPED', 'shift_labels', 'next_token_loss',
            'CausalLMOutput', 'whole_tiles', 'score_tokens', 'find_gpu_loss', 'score_with_loss', 'TokenScorer',
            'first_ids', 'push_right', 'WithNextLogits', 'window_start', 'slide', 'find_writer', 'WithReader',
-           'read_generation_config', 'write_generation_config', 'WithSettings', 'keep_scores', 'with_scores',
-           'GenerationMixin', 'OpenAIGPTLMHeadModel', 'GenerateDecoderOnlyOutput', 'GenerateBeamDecoderOnlyOutput',
-           'name_results']
+           'read_generation_config', 'generation_page', 'WithSettings', 'keep_scores', 'with_scores', 'GenerationMixin',
+           'OpenAIGPTLMHeadModel', 'GenerateDecoderOnlyOutput', 'GenerateBeamDecoderOnlyOutput', 'name_results']
 
 # %% ../notebooks/08_lm_head.ipynb #162c2545
 import json
@@ -25,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bpe import write_whole
 from .checkpoint import OpenAIGPTConfig
 # what it takes to write, all from notebook 07
 from minigpt.generation import (
@@ -48,7 +46,7 @@ from minigpt.model import (
     OpenAIGPTPreTrainedModel,
     shape_of,
 )
-from .tokenizer import as_expected, find_file, read_object, saving, split_hub_options
+from .tokenizer import as_expected, find_file, read_object, split_hub_options, while_read
 
 # %% ../notebooks/08_lm_head.ipynb #fe6fda0b
 def shift_labels(labels: Tensor, scored: Sequence[int]) -> Tensor:
@@ -329,11 +327,10 @@ def read_generation_config(checkpoint: str | Path, **hub) -> GenerationConfig | 
         return GenerationConfig(**{name: found[name] for name in said})
 
 
-def write_generation_config(folder: str | Path, config: GenerationConfig) -> None:
-    """Write `generation_config.json`: what is not as by default, as transformers reads it."""
+def generation_page(config: GenerationConfig) -> bytes:
+    """Return what `generation_config.json` holds: what is not as by default, for transformers."""
     changed = {name: x for name, x in vars(config).items() if x != getattr(GenerationConfig, name)}
-    with saving(path := Path(folder, CONFIG_NAME)):
-        write_whole(path, (json.dumps(changed, indent=2) + "\n").encode())
+    return (json.dumps(changed, indent=2) + "\n").encode()
 
 # %% ../notebooks/08_lm_head.ipynb #d916b6ff
 class WithSettings:
@@ -347,19 +344,18 @@ class WithSettings:
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args, **options):
         """Load a checkpoint, see `Pretrained`, with its `generation_config.json` if it has one."""
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **options)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
         hub, _ = split_hub_options(options)
-        found = read_generation_config(pretrained_model_name_or_path, **hub)
+        with while_read(pretrained_model_name_or_path):  # nobody saves between the two
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **options)
+            found = read_generation_config(pretrained_model_name_or_path, **hub)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
         model.generation_config = found or model.generation_config
         return loaded
 
-    def save_pretrained(
-        self, save_directory: str | Path, max_shard_size: int | str = "50GB"
-    ) -> None:
-        """Write `config.json`, the weights and `generation_config.json` into a folder."""
-        super().save_pretrained(save_directory, max_shard_size)
-        write_generation_config(save_directory, self.generation_config)
+    def further_writers(self) -> dict[str, Callable[[Path], None]]:
+        """Plan `generation_config.json`, which is saved together with the weights."""
+        page = generation_page(self.generation_config)
+        return {CONFIG_NAME: partial(Path.write_bytes, data=page)}
 
 # %% ../notebooks/08_lm_head.ipynb #9cc616ef
 def keep_scores(scores: list[Tensor]) -> Processor:

@@ -10,7 +10,7 @@ __all__ = ['NO_WEIGHTS', 'check_goes_on', 'LayerCache', 'KeyValueCache', 'ModelO
 
 # %% ../notebooks/06_model.ipynb #04a2e980
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -312,7 +312,12 @@ class Pretrained(nn.Module):
     def save_pretrained(self, save_directory: str | Path, max_shard_size: int | str = "50GB"):
         """Write `config.json` and the weights into a folder, as transformers reads them."""
         weights, self.config.dtype = dict(self.named_parameters()), self.dtype
-        write_checkpoint(save_directory, self.config, weights, type(self).__name__, max_shard_size)
+        options = {"max_shard_size": max_shard_size, "also": self.further_writers()}
+        write_checkpoint(save_directory, self.config, weights, type(self).__name__, **options)
+
+    def further_writers(self) -> dict[str, Callable[[Path], None]]:
+        """Plan files beside the weights: name -> function that writes it to a path. None here."""
+        return {}
 
     base_model = property(lambda self: getattr(self, "transformer", self))  # without a head
     device = property(lambda self: self.base_model.tokens_embed.weight.device)

@@ -254,6 +254,12 @@ def run(
 class TaskSteps:
     """A model, a tokenizer, and three steps from a text to an answer, which a task fills in."""
 
+    def __init__(self, model, tokenizer, task: str, batch_size: int = 1, **options):
+        """Puts `model` into eval mode. Raises TypeError for an option that no step has."""
+        self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
+        self.batch_size, self.options = batch_size, options
+        self.steps(options)
+
     def preprocess(self, text: str, *, truncation: bool = False) -> list[Row]:
         """Encode a text; with `truncation`, cut to what the model can read."""
         limit = self.model.config.n_positions
@@ -264,12 +270,6 @@ class TaskSteps:
 
     def postprocess(self, text: str, outputs: list):
         raise NotImplementedError  # make an answer of the outputs of a text's rows
-
-    def __init__(self, model, tokenizer, task: str, batch_size: int = 1, **options):
-        """Puts `model` into eval mode. Raises TypeError for an option that no step has."""
-        self.model, self.tokenizer, self.task = model.eval(), tokenizer, task
-        self.batch_size, self.options = batch_size, options
-        self.steps(options)
 
     device = property(lambda self: self.model.device)
     dtype = property(lambda self: self.model.dtype)
@@ -560,7 +560,7 @@ class ZeroShotClassificationPipeline(ClassifierPipeline):
         self, text: str, outputs: list[Tensor], *, candidate_labels=None, multi_label: bool = False
     ) -> dict:
         scores = label_scores(torch.stack(outputs), self.entailment, multi_label)  # (K, L) -> (K,)
-        order = scores.argsort(stable=True).flip(0)  # of equals the later first, as there
+        order = scores.argsort(stable=True).flip(0)  # of equals the later first, as in transformers
         labels = to_labels(candidate_labels)
         ranked = {"labels": [labels[i] for i in order], "scores": scores[order].tolist()}
         return {"sequence": text, **ranked}

@@ -309,6 +309,10 @@ HUB_ERRORS = {  # the library's error: ours, and what to do; {} is what the libr
         "the hub refuses it to you ({}); check the spelling, then pass a token= that may read it, "
         "or log in with hf auth login",
     ),
+    "absent": (  # 404, from a server that does not say what it lacks
+        FileNotFoundError,
+        "there is no such thing ({}); check the spelling, and HF_ENDPOINT if it is set",
+    ),
     "HfHubHTTPError": (ConnectionError, "the hub is in trouble ({}); try again later"),
     "HTTPError": (
         ConnectionError,
@@ -331,6 +335,8 @@ def explain_hub_error(checkpoint: str, revision: str | None, name: str, error) -
     key = next(kind for kind in family if kind in HUB_ERRORS)
     if key == "HfHubHTTPError" and error.response.status_code in (401, 403):
         key = "refused"
+    if key == "HfHubHTTPError" and error.response.status_code == 404:
+        key = "absent"
     ours, advice = HUB_ERRORS[key]
     details = str(error).strip().split("\n")[0].rstrip(".:")
     what = f"{name_checkpoint(checkpoint, revision)}, file {name}"
@@ -1434,13 +1440,8 @@ class StoredTokenizer(Tokenizer):
             write_merges(paths[1], self.merges)
         return str(paths[0]), str(paths[1])
 
-    def save_pretrained(
-        self, save_directory: str | Path, max_shard_size: int | str | None = None
-    ) -> tuple[str, ...]:
-        """Write four files into a folder, for minigpt and transformers; returns their names.
-
-        `max_shard_size` is taken because a model's method takes it; no file here is cut.
-        """
+    def writers(self) -> dict[str, Callable[[Path], None]]:
+        """Plan the four files of a tokenizer: name -> function that writes it to a path."""
         settings = json.dumps(describe(self), indent=2, ensure_ascii=False) + "\n"
         pages = {"tokenizer_config.json": settings, "tokenizer.json": rust_tokenizer(self).to_str()}
         writers = {
@@ -1449,7 +1450,16 @@ class StoredTokenizer(Tokenizer):
         }
         for name, page in pages.items():
             writers[name] = partial(Path.write_bytes, data=page.encode())
-        return tuple(write_together(save_directory, writers))
+        return writers
+
+    def save_pretrained(
+        self, save_directory: str | Path, max_shard_size: int | str | None = None
+    ) -> tuple[str, ...]:
+        """Write four files into a folder, for minigpt and transformers; returns their names.
+
+        `max_shard_size` is taken because a model's method takes it; no file here is cut.
+        """
+        return tuple(write_together(save_directory, self.writers()))
 
 # %% ../notebooks/02_tokenizer.ipynb #fb13946a
 class OpenAIGPTTokenizer(StoredTokenizer):

@@ -76,9 +76,8 @@ class Answer(BaseHTTPRequestHandler):
         repositories = self.server.commits.get(self.commit, self.server.repositories)
         files = FILES if token == "Bearer good" else repositories.get(repository)
         if files is None:  # whether it is unknown or private, the hub does not say
-            return (
-                self.refuse(401) if repository == "me/private" else self.refuse(404, "RepoNotFound")
-            )
+            answers = {"me/private": (401,), "me/mirror": (404,)}
+            return self.refuse(*answers.get(repository, (404, "RepoNotFound")))
         if self.commit not in self.server.commits:
             return self.refuse(404, "RevisionNotFound")
         return files[name] if name in files else self.refuse(404, "EntryNotFound")

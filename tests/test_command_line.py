@@ -19,7 +19,14 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizerFast, checkpoint, command_line
+from minigpt import (
+    AutoTokenizer,
+    OpenAIGPTForSequenceClassification,
+    OpenAIGPTLMHeadModel,
+    OpenAIGPTTokenizerFast,
+    checkpoint,
+    command_line,
+)
 from minigpt.checkpoint import FORMATS, OFFICIAL, OpenAIGPTConfig, parameter_shapes, read_weights
 from minigpt.command_line import CHECKS, Task, app, as_openai_wrote, examine
 from minigpt.pipeline import TASKS, WRITING
@@ -251,6 +258,7 @@ def test_a_command_that_writes_tidies_up_after_ctrl_c(monkeypatch, function, wor
     "line",
     [
         "printf 'caf\\351' | minigpt run --task feature-extraction",
+        "printf 'The\\ncaf\\351' | minigpt run --task feature-extraction --json > /dev/null",
         "minigpt generate $(printf 'caf\\351') --max-new-tokens 1",
     ],
 )
@@ -260,8 +268,47 @@ def test_a_text_in_another_encoding_is_told_the_way_out(line, monkeypatch):
     assert done.returncode == 1 and done.stdout == ""
     assert re.fullmatch("minigpt: 'utf-8' codec .* to UTF-8, .* PYTHONUTF8=1\n", done.stderr)
     monkeypatch.delenv("PYTHONIOENCODING")
+    monkeypatch.setenv("PYTHONUTF8", "1")  # as where LANG=C.UTF-8: Python lets it through
+    again = shell(line)
+    assert again.returncode == 1 and again.stdout == ""
+    assert re.fullmatch("minigpt: 'utf-8' codec .* to UTF-8, .* PYTHONUTF8=1\n", again.stderr)
+
+
+def test_a_text_in_utf_8_is_read_in_the_end(monkeypatch):
+    line = "printf 'caf\\303\\251' | minigpt run --task feature-extraction > /dev/null"
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
+    assert shell(line).returncode == 1
+    monkeypatch.delenv("PYTHONIOENCODING")
     monkeypatch.setenv("PYTHONUTF8", "1")
-    assert shell(f"{line} > /dev/null").returncode == 0
+    assert shell(line).returncode == 0
+
+
+def test_what_is_no_json_is_not_written_as_json(tmp_path):
+    model = OpenAIGPTForSequenceClassification(OpenAIGPTConfig(vocab_size=8192, n_embd=12))
+    model.score.weight.data.fill_(float("nan"))
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained("tiny").save_pretrained(tmp_path)
+    words = "run", "The", "--task", "text-classification", "--model", str(tmp_path)
+    result = call(*words, "--json")
+    assert (result.exit_code, result.stdout) == (1, "") and "JSON" in result.stderr
+    assert call(*words).stdout.startswith("nan ")
+
+
+def test_convert_writes_shards_too(tmp_path):
+    result = call("convert", "tiny", str(tmp_path), "--max-shard-size", "6MB")
+    assert result.exit_code == 0 and result.stdout.count("-of-") > 2
+    words = "--to", "openai", "--max-shard-size", "6MB"
+    assert call("convert", "tiny", str(tmp_path / "2018"), *words).exit_code == 2
+    assert not (tmp_path / "2018").exists()
+
+
+def test_weights_without_a_vocabulary_are_no_failure(tmp_path):
+    OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(tmp_path)
+    found = verdicts(tmp_path)
+    assert found["vocabulary"] == ("not checked", "there is none, only weights")
+    assert call("verify", str(tmp_path)).exit_code == 0
+    (tmp_path / "vocab.json").write_text("{}")  # half of one
+    assert verdicts(tmp_path)["vocabulary"][0] == "failed"
 
 
 def test_a_closed_input_is_no_text():
@@ -492,7 +539,7 @@ def test_info_tells_what_a_bug_report_needs():
     text = call("info", "tiny").stdout
     assert re.search(r"n_layer +8\n", text) and re.search(r"parameters +8,546,304 of float16", text)
     result = call("info", "--n-head", "4")
-    assert result.exit_code == 2 and "MODEL: pass what n_head is about" in result.stderr
+    assert result.exit_code == 2 and "MODEL: --n-head and --revision need one" in result.stderr
 
 
 def test_pretrain_makes_a_checkpoint_that_writes(tmp_path):
@@ -534,12 +581,12 @@ def test_verify_tells_all_and_how_it_ended(copy):
     result = call("verify", str(copy))
     lines = result.stdout.splitlines()
     assert result.exit_code == 0 and len(lines) == len(CHECKS) + 1
-    assert "not checked official: this is not GPT-1 as OpenAI released it" in result.stdout
+    assert "not checked  official: this is not GPT-1 as OpenAI released it" in result.stdout
     assert lines[-1] == "7 passed, 0 failed, 7 not checked"
     change(copy, "transformer.h.3.mlp.c_fc.weight", (7, 7), float("nan"))
     result = call("verify", str(copy))
     assert result.exit_code == 1
-    assert "failed      numbers: h.3.mlp.c_fc.weight is NaN or infinite in 1 of" in result.stdout
+    assert "failed       numbers: h.3.mlp.c_fc.weight is NaN or infinite in 1 of" in result.stdout
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -588,7 +635,7 @@ def test_verify_finds_weights_that_cannot_be_read(copy, damage):
 def test_verify_of_nothing_fails_nothing_and_is_no_success(name, hub):
     result = call("verify", name)
     assert result.exit_code == 1
-    assert result.stdout.startswith(f"not checked checkpoint: no checkpoint '{name}'")
+    assert result.stdout.startswith(f"not checked  checkpoint: no checkpoint '{name}'")
     assert result.stdout.endswith(f"\n0 passed, 0 failed, {len(CHECKS)} not checked\n")
 
 

@@ -163,9 +163,9 @@ def test_a_mapped_file_is_let_go_before_much_of_it_stays():
         opened.append(1)
         return lambda name: torch.zeros(2**20)  # 4 MiB
 
-    file, at = MappedFile(open_file, size=40 * 2**22, budget=2**22), []
-    for _ in range(40):
-        file.fetch("x")
+    file, at = MappedFile(open_file, coming=dict.fromkeys(range(40), 2**22), budget=2**22), []
+    for name in range(40):
+        file.fetch(name)
         at.append(len(opened))
     starts = [at.index(n) for n in range(1, at[-1] + 1)]
     assert starts == [0, 15, 25, 31, 35, 38]  # a third of the rest, and one more
@@ -196,6 +196,27 @@ def test_shards_are_let_go_while_they_are_converted(tmp_path):
     assert peak_of_converting(tmp_path) < 1.6  # with all of them mapped, 3
 
 
+def test_a_second_table_and_old_masks_are_not_counted_among_what_is_to_come(tmp_path, monkeypatch):
+    weights = dict(small_model(tmp_path, OpenAIGPTModel, n_embd=64).named_parameters())
+    old = {f"transformer.{name}": x for name, x in weights.items()}
+    old["lm_head.weight"] = weights["tokens_embed.weight"].clone()
+    old |= {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 64, 64) for n in range(2)}
+    torch.save(old, tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    files, opened = [], []
+    fresh = minigpt.checkpoint.load_pickle
+    make = MappedFile.__init__
+    monkeypatch.setattr(
+        MappedFile, "__init__", lambda self, *x: (make(self, *x), files.append(self))[0]
+    )
+    monkeypatch.setattr(minigpt.checkpoint, "load_pickle", lambda x: opened.append(x) or fresh(x))
+    model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path, dtype="float16")
+    expected = {n: old[n].half() for n, _ in model.named_parameters()}
+    assert same(dict(model.named_parameters()), expected)
+    (file,) = files
+    assert not file.coming and len(opened) == 3  # two looks at names and shapes, one mapping
+
+
 # -- heads
 
 
@@ -209,6 +230,17 @@ def test_a_new_head_is_made_and_named_as_in_transformers(tmp_path):
         )
         assert info == expected
         assert not any(x.is_meta or x.isnan().any() for x in model.parameters())
+
+
+def test_names_beside_default_numbers_of_classes_are_taken_as_transformers_writes_them(tmp_path):
+    small_model(tmp_path / "base", OpenAIGPTModel)
+    names = {"num_labels": 3, "id2label": {0: "NEG", 1: "NEU", 2: "POS"}}
+    kind = "OpenAIGPTForSequenceClassification"
+    saved = getattr(transformers, kind).from_pretrained(tmp_path / "base", **names)
+    saved.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["label2id"]["LABEL_2"] == 2
+    config = getattr(minigpt, kind).from_pretrained(tmp_path).config
+    assert config.id2label == names["id2label"] and config.label2id["POS"] == 2
 
 
 def test_a_new_head_is_drawn_as_in_a_new_model(tmp_path):
@@ -451,7 +483,8 @@ def test_the_vocabulary_is_written_under_the_names_of_2018(tmp_path):
     again = OpenAIGPTTokenizer.from_pretrained(tmp_path / "2018", "basic")
     assert again.vocab == tokenizer.vocab and again.merges == tokenizer.merges
     names = convert(tmp_path / "2018", tmp_path / "today", n_head=4)
-    assert {"vocab.json", "merges.txt", "model.safetensors", "config.json"} == set(names)
+    tokenizer_files = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}
+    assert {"model.safetensors", "config.json"} | tokenizer_files == set(names)
 
 
 def saved_by_transformers(folder):
@@ -546,6 +579,16 @@ def test_the_settings_of_generation_go_along(tmp_path):
     model.save_pretrained(tmp_path / "0")
     assert "generation_config.json" in convert(tmp_path / "0", tmp_path / "1", "bin")
     assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "1").generation_config.top_k == 7
+
+
+@pytest.mark.parametrize("format", ["safetensors", "bin"])
+def test_after_convert_transformers_cuts_texts_as_we_do(tmp_path, format):
+    convert("tiny", tmp_path, format)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ours = minigpt.AutoTokenizer.from_pretrained(tmp_path)
+    source = minigpt.AutoTokenizer.from_pretrained("tiny")
+    for text in ("I'm sure she didn't.", "Mr. Smith\n\nand his wife -- said so", "don't; 3.5"):
+        assert theirs(text)["input_ids"] == ours(text)["input_ids"] == source(text)["input_ids"]
 
 
 def test_a_vocabulary_is_not_written_where_another_would_be_read(tmp_path):
@@ -732,10 +775,11 @@ def test_a_full_disk_leaves_the_tokenizer_that_was_there(tmp_path):
 def test_a_mishap_with_the_vocabulary_leaves_no_weights_either(
     tmp_path, monkeypatch, format, mishap
 ):
-    def fail(*_):
+    def fail(*_, **__):
         raise mishap
 
     monkeypatch.setattr("shutil.copyfile", fail)
+    monkeypatch.setattr("minigpt.tokenizer.write_vocabulary", fail)
     with pytest.raises(type(mishap)):
         convert("tiny", tmp_path, format)
     assert list(tmp_path.iterdir()) == []
@@ -835,7 +879,8 @@ SAVE_AGAIN_AND_AGAIN = """
     os.replace = lambda *paths: (time.sleep(delay), rename(*paths))  # a slow disk
     config = minigpt.OpenAIGPTConfig(
         vocab_size=11, n_positions=8, n_embd=8, n_layer=layers, n_head=2)
-    model = minigpt.OpenAIGPTModel(config)
+    model = minigpt.OpenAIGPTLMHeadModel(config)
+    model.generation_config.top_k = layers
     for x in model.parameters():
         x.data.fill_(layers)
     time.sleep(max(0, start - time.time()))
@@ -851,8 +896,9 @@ def test_two_processes_saving_at_once_leave_one_whole_model(tmp_path):
         for layers, delay in (("2", "0.05"), ("3", "0.001"))  # the slow one is overtaken
     ]
     assert [run.wait(timeout=120) for run in runs] == [0, 0]
-    model = OpenAIGPTModel.from_pretrained(tmp_path)  # settings and weights of the same save
+    model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)  # all of it of the same save
     assert {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
+    assert model.generation_config.top_k == model.config.n_layer
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert {path.name for path in tmp_path.glob("model-*")} == set(index["weight_map"].values())
 

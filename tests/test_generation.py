@@ -207,6 +207,8 @@ def test_each_row_of_a_padded_batch_is_what_it_is_alone(side, settings):
         {"num_return_sequences": 0},
         {"repetition_penalty": 0.0},
         {"max_new_tokens": -1},
+        {"max_length": "x"},
+        {"max_length": 0, "max_new_tokens": 3},
         {"max_new_tokens": 2.5},
         {"num_beams": 2.0},
         {"stop_strings": ""},
@@ -217,7 +219,7 @@ def test_each_row_of_a_padded_batch_is_what_it_is_alone(side, settings):
     ],
 )
 def test_impossible_settings_are_named(tiny, setting):
-    ((name, value),) = setting.items()
+    name, value = next(iter(setting.items()))
     with pytest.raises(ValueError, match=f"{name}={value!r}"):
         tiny.generate(torch.zeros(1, 5, dtype=torch.long), **setting)
 

@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import minigpt
 from minigpt import AutoConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
 from minigpt.checkpoint import convert, read_weights
+from minigpt.command_line import app
 from minigpt.tokenizer import HUB_OPTIONS, OFFICIAL_NAME, ask_hub, find_file
+from tests import parity
 from tests.hub import COMMIT, FILES, LARGE, point_at, running_hub
 
 
@@ -87,6 +90,23 @@ def test_shards_come_from_the_hub_too(hub, tmp_path, format):
     weights, expected = read_weights("me/shards"), read_weights("tiny")
     assert weights.keys() == expected.keys()
     assert all(weights[name].equal(expected[name]) for name in weights)
+
+
+def test_a_release_comes_from_the_hub_too(hub, tmp_path):
+    release = parity.GOLDEN / "model"
+    files = {path.name: path.read_bytes() for path in release.iterdir()}
+    hub.repositories["me/2018"] = files
+    weights, expected = read_weights("me/2018"), read_weights(release)
+    assert all(weights[name].equal(expected[name]) for name in weights.keys() | expected.keys())
+    assert not any("params_10" in path for path in hub.asked("GET") + hub.asked("HEAD"))
+    model = OpenAIGPTLMHeadModel.from_pretrained("me/2018", n_head=4, local_files_only=True)
+    assert model.config.n_layer == 3
+    result = CliRunner().invoke(app, ["download", "me/2018", "--cache-dir", str(tmp_path)])
+    assert result.exit_code == 0
+    assert {f"params_{n}.npy" for n in range(10)} <= set(result.stdout.split())
+    del files["params_4.npy"]
+    result = CliRunner().invoke(app, ["download", "me/2018", "--cache-dir", str(tmp_path / "new")])
+    assert result.exit_code == 1 and "params_4.npy" in result.stderr
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(hub):
@@ -221,3 +241,8 @@ def test_a_file_in_place_of_its_folder_is_not_asked_for(hub, tmp_path):
     (tmp_path / LARGE).write_bytes(FILES[LARGE])
     message = error_of(NotADirectoryError, tmp_path / LARGE, LARGE)
     assert "is a file; pass the folder" in message and hub.requests == []
+
+
+def test_a_404_that_says_no_more_is_no_trouble_of_the_hub(hub):
+    with pytest.raises(FileNotFoundError, match="me/mirror.*no such thing.*404.*HF_ENDPOINT"):
+        find_file("me/mirror", "config.json")
