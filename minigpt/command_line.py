@@ -238,9 +238,7 @@ def generate_command(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to write.")] = 50,
     do_sample: Annotated[bool, typer.Option(help="Draw by lot, or take the likeliest.")] = True,
     top_k: Annotated[int, typer.Option(min=0, help="Draw from so many; 0: from all.")] = 40,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same text.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Repeats a draw.")] = None,
 ) -> None:
     """Continue a text, and show each word as it is written.
 

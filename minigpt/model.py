@@ -294,8 +294,7 @@ class Pretrained(nn.Module):
         """
         if None not in (device, device_map):
             raise TypeError(f"device={device!r} and device_map={device_map!r}; pass one of them")
-        place = device_map if device is None else device
-        on = None if place is None else find_device(place)
+        on = next((find_device(x) for x in (device, device_map) if x is not None), None)
         hub, _ = split_hub_options(options)
         with while_read(pretrained_model_name_or_path):
             config = OpenAIGPTConfig.from_pretrained(pretrained_model_name_or_path, **options)
@@ -316,8 +315,7 @@ class Pretrained(nn.Module):
         write_checkpoint(save_directory, self.config, weights, type(self).__name__, **options)
 
     def further_writers(self) -> dict[str, Callable[[Path], None]]:
-        """Plan files beside the weights: name -> function that writes it to a path. None here."""
-        return {}
+        return {}  # files that are saved with the weights: see `write_checkpoint`
 
     base_model = property(lambda self: getattr(self, "transformer", self))  # without a head
     device = property(lambda self: self.base_model.tokens_embed.weight.device)

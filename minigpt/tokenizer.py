@@ -309,10 +309,7 @@ HUB_ERRORS = {  # the library's error: ours, and what to do; {} is what the libr
         "the hub refuses it to you ({}); check the spelling, then pass a token= that may read it, "
         "or log in with hf auth login",
     ),
-    "absent": (  # 404, from a server that does not say what it lacks
-        FileNotFoundError,
-        "there is no such thing ({}); check the spelling, and HF_ENDPOINT if it is set",
-    ),
+    "absent": (FileNotFoundError, "there is no such thing ({}); check the spelling"),  # code 404
     "HfHubHTTPError": (ConnectionError, "the hub is in trouble ({}); try again later"),
     "HTTPError": (
         ConnectionError,

@@ -244,5 +244,5 @@ def test_a_file_in_place_of_its_folder_is_not_asked_for(hub, tmp_path):
 
 
 def test_a_404_that_says_no_more_is_no_trouble_of_the_hub(hub):
-    with pytest.raises(FileNotFoundError, match="me/mirror.*no such thing.*404.*HF_ENDPOINT"):
+    with pytest.raises(FileNotFoundError, match="me/mirror.*no such thing.*404.*spelling"):
         find_file("me/mirror", "config.json")
