@@ -27,7 +27,6 @@ from dataclasses import dataclass, field, fields
 from functools import partial, wraps
 from operator import attrgetter
 from pathlib import Path
-from pickle import UnpicklingError
 from zipfile import is_zipfile
 
 import numpy as np
@@ -591,7 +590,7 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except (UnpicklingError, RuntimeError, EOFError, KeyError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged pickle can raise any
         raise ValueError(
             f"{path} is damaged, or it holds more than arrays of numbers, which is never loaded "
             "because it can run code; copy it again from a trusted source"

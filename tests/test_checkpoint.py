@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizer
 from minigpt.attention import ATTENTION
 from minigpt.block import ACTIVATIONS
-from minigpt.checkpoint import CHOICES, parameter_names, read_release, read_weights
+from minigpt.checkpoint import CHOICES, load_pickle, parameter_names, read_release, read_weights
 from tests import parity
 
 SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
@@ -215,6 +215,17 @@ def test_a_pickle_cut_short_is_named(tmp_path, size, zipped):
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ValueError, match="pytorch_model.bin is damaged"):
         OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+def test_a_pickle_cut_short_anywhere_is_named(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    weights = {f"h.{n}.ln_1.bias": torch.ones(3) for n in range(9)}
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="pytorch_model.bin is damaged"):
+            load_pickle(path)
 
 
 def test_a_pickle_of_something_else_is_named(tmp_path):
