@@ -54,6 +54,7 @@ KINDS = {  # format -> arguments of `convert`, number types that are saved
     "bin in shards": ({"format": "bin", "max_shard_size": "200MB"}, ("float32",)),
     "safetensors of old": ({}, ("float32",)),  # see `add_leftovers`
     "bin of old": ({"format": "bin"}, ("float32",)),
+    "bin of before 2020": ({"format": "bin"}, ("float32",)),  # no zip archive
 }
 
 
@@ -84,7 +85,7 @@ def add_leftovers(folder: Path) -> None:
     weights |= {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 512, 512) for n in range(12)}
     weights["lm_head.weight"] = weights["transformer.tokens_embed.weight"].clone()
     if (path := folder / "pytorch_model.bin").exists():
-        torch.save(weights, path)
+        torch.save(weights, path, _use_new_zipfile_serialization="2020" not in folder.name)
     else:
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -104,7 +105,7 @@ def checkpoints(place: Path) -> Iterator[tuple[str, Path, str]]:
             if not plain.exists():
                 model.to(getattr(torch, saved)).save_pretrained(plain)
             convert(plain, folder, **options)
-            if kind.endswith("of old"):
+            if " of " in kind:
                 add_leftovers(folder)
             for dtype in ("float32", "float16", "bfloat16"):
                 yield f"{kind}, {saved} -> {dtype}", folder, dtype

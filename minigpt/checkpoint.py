@@ -9,16 +9,18 @@ __all__ = ['CHOICES', 'SIZES', 'RATES', 'TOKEN_IDS', 'OUTPUTS', 'SWITCHES', 'NUM
            'is_number', 'check_config', 'default_names', 'number_names', 'agree_on_names', 'translate', 'count_names',
            'take_other_names', 'HeadSettings', 'RunSettings', 'as_number_type', 'label_names', 'as_page',
            'OpenAIGPTConfig', 'parameter_names', 'parameter_shapes', 'bare_name', 'read_part', 'read_shapes', 'cut_out',
-           'StoredArray', 'open_release', 'read_release', 'release_config', 'page_settings', 'keep_names',
-           'build_config', 'MappedFile', 'stored_arrays', 'open_safetensors', 'load_pickle', 'open_pickle',
-           'read_index', 'open_array_file', 'open_shards', 'tidy_up', 'fetch_parts', 'open_weights', 'read_weights',
-           'write_safetensors', 'write_arrays', 'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights',
-           'vocabulary_writers', 'release_shape', 'not_in_a_release', 'write_release', 'find_companions',
-           'check_vocabulary', 'vocabulary_inside', 'architecture_of', 'full_names', 'convert']
+           'is_aligned', 'StoredArray', 'open_release', 'read_release', 'release_config', 'page_settings', 'keep_names',
+           'build_config', 'MappedFile', 'stored_arrays', 'open_safetensors', 'texts_in', 'map_old_pickle',
+           'load_pickle', 'open_pickle', 'read_index', 'open_array_file', 'open_shards', 'tidy_up', 'fetch_parts',
+           'open_weights', 'read_weights', 'write_safetensors', 'write_arrays', 'shard_writers', 'refuse_shadows',
+           'write_checkpoint', 'check_weights', 'vocabulary_writers', 'release_shape', 'not_in_a_release',
+           'write_release', 'find_companions', 'check_vocabulary', 'vocabulary_inside', 'architecture_of', 'full_names',
+           'convert']
 
 # %% ../notebooks/03_checkpoint.ipynb #53e76a91
 import json
 import math
+import pickletools
 import re
 import shutil
 import warnings
@@ -402,6 +404,11 @@ def cut_out(parts: list[Path], cuts: list[int], start: int, shape: tuple[int, ..
     return torch.from_numpy(np.concatenate(pieces, dtype=np.float32).reshape(shape))
 
 # %% ../notebooks/03_checkpoint.ipynb #89e31441
+def is_aligned(array: Tensor) -> bool:
+    """Say whether an array begins at a multiple of the size of its numbers, as processors like it."""
+    return array.data_ptr() % array.itemsize == 0
+
+
 @dataclass
 class StoredArray:
     """An array on disk: known by shape and number type, read when it is asked for."""
@@ -416,7 +423,8 @@ class StoredArray:
         at_home = device is None or torch.device(device).type == "cpu"
         if self.mapped is not None and at_home and dtype in (None, self.dtype):
             return self.mapped
-        return self.fetch().to(device, dtype)
+        array = self.fetch()
+        return array.to(device, dtype, copy=not is_aligned(array))
 
 # %% ../notebooks/03_checkpoint.ipynb #c29c4442
 def open_release(folder: str | Path) -> dict[str, StoredArray]:
@@ -564,7 +572,9 @@ def stored_arrays(names, open_file: Callable[[], Callable[[str], Tensor]], budge
     coming = {name: x.nbytes for name, x in arrays.items() if not name.endswith(LEFTOVERS)}
     file = MappedFile(open_file, coming, budget)
     return {
-        name: StoredArray(tuple(x.shape), x.dtype, partial(file.fetch, name), x)
+        name: StoredArray(
+            tuple(x.shape), x.dtype, partial(file.fetch, name), x if is_aligned(x) else None
+        )
         for name, x in arrays.items()
     }
 
@@ -582,6 +592,40 @@ def open_safetensors(path: Path, budget: int = BUDGET) -> dict[str, StoredArray]
             f"{path} is damaged or was not copied whole ({error}); copy or download it again"
         ) from error
 
+# %% ../notebooks/03_checkpoint.ipynb #8d1f6b20
+def texts_in(file) -> list[str]:
+    """Walk through the next pickle in an open file, following nothing; return the texts in it."""
+    return [value for _, value, _ in pickletools.genops(file) if isinstance(value, str)]
+
+
+def map_old_pickle(path: Path) -> object:
+    """Load a pickle of before 2020, no zip archive, with its arrays mapped instead of read.
+
+    Source: the layout is that of `torch.serialization._legacy_load`.
+    """
+
+    def load(find_memory: Callable) -> object:
+        with torch.serialization.skip_data():
+            return torch.load(path, map_location=find_memory, weights_only=True)
+
+    with path.open("rb") as file:
+        *_, used, keys = (texts_in(file) for _ in range(5))
+        start = file.tell()
+    asked = [key for key in dict.fromkeys(used) if key in keys]  # each once, in order of asking
+    lengths = []
+    load(lambda memory, _: lengths.append(memory.nbytes()) or memory)
+    lengths, pieces = dict(zip(asked, lengths, strict=True)), {}
+    whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)  # not shared
+    for key in keys:
+        count = int.from_bytes(bytes(whole[start : start + 8]), "little")
+        start, end = start + 8, start + 8 + lengths[key]
+        widths = (1, 2, 4, 8, 16)  # bytes that a number can have
+        if lengths[key] not in [count * width for width in widths] or end > whole.nbytes():
+            raise ValueError(f"{key} has {count} numbers, {lengths[key]} bytes, and ends at {end}")
+        pieces[key], start = whole[start:end], end
+    wanted = iter(asked)
+    return load(lambda *_: pieces[next(wanted)])
+
 # %% ../notebooks/03_checkpoint.ipynb #5fac6a38
 def load_pickle(path: Path) -> dict[str, Tensor]:
     """Load a `pytorch_model.bin`, arrays and nothing else: no code in it is ever run.
@@ -589,7 +633,10 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
     Raises ValueError, naming the file, if it is damaged or holds anything else.
     """
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+        if is_zipfile(path):
+            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        else:
+            weights = map_old_pickle(path)
     except Exception as error:  # a damaged pickle can raise any
         raise ValueError(
             f"{path} is damaged, or it holds more than arrays of numbers, which is never loaded "
@@ -604,13 +651,7 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
 
 def open_pickle(path: Path, budget: int = BUDGET) -> dict[str, StoredArray]:
     """Open a `pytorch_model.bin`; errors: those of `load_pickle`."""
-    weights = load_pickle(path)
-    if is_zipfile(path):
-        return stored_arrays(list(weights), lambda: load_pickle(path).__getitem__, budget)
-    return {
-        name: StoredArray(tuple(x.shape), x.dtype, partial(weights.get, name), x)
-        for name, x in weights.items()
-    }
+    return stored_arrays(list(load_pickle(path)), lambda: load_pickle(path).__getitem__, budget)
 
 # %% ../notebooks/03_checkpoint.ipynb #a77112ae
 def read_index(path: Path) -> dict[str, str]:

@@ -11,7 +11,16 @@ from safetensors.torch import load_file, save_file
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizer
 from minigpt.attention import ATTENTION
 from minigpt.block import ACTIVATIONS
-from minigpt.checkpoint import CHOICES, load_pickle, parameter_names, read_release, read_weights
+from minigpt.checkpoint import (
+    CHOICES,
+    is_aligned,
+    load_pickle,
+    map_old_pickle,
+    open_pickle,
+    parameter_names,
+    read_release,
+    read_weights,
+)
 from tests import parity
 
 SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
@@ -226,6 +235,63 @@ def test_a_pickle_cut_short_anywhere_is_named(tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match="pytorch_model.bin is damaged"):
             load_pickle(path)
+
+
+def arrays_of_all_kinds() -> dict[str, torch.Tensor]:
+    """Of several widths, empty, cut out of another one, the same twice, a parameter."""
+    table = torch.randn(40, 8)
+    plain = {"h.0": torch.arange(5.0), "h.1": torch.ones(3).half(), "h.2": torch.empty(0)}
+    views = {"h.3": table, "h.4": table, "h.5": table[3:7].T}
+    mask = torch.ones(3, 3, dtype=torch.uint8).tril()
+    many = {f"n.{n}": torch.full((n + 1,), n / 8, dtype=torch.bfloat16) for n in range(30)}
+    return plain | views | {"h.6": mask, "h.7": torch.nn.Parameter(torch.ones(2))} | many
+
+
+def test_a_pickle_of_before_2020_is_mapped_and_equals_what_pytorch_reads(tmp_path):
+    path, arrays = tmp_path / "pytorch_model.bin", arrays_of_all_kinds()
+    torch.save(arrays, path, _use_new_zipfile_serialization=False)
+    mapped, read = map_old_pickle(path), torch.load(path, weights_only=True)
+    assert list(mapped) == list(read) == list(arrays)
+    for name, array in read.items():
+        assert mapped[name].dtype == array.dtype and mapped[name].stride() == array.stride()
+        assert torch.equal(mapped[name], array)
+    raw, first = path.read_bytes(), mapped["h.0"]
+    for array in (mapped["h.3"], mapped["h.6"], mapped["n.29"]):  # as far apart as in the file
+        inside = raw.index(bytes(array.untyped_storage())) - raw.index(
+            bytes(first.untyped_storage())
+        )
+        assert array.data_ptr() - first.data_ptr() == inside
+
+
+def test_a_pickle_of_before_2020_from_a_gpu_is_loaded(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"h.0": torch.arange(5.0)}, path, _use_new_zipfile_serialization=False)
+    place, gpu = b"X\x03\0\0\0cpu", b"X\x06\0\0\0cuda:0"
+    assert path.read_bytes().count(place) == 1
+    path.write_bytes(path.read_bytes().replace(place, gpu))
+    assert load_pickle(path)["h.0"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_arrays_that_are_not_aligned_are_copied(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    for name in ("h.0", "h.00", "h.000", "h.0000"):  # one of these begins at a multiple of 4
+        torch.save({name: torch.ones(9)}, path, _use_new_zipfile_serialization=False)
+        stored = open_pickle(path)[name]
+        in_place = stored.mapped is not None
+        assert in_place == is_aligned(map_old_pickle(path)[name])
+        assert is_aligned(stored.to()) and torch.equal(stored.to(), torch.ones(9))
+        assert stored.to(dtype=torch.float16).tolist() == [1.0] * 9
+
+
+def test_a_wrong_length_in_a_pickle_of_before_2020_is_named(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"h.0": torch.arange(5.0)}, path, _use_new_zipfile_serialization=False)
+    raw = path.read_bytes()
+    place = raw.index(torch.arange(5.0).numpy().tobytes()) - 8
+    assert raw[place : place + 8] == (5).to_bytes(8, "little")
+    path.write_bytes(raw[:place] + (7).to_bytes(8, "little") + raw[place + 8 :])
+    with pytest.raises(ValueError, match="pytorch_model.bin is damaged"):
+        load_pickle(path)
 
 
 def test_a_pickle_of_something_else_is_named(tmp_path):
