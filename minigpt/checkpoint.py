@@ -405,7 +405,7 @@ def cut_out(parts: list[Path], cuts: list[int], start: int, shape: tuple[int, ..
 
 # %% ../notebooks/03_checkpoint.ipynb #89e31441
 def is_aligned(array: Tensor) -> bool:
-    """Say whether an array begins at a multiple of the size of its numbers, as processors like it."""
+    """Say whether an array begins at a multiple of the size of one number, as it should."""
     return array.data_ptr() % array.itemsize == 0
 
 

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['app', 'JSON_LINE', 'SHOWN', 'Task', 'Model', 'Checkpoint', 'Device', 'Dtype', 'Revision', 'Heads', 'PACKAGES',
-           'CHECKS', 'Count', 'Books', 'HeldOut', 'Out', 'one_line', 'show_warning', 'Commands', 'tidy_after_interrupt',
-           'version_of', 'tell_version', 'before_all', 'piped', 'check_given', 'texts_from', 'score_lines', 'given',
-           'to_device', 'run_command', 'generate_command', 'convert_command', 'shards_of', 'download_command',
-           'machine_facts', 'model_facts', 'info_command', 'Finding', 'NotChecked', 'is_out_of_reach', 'Evidence',
-           'verify_checkpoint', 'verify_config', 'verify_arrays', 'verify_tokenizer', 'verify_checksums',
-           'verify_shapes', 'verify_numbers', 'verify_pieces', 'verify_official', 'verify_official_shapes',
-           'as_openai_wrote', 'verify_official_vocabulary', 'verify_official_files', 'verify_official_ids',
-           'verify_continuation', 'examine', 'verify_command', 'pretrain_command']
+           'CHECKS', 'Count', 'Books', 'HeldOut', 'Out', 'is_wrong_use', 'one_line', 'show_warning', 'Commands',
+           'tidy_after_interrupt', 'version_of', 'tell_version', 'before_all', 'piped', 'check_given', 'texts_from',
+           'score_lines', 'given', 'to_device', 'run_command', 'generate_command', 'convert_command', 'shards_of',
+           'download_command', 'machine_facts', 'model_facts', 'info_command', 'Finding', 'NotChecked',
+           'is_out_of_reach', 'Evidence', 'verify_checkpoint', 'verify_config', 'verify_arrays', 'verify_tokenizer',
+           'verify_checksums', 'verify_shapes', 'verify_numbers', 'verify_pieces', 'verify_official',
+           'verify_official_shapes', 'as_openai_wrote', 'verify_official_vocabulary', 'verify_official_files',
+           'verify_official_ids', 'verify_continuation', 'examine', 'verify_command', 'pretrain_command']
 
 # %% ../notebooks/16_command_line.ipynb #f7e2206f
 import hashlib
@@ -33,8 +33,16 @@ import typer
 from typer.core import TyperGroup
 
 # %% ../notebooks/16_command_line.ipynb #d2c194f4
+def is_wrong_use(error: Exception) -> bool:
+    """Say whether an error is one of typer's, such as an option that does not exist."""
+    return hasattr(error, "exit_code")
+
+
 def one_line(error: Exception) -> str:
-    """Say in one line what an error is; one that is probably a bug says how to see more."""
+    """Say in one line what an error is; a wrong use or a probable bug also says how to see more."""
+    if is_wrong_use(error):
+        message = " ".join(error.format_message().split()).removesuffix(".")
+        return f"{message}; see {error.ctx.command_path} --help"
     message = " ".join(str(error).split())
     if isinstance(error, UnicodeError):
         message += "; convert the text to UTF-8, as iconv does; if it is, set PYTHONUTF8=1"
@@ -58,22 +66,24 @@ class Commands(TyperGroup):
 
     def main(self, *arguments, **settings):
         try:
-            return super().main(*arguments, **settings)
+            raise SystemExit(super().main(*arguments, **settings, standalone_mode=False))
         except Exception as error:
-            if self.debug:
+            if self.debug and not is_wrong_use(error):
                 raise
             typer.echo(f"minigpt: {one_line(error)}", err=True)
-            raise SystemExit(1) from error
+            raise SystemExit(getattr(error, "exit_code", 1)) from error
+
+    def parse_args(self, ctx, args):
+        return super().parse_args(ctx, args or ["--help"])
 
     def invoke(self, ctx):
         self.debug = ctx.params["debug"]
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             try:
-                result = super().invoke(ctx)
+                super().invoke(ctx)
                 if sys.stdout is not None:  # a shell can close it: minigpt ... >&-
                     sys.stdout.flush()
-                return result
             except KeyboardInterrupt:
                 raise typer.Exit(130) from None
 
@@ -88,7 +98,6 @@ def tidy_after_interrupt() -> None:
 app = typer.Typer(
     name="minigpt",
     cls=Commands,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

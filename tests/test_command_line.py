@@ -138,7 +138,15 @@ def test_the_program_offers_to_install_its_completion():
 )
 def test_a_wrong_use_is_2(words):
     result = call(*words)
-    assert result.exit_code == 2 and result.stdout == "" and "Error: " in result.stderr
+    assert result.exit_code == 2 and result.stdout == ""
+    assert re.fullmatch("minigpt: .*; see minigpt.* --help\n", result.stderr)
+    assert call("--debug", *words).stderr == result.stderr  # no mistake of ours: no program text
+
+
+def test_nothing_at_all_shows_the_help():
+    result = call()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == call("--help").stdout
 
 
 def test_empty_labels_are_named():
