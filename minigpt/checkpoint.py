@@ -491,11 +491,6 @@ def page_settings(path: Path) -> dict:
             f"{path} is for a {kind!r} model, but minigpt builds only {MODEL_TYPE!r}; pass a GPT-1 "
             "checkpoint"
         )
-    if settings.get("tie_word_embeddings") is False:
-        raise ValueError(
-            f"{path}: tie_word_embeddings=False, but in GPT-1 the head that scores tokens is the "
-            "token table, and minigpt builds nothing else; remove the line if that is so here"
-        )
     settings = translate(settings)
     known = {*SAVED_FIELDS, *CLASS_NAMES, *OUTPUTS, "dtype"}
     found = {name: value for name, value in settings.items() if name in known}

@@ -390,8 +390,16 @@ class OpenAIGPTPreTrainedModel(WithSwitches):
         return getattr(self, "lm_head", None)
 
     def tie_weights(self) -> None:
-        """Let the head that scores tokens, where there is one, use the token table."""
+        """Let the head that scores tokens, where there is one, use the token table.
+
+        Raises ValueError if the page of settings says that the two are not one.
+        """
         if (head := self.get_output_embeddings()) is not None:
+            if self.config.extra.get("tie_word_embeddings") is False:
+                raise ValueError(
+                    "tie_word_embeddings=False, but in GPT-1 the head that scores tokens is the "
+                    "token table; remove the line from config.json if that is so here"
+                )
             head.weight = self.base_model.tokens_embed.weight  # the same tensor, not a copy
             head.out_features = len(head.weight)
 

@@ -375,7 +375,6 @@ def test_number_and_names_of_classes_go_together():
         ({"label2id": {"a": math.inf}}, "config.json: label2id={'a': inf}"),
         ({"id2label": {"0": ["a"], "1": "b"}}, r"config.json: id2label=\{'0': \['a'\]"),
         ({"pad_token_id": [1]}, r"config.json: pad_token_id=\[1\]"),  # only eos may be several
-        ({"tie_word_embeddings": False}, "config.json: tie_word_embeddings=False"),
     ],
 )
 def test_a_bad_line_of_a_page_is_named_with_its_file(tmp_path, page, message):
@@ -388,6 +387,26 @@ def test_a_bad_line_of_a_page_is_named_with_its_file(tmp_path, page, message):
     assert str(tmp_path) in str(error.value)
     if message.endswith("no n_head"):
         OpenAIGPTModel.from_pretrained(tmp_path, n_head=4)  # the way out
+
+
+@pytest.mark.parametrize("kind", ["OpenAIGPTModel", "OpenAIGPTForSequenceClassification"])
+def test_untied_tables_do_not_matter_without_a_head_that_scores_tokens(tmp_path, kind):
+    config = transformers.OpenAIGPTConfig(**SMALL, tie_word_embeddings=False)
+    theirs = getattr(transformers, kind)(config)
+    theirs.save_pretrained(tmp_path / "theirs")
+    getattr(minigpt, kind).from_pretrained(tmp_path / "theirs").save_pretrained(tmp_path / "ours")
+    again = type(theirs).from_pretrained(tmp_path / "ours")
+    assert again.config.tie_word_embeddings is False
+    assert same(theirs, again)
+
+
+@pytest.mark.parametrize("kind", ["OpenAIGPTLMHeadModel", "OpenAIGPTDoubleHeadsModel"])
+def test_untied_tables_are_refused_by_a_head_that_scores_tokens(tmp_path, kind):
+    small_model(tmp_path)
+    page = json.loads((tmp_path / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (tmp_path / "config.json").write_text(json.dumps(page))
+    with pytest.raises(ValueError, match="tie_word_embeddings=False.*remove the line"):
+        getattr(minigpt, kind).from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "\xff", '{"model_type": 7}'])
