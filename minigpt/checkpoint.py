@@ -415,8 +415,8 @@ class StoredArray:
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    fetch: Callable[[], Tensor]  # read it, into memory that is free again when nobody uses it
-    mapped: Tensor | None = None  # or take it where it lies in the file, which stays mapped
+    fetch: Callable[[], Tensor]  # the array, in memory that is free again when nobody uses it
+    mapped: Tensor | None = None  # the array where it lies in a file that stays mapped, or None
 
     def to(self, device=None, dtype: torch.dtype | None = None) -> Tensor:
         """Read the array as another number type, or onto another device, as `Tensor.to` does."""
@@ -535,15 +535,16 @@ def build_config(cls: type, path: Path, overrides: dict) -> OpenAIGPTConfig:
         raise ValueError(f"{path}{given}: {error}") from error
 
 # %% ../notebooks/03_checkpoint.ipynb #c7133ae4
-BUDGET = 6 * 2**20  # bytes that a checkpoint may need beyond the model, while it is converted
+BUDGET = 6 * 2**20  # bytes that a mapping may hand out beyond a third of what is to come
 LEFTOVERS = (".attn.bias", ".attn.masked_bias", "position_ids")  # no weights, see `tidy_up`
 
 
 class MappedFile:
     """A file of arrays, mapped into memory, and mapped anew before much of it stays there.
 
-    `open_file` maps it and returns a function: name -> tensor. From one mapping a third of what is
-    still to come (name -> bytes) is handed out, and `budget` bytes more.
+    `open_file` maps it and returns a function: name -> tensor. `coming` is what will be asked for,
+    name -> bytes. A mapping is given up when a third of that and `budget` bytes were handed out;
+    the array that crosses this limit still comes from it.
     """
 
     def __init__(self, open_file: Callable[[], Callable[[str], Tensor]], coming: dict, budget: int):
@@ -554,7 +555,7 @@ class MappedFile:
             self.get, self.left = self.open_file(), sum(self.coming.values()) // 3 + self.budget
         array = self.get(name)
         self.left -= array.nbytes
-        self.coming.pop(name, None)  # what is asked for twice came once
+        self.coming.pop(name, None)  # a second token table is compared: asked for twice
         if self.left <= 0:
             self.get = None  # nobody but the array holds the mapping from here on
         return array
@@ -604,22 +605,22 @@ def map_old_pickle(path: Path) -> object:
             return torch.load(path, map_location=find_memory, weights_only=True)
 
     with path.open("rb") as file:
-        *_, used, keys = (texts_in(file) for _ in range(5))
+        *_, mentioned, keys = (texts_in(file) for _ in range(5))
         start = file.tell()
-    asked = [key for key in dict.fromkeys(used) if key in keys]  # each once, in order of asking
-    lengths = []
+    asked = [key for key in dict.fromkeys(mentioned) if key in keys]  # in the order of asking
+    lengths, storages = [], {}
     load(lambda memory, _: lengths.append(memory.nbytes()) or memory)
-    lengths, pieces = dict(zip(asked, lengths, strict=True)), {}
-    whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)  # not shared
+    lengths = dict(zip(asked, lengths, strict=True))
+    whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)  # its raw bytes
     for key in keys:
         count = int.from_bytes(bytes(whole[start : start + 8]), "little")
         start, end = start + 8, start + 8 + lengths[key]
-        widths = (1, 2, 4, 8, 16)  # bytes that a number can have
-        if lengths[key] not in [count * width for width in widths] or end > whole.nbytes():
+        right = lengths[key] in [count * width for width in (1, 2, 4, 8, 16)]
+        if not right or end > whole.nbytes():
             raise ValueError(f"{key} has {count} numbers, {lengths[key]} bytes, and ends at {end}")
-        pieces[key], start = whole[start:end], end
+        storages[key], start = whole[start:end], end
     wanted = iter(asked)
-    return load(lambda *_: pieces[next(wanted)])
+    return load(lambda *_: storages[next(wanted)])
 
 # %% ../notebooks/03_checkpoint.ipynb #5fac6a38
 def load_pickle(path: Path) -> dict[str, Tensor]:

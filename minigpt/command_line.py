@@ -91,7 +91,7 @@ class Commands(TyperGroup):
 def tidy_after_interrupt() -> None:
     """Let Ctrl-C raise KeyboardInterrupt from now on, so that half-written files are removed."""
     import_module("torch")  # nothing of it is used here; the import must be over
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # not where the shell has it ignored
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # if it is ignored, leave it so
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # %% ../notebooks/16_command_line.ipynb #3b623438
@@ -148,7 +148,7 @@ def check_given(text: str | None) -> str:
     """Return a text as it is. Raises BadParameter if there is none, UnicodeError for no UTF-8."""
     if not (text or "").strip():
         raise typer.BadParameter("it is empty; pass a word at least", param_hint="TEXT")
-    text.encode()  # what was no UTF-8 has come through as half characters
+    text.encode()  # bytes that are no UTF-8 came in as surrogates, which this refuses
     return text
 
 
@@ -431,7 +431,7 @@ class Evidence:
         from minigpt.tokenizer import split_hub_options
 
         self.checkpoint, self.options = checkpoint, options
-        self.hub, _ = split_hub_options(options)
+        self.hub, _ = split_hub_options(options)  # for a look into the hub alone
         self.folder = self.config = self.weights = self.tokenizer = None  # as far as they are found
 
 # %% ../notebooks/16_command_line.ipynb #d4d58ffc
