@@ -10,12 +10,12 @@ __all__ = ['CHOICES', 'SIZES', 'RATES', 'TOKEN_IDS', 'OUTPUTS', 'SWITCHES', 'NUM
            'take_other_names', 'HeadSettings', 'RunSettings', 'as_number_type', 'label_names', 'as_page',
            'OpenAIGPTConfig', 'parameter_names', 'parameter_shapes', 'bare_name', 'read_part', 'read_shapes', 'cut_out',
            'is_aligned', 'StoredArray', 'open_release', 'read_release', 'release_config', 'page_settings', 'keep_names',
-           'build_config', 'MappedFile', 'stored_arrays', 'open_safetensors', 'texts_in', 'map_old_pickle',
-           'load_pickle', 'open_pickle', 'read_index', 'open_array_file', 'open_shards', 'tidy_up', 'fetch_parts',
-           'open_weights', 'read_weights', 'write_safetensors', 'write_arrays', 'shard_writers', 'refuse_shadows',
-           'write_checkpoint', 'check_weights', 'vocabulary_writers', 'release_shape', 'not_in_a_release',
-           'write_release', 'find_companions', 'check_vocabulary', 'vocabulary_inside', 'architecture_of', 'full_names',
-           'convert']
+           'build_config', 'MappedFile', 'stored_arrays', 'open_safetensors', 'texts_in', 'storages_in',
+           'map_old_pickle', 'is_plain', 'load_pickle', 'open_pickle', 'read_index', 'open_array_file', 'open_shards',
+           'tidy_up', 'fetch_parts', 'open_weights', 'read_weights', 'write_safetensors', 'write_arrays',
+           'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights', 'vocabulary_writers',
+           'release_shape', 'not_in_a_release', 'write_release', 'find_companions', 'check_vocabulary',
+           'vocabulary_inside', 'architecture_of', 'full_names', 'convert']
 
 # %% ../notebooks/03_checkpoint.ipynb #53e76a91
 import json
@@ -29,7 +29,6 @@ from dataclasses import dataclass, field, fields
 from functools import partial, wraps
 from operator import attrgetter
 from pathlib import Path
-from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -594,6 +593,24 @@ def texts_in(file) -> list[str]:
     return [value for _, value, _ in pickletools.genops(file) if isinstance(value, str)]
 
 
+def storages_in(file) -> dict[str, int]:
+    """Walk through the next pickle; return the storages in the order of asking: key -> numbers."""
+    items, outside, memory, asked = [], [], {}, {}
+    for instruction, value, _ in pickletools.genops(file):
+        if instruction.name == "MARK":
+            outside.append(items)
+            items = []
+        elif pickletools.markobject in instruction.stack_before:  # makes one item of all since MARK
+            items = [*outside.pop(), items]
+        elif instruction.name == "BINPERSID":  # asks for ("storage", type, key, device, count, ...)
+            asked.setdefault(items[-1][2], items[-1][4])
+        elif "PUT" in instruction.name:
+            memory[value] = items[-1]
+        else:
+            items.append(memory[value] if "GET" in instruction.name else value)
+    return asked
+
+# %% ../notebooks/03_checkpoint.ipynb #8d1f6b22
 def map_old_pickle(path: Path) -> object:
     """Load a pickle of before 2020, no zip archive, with its arrays mapped instead of read.
 
@@ -604,32 +621,38 @@ def map_old_pickle(path: Path) -> object:
         with torch.serialization.skip_data():
             return torch.load(path, map_location=find_memory, weights_only=True)
 
-    with path.open("rb") as file:
-        *_, mentioned, keys = (texts_in(file) for _ in range(5))
-        start = file.tell()
-    asked = [key for key in dict.fromkeys(mentioned) if key in keys]  # in the order of asking
     lengths, storages = [], {}
-    load(lambda memory, _: lengths.append(memory.nbytes()) or memory)
+    load(lambda empty, _: lengths.append(empty.nbytes()) or empty)
+    with path.open("rb") as file:
+        for _ in range(3):
+            texts_in(file)  # magic number, version, machine: checked by PyTorch
+        asked, keys, start = storages_in(file), texts_in(file), file.tell()
     lengths = dict(zip(asked, lengths, strict=True))
     whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)  # its raw bytes
     for key in keys:
         count = int.from_bytes(bytes(whole[start : start + 8]), "little")
         start, end = start + 8, start + 8 + lengths[key]
-        right = lengths[key] in [count * width for width in (1, 2, 4, 8, 16)]
-        if not right or end > whole.nbytes():
-            raise ValueError(f"{key} has {count} numbers, {lengths[key]} bytes, and ends at {end}")
+        if count != asked[key] or end > whole.nbytes():
+            raise ValueError(f"{key} has {count} numbers, not {asked[key]}, or ends at {end}")
         storages[key], start = whole[start:end], end
     wanted = iter(asked)
-    return load(lambda *_: storages[next(wanted)])
+    return load(lambda empty, _: storages[next(wanted)] or empty)  # one of no bytes stays empty
 
 # %% ../notebooks/03_checkpoint.ipynb #5fac6a38
+def is_plain(array) -> bool:
+    """Say whether something is an array with all its numbers: not sparse, not on "meta"."""
+    return torch.is_tensor(array) and (array.layout, array.device.type) == (torch.strided, "cpu")
+
+
 def load_pickle(path: Path) -> dict[str, Tensor]:
     """Load a `pytorch_model.bin`, arrays and nothing else: no code in it is ever run.
 
     Raises ValueError, naming the file, if it is damaged or holds anything else.
     """
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\3\4"
     try:
-        if is_zipfile(path):
+        if zipped:
             weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         else:
             weights = map_old_pickle(path)
@@ -639,10 +662,10 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
             "because it can run code; copy it again from a trusted source"
         ) from error
     if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and torch.is_tensor(x) for name, x in weights.items()
+        isinstance(name, str) and is_plain(x) for name, x in dict.items(weights)
     ):
         raise ValueError(f"{path} holds no named arrays; pass the weights of a model")
-    return weights
+    return {name: Tensor.detach(x) for name, x in dict.items(weights)}  # without what hangs on them
 
 
 def open_pickle(path: Path, budget: int = BUDGET) -> dict[str, StoredArray]:
@@ -696,6 +719,11 @@ def tidy_up(weights: dict[str, StoredArray], path: Path) -> dict[str, StoredArra
     weights are no floats, or if there are none.
     """
     weights = {bare_name(name): x for name, x in weights.items() if not name.endswith(LEFTOVERS)}
+    for name, array in weights.items():
+        if array.dtype not in NUMBER_TYPES:
+            raise ValueError(
+                f"{path}: {name} holds {array.dtype}; only floats of 16, 32 and 64 bits are weights"
+            )
     if "lm_head.weight" in weights:
         head = weights.pop("lm_head.weight")
         if not torch.equal(weights.setdefault("tokens_embed.weight", head).fetch(), head.fetch()):
@@ -705,11 +733,6 @@ def tidy_up(weights: dict[str, StoredArray], path: Path) -> dict[str, StoredArra
             )
     if not weights:
         raise ValueError(f"{path} holds no weights; copy the checkpoint again")
-    for name, array in weights.items():
-        if array.dtype not in NUMBER_TYPES:
-            raise ValueError(
-                f"{path}: {name} holds {array.dtype}; only floats of 16, 32 and 64 bits are weights"
-            )
     return weights
 
 # %% ../notebooks/03_checkpoint.ipynb #1f0ed544

@@ -244,7 +244,8 @@ def arrays_of_all_kinds() -> dict[str, torch.Tensor]:
     views = {"h.3": table, "h.4": table, "h.5": table[3:7].T}
     mask = torch.ones(3, 3, dtype=torch.uint8).tril()
     many = {f"n.{n}": torch.full((n + 1,), n / 8, dtype=torch.bfloat16) for n in range(30)}
-    return plain | views | {"h.6": mask, "h.7": torch.nn.Parameter(torch.ones(2))} | many
+    nothing = {"h.8": plain["h.2"].view(torch.int32)}
+    return plain | views | {"h.6": mask, "h.7": torch.nn.Parameter(torch.ones(2))} | nothing | many
 
 
 def test_a_pickle_of_before_2020_is_mapped_and_equals_what_pytorch_reads(tmp_path):
@@ -281,6 +282,47 @@ def test_arrays_that_are_not_aligned_are_copied(tmp_path):
         assert in_place == is_aligned(map_old_pickle(path)[name])
         assert is_aligned(stored.to()) and torch.equal(stored.to(), torch.ones(9))
         assert stored.to(dtype=torch.float16).tolist() == [1.0] * 9
+
+
+def test_an_array_called_like_a_storage_gets_its_own_numbers(tmp_path):
+    path, first, second = tmp_path / "pytorch_model.bin", torch.zeros(4), torch.ones(4)
+    for other in (first, second):
+        named = {str(other.untyped_storage()._cdata): first, "x": second}
+        torch.save(named, path, _use_new_zipfile_serialization=False)
+        found, expected = load_pickle(path), torch.load(path, weights_only=True)
+        assert all(torch.equal(found[name], x) for name, x in expected.items())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_parameters_in_a_pickle_are_plain_arrays(tmp_path, zipped):
+    path = tmp_path / "pytorch_model.bin"
+    for name in ("h.0", "h.00", "h.000", "h.0000"):
+        weights = {name: torch.nn.Parameter(torch.ones(3))}
+        torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+        stored = open_pickle(path)[name]
+        assert not any(stored.to(dtype=x).requires_grad for x in (None, torch.float16))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("array", [torch.eye(3).to_sparse(), torch.ones(3, device="meta")])
+def test_arrays_without_all_their_numbers_are_refused(tmp_path, array, zipped):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"h.0": array}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match="pytorch_model.bin holds no named arrays"):
+        load_pickle(path)
+
+
+def test_numbers_that_look_like_the_end_of_a_zip_archive_are_numbers(tmp_path):
+    path, raw = tmp_path / "pytorch_model.bin", b"PK\5\6" + bytes(50)
+    array = torch.frombuffer(bytearray(raw), dtype=torch.float16).clone()
+    torch.save({"h.0": array}, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(load_pickle(path)["h.0"], array)
+
+
+def test_a_pickle_that_is_gone_is_named(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    with pytest.raises(FileNotFoundError, match="pytorch_model.bin"):
+        load_pickle(path)
 
 
 def test_a_wrong_length_in_a_pickle_of_before_2020_is_named(tmp_path):
