@@ -636,7 +636,7 @@ def map_old_pickle(path: Path) -> object:
             raise ValueError(f"{key} has {count} numbers, not {asked[key]}, or ends at {end}")
         storages[key], start = whole[start:end], end
     wanted = iter(asked)
-    return load(lambda empty, _: storages[next(wanted)] or empty)  # one of no bytes stays empty
+    return load(lambda *_: storages[next(wanted)])
 
 # %% ../notebooks/03_checkpoint.ipynb #5fac6a38
 def is_plain(array) -> bool:
