@@ -3,13 +3,21 @@
 import signal
 
 
-def main() -> None:
-    """Run the program; until a command writes, Ctrl-C ends it at once and without a word."""
+def end_at_once() -> None:
+    """Let Ctrl-C end the program from now on, at once and without a word."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def main() -> None:
+    """Run the program; only while a command works is Ctrl-C an exception."""
+    end_at_once()
     from minigpt.command_line import app
 
-    app(prog_name="minigpt")
+    try:
+        app(prog_name="minigpt")
+    finally:
+        end_at_once()
 
 
 if __name__ == "__main__":

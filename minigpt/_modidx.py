@@ -182,6 +182,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'minigpt.command_line.score_lines': ('command_line.html#score_lines', 'minigpt/command_line.py'),
                                       'minigpt.command_line.shards_of': ('command_line.html#shards_of', 'minigpt/command_line.py'),
                                       'minigpt.command_line.show_warning': ('command_line.html#show_warning', 'minigpt/command_line.py'),
+                                      'minigpt.command_line.tell': ('command_line.html#tell', 'minigpt/command_line.py'),
                                       'minigpt.command_line.tell_version': ('command_line.html#tell_version', 'minigpt/command_line.py'),
                                       'minigpt.command_line.texts_from': ('command_line.html#texts_from', 'minigpt/command_line.py'),
                                       'minigpt.command_line.tidy_after_interrupt': ( 'command_line.html#tidy_after_interrupt',

@@ -576,6 +576,7 @@ def stored_arrays(names, open_file: Callable[[], Callable[[str], Tensor]], budge
 # %% ../notebooks/03_checkpoint.ipynb #5c764262
 def open_safetensors(path: Path, budget: int = BUDGET) -> dict[str, StoredArray]:
     """Open a `.safetensors` file. Raises ValueError, naming it, if it is damaged."""
+    path.open("rb").close()  # the library would call a file that must not be read a missing one
     try:
         with safe_open(path, "pt") as file:
             names, note = list(file.keys()), file.metadata() or {"format": "pt"}
@@ -804,12 +805,15 @@ def shard_writers(weights: dict[str, Tensor], max_shard_size: int | str, format:
     """
     from huggingface_hub import split_torch_state_dict_into_shards
 
-    pattern = PATTERNS[format]
+    pattern, text = PATTERNS[format], str(max_shard_size)
+    size = int(text) if text.isdecimal() else text
     try:
+        if not re.fullmatch(r"[0-9.]*[1-9][0-9.]*( ?[A-Za-z]+)?", text):
+            raise ValueError("it is not above 0")
         plan = split_torch_state_dict_into_shards(
-            weights, filename_pattern=pattern, max_shard_size=max_shard_size
+            weights, filename_pattern=pattern, max_shard_size=size
         )
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         way = "pass a number of bytes, or a number and TB, GB, MB or KB in one string"
         raise ValueError(f"max_shard_size={max_shard_size!r} is no size; {way}") from error
     writers = {

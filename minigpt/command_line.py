@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'JSON_LINE', 'SHOWN', 'Task', 'Model', 'Checkpoint', 'Device', 'Dtype', 'Revision', 'Heads', 'PACKAGES',
-           'CHECKS', 'Count', 'Books', 'HeldOut', 'Out', 'is_wrong_use', 'one_line', 'show_warning', 'Commands',
+           'CHECKS', 'Count', 'Books', 'HeldOut', 'Out', 'is_wrong_use', 'one_line', 'tell', 'show_warning', 'Commands',
            'tidy_after_interrupt', 'version_of', 'tell_version', 'before_all', 'piped', 'check_given', 'texts_from',
            'score_lines', 'given', 'to_device', 'run_command', 'generate_command', 'convert_command', 'shards_of',
            'download_command', 'machine_facts', 'model_facts', 'info_command', 'Finding', 'NotChecked',
@@ -22,6 +22,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -42,7 +43,8 @@ def one_line(error: Exception) -> str:
     """Say in one line what an error is; a wrong use or a probable bug also says how to see more."""
     if is_wrong_use(error):
         message = " ".join(error.format_message().split()).removesuffix(".")
-        return f"{message}; see {error.ctx.command_path} --help"
+        context = getattr(error, "ctx", None)  # None: the words were not even told apart
+        return f"{message}; see {context.command_path if context else 'minigpt'} --help"
     message = " ".join(str(error).split())
     if isinstance(error, UnicodeError):
         message += "; convert the text to UTF-8, as iconv does; if it is, set PYTHONUTF8=1"
@@ -51,9 +53,15 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {message} (minigpt --debug COMMAND shows where)"
 
 # %% ../notebooks/16_command_line.ipynb #67395486
+def tell(line: str) -> None:
+    """Write a line on stderr; if nobody can be told there, go on."""
+    with suppress(OSError):
+        typer.echo(f"minigpt: {line}", err=True)
+
+
 def show_warning(message: Warning | str, *_, **__) -> None:
     """Write a warning as a line on stderr: for `warnings.showwarning`."""
-    typer.echo(f"minigpt: warning: {' '.join(str(message).split())}", err=True)
+    tell(f"warning: {' '.join(str(message).split())}")
 
 # %% ../notebooks/16_command_line.ipynb #73ef59f2
 class Commands(TyperGroup):
@@ -70,7 +78,7 @@ class Commands(TyperGroup):
         except Exception as error:
             if self.debug and not is_wrong_use(error):
                 raise
-            typer.echo(f"minigpt: {one_line(error)}", err=True)
+            tell(one_line(error))
             raise SystemExit(getattr(error, "exit_code", 1)) from error
 
     def parse_args(self, ctx, args):
@@ -272,6 +280,8 @@ def generate_command(
     if seed is not None:
         options["generator"] = torch.Generator(place).manual_seed(seed)
     inputs = tokenizer(text, return_tensors="pt").to(place)
+    if not inputs.input_ids.shape[-1]:
+        raise typer.BadParameter("it has no tokens; pass a word at least", param_hint="TEXT")
     network.check_length(inputs.input_ids.shape[-1])  # before the prompt is shown
     typer.echo(f"{text.rstrip()} ", nl=False)
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)

@@ -256,8 +256,8 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
         name = "cpu" if device < 0 else f"{best_device().replace('cpu', 'cuda')}:{device}"
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        reason = str(error).split("\n")[0]
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        reason = str(error).split("\n")[0].split(". ")[0]  # the first sentence says enough
         raise ValueError(
             f"device={device!r} is not there ({reason}); pass 'auto', which is "
             f"{best_device()!r} here, or -1 for the CPU"

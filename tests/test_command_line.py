@@ -119,6 +119,10 @@ def test_the_program_offers_to_install_its_completion():
     [
         ["no-such-command"],
         ["run", "--no-such-option"],
+        ["run", "Hello", "--labels"],  # without its value
+        ["run", "Hello", "--json=1"],
+        ["--debug=1", "info"],
+        ["generate", "\x01"],  # no tokens
         ["run", "Hello", "--task", "translation"],
         ["run", "Hello", "--labels", "sea, land"],
         ["run", "Hello", "--task", "zero-shot-classification"],
@@ -147,6 +151,31 @@ def test_nothing_at_all_shows_the_help():
     result = call()
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == call("--help").stdout
+
+
+@pytest.mark.parametrize("device", ["mps", "hpu", "abacus"])
+def test_a_device_that_is_not_there_is_named_in_a_short_line(device):
+    result = call("run", "Hello", "--device", device)
+    assert result.exit_code == 1 and len(result.stderr) < 300
+    assert re.fullmatch(f"minigpt: device='{device}' is not there .*pass 'auto'.*\n", result.stderr)
+
+
+def test_nothing_is_lost_where_stderr_cannot_be_written():
+    full = "2> /dev/full"
+    assert shell(f"minigpt run --no-such-option {full}").returncode == 2
+    done = shell(f"minigpt run Hello --task text-classification --device cpu {full}")
+    assert done.returncode == 0 and "LABEL_" in done.stdout
+
+
+def test_ctrl_c_while_the_program_leaves_is_silent():
+    code = (
+        "import atexit, os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT)); sys.argv = ['', 'info'];"
+        "from minigpt.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT and done.stderr == ""
+    assert "minigpt" in done.stdout
 
 
 def test_empty_labels_are_named():

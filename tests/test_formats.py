@@ -11,9 +11,11 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ from minigpt.checkpoint import (
     check_vocabulary,
     check_weights,
     convert,
+    open_array_file,
     open_weights,
     read_weights,
     vocabulary_writers,
@@ -849,10 +852,34 @@ def test_what_is_no_name_is_named(kind, name):
             act(name)
 
 
-@pytest.mark.parametrize("size", ["5XB", "", None, [5]])
+@pytest.mark.parametrize("size", ["5XB", "", None, [5], 0, -1, "0MB", "-5MB", "infMB", "1e400MB"])
 def test_a_size_of_shards_that_is_none_is_named(tmp_path, size):
     with pytest.raises(ValueError, match=r"max_shard_size=.* is no size; pass"):
         small_model(tmp_path).save_pretrained(tmp_path, max_shard_size=size)
+
+
+def test_a_size_of_shards_may_be_a_number_in_a_string(tmp_path):
+    for size in (2000, "2000"):
+        small_model(tmp_path / repr(size)).save_pretrained(tmp_path / repr(size), size)
+    names = [sorted(path.name for path in folder.iterdir()) for folder in tmp_path.iterdir()]
+    assert names[0] == names[1] and len(names[0]) > 3
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_that_may_not_be_read_are_not_called_missing(name):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, name)
+        path.write_bytes(b"secret")
+        path.chmod(0)
+        user = os.geteuid()
+        if user == 0:  # who may read all
+            os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionError, match=name):
+                open_array_file(path)
+        finally:
+            os.seteuid(user)
 
 
 @pytest.mark.parametrize("kind", [*SAVERS, "AutoConfig", "AutoModel", "AutoTokenizer"])
