@@ -164,6 +164,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'minigpt/command_line.py'),
                                       'minigpt.command_line.download_command': ( 'command_line.html#download_command',
                                                                                  'minigpt/command_line.py'),
+                                      'minigpt.command_line.encode_given': ('command_line.html#encode_given', 'minigpt/command_line.py'),
                                       'minigpt.command_line.examine': ('command_line.html#examine', 'minigpt/command_line.py'),
                                       'minigpt.command_line.generate_command': ( 'command_line.html#generate_command',
                                                                                  'minigpt/command_line.py'),

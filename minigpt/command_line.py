@@ -6,8 +6,8 @@
 __all__ = ['app', 'JSON_LINE', 'SHOWN', 'Task', 'Model', 'Checkpoint', 'Device', 'Dtype', 'Revision', 'Heads', 'PACKAGES',
            'CHECKS', 'Count', 'Books', 'HeldOut', 'Out', 'is_wrong_use', 'one_line', 'tell', 'show_warning', 'Commands',
            'tidy_after_interrupt', 'version_of', 'tell_version', 'before_all', 'piped', 'check_given', 'texts_from',
-           'score_lines', 'given', 'to_device', 'run_command', 'generate_command', 'convert_command', 'shards_of',
-           'download_command', 'machine_facts', 'model_facts', 'info_command', 'Finding', 'NotChecked',
+           'score_lines', 'given', 'to_device', 'run_command', 'encode_given', 'generate_command', 'convert_command',
+           'shards_of', 'download_command', 'machine_facts', 'model_facts', 'info_command', 'Finding', 'NotChecked',
            'is_out_of_reach', 'Evidence', 'verify_checkpoint', 'verify_config', 'verify_arrays', 'verify_tokenizer',
            'verify_checksums', 'verify_shapes', 'verify_numbers', 'verify_pieces', 'verify_official',
            'verify_official_shapes', 'as_openai_wrote', 'verify_official_vocabulary', 'verify_official_files',
@@ -244,6 +244,14 @@ def run_command(
     for answer in answers:  # one by one: the first can be read while the second is made
         typer.echo(show(answer))
 
+# %% ../notebooks/16_command_line.ipynb #6a2b95fe
+def encode_given(tokenizer, text: str):
+    """Encode a text for a model. Raises BadParameter if it has no tokens."""
+    inputs = tokenizer(text, return_tensors="pt")
+    if not inputs.input_ids.shape[-1]:
+        raise typer.BadParameter("it has no tokens; pass a word at least", param_hint="TEXT")
+    return inputs
+
 # %% ../notebooks/16_command_line.ipynb #6a2b95ff
 @app.command("generate")
 def generate_command(
@@ -279,9 +287,7 @@ def generate_command(
     options = {"do_sample": True, "top_k": top_k} if do_sample else {"do_sample": False}
     if seed is not None:
         options["generator"] = torch.Generator(place).manual_seed(seed)
-    inputs = tokenizer(text, return_tensors="pt").to(place)
-    if not inputs.input_ids.shape[-1]:
-        raise typer.BadParameter("it has no tokens; pass a word at least", param_hint="TEXT")
+    inputs = encode_given(tokenizer, text).to(place)
     network.check_length(inputs.input_ids.shape[-1])  # before the prompt is shown
     typer.echo(f"{text.rstrip()} ", nl=False)
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
