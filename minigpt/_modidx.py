@@ -86,6 +86,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'minigpt.checkpoint.default_names': ('checkpoint.html#default_names', 'minigpt/checkpoint.py'),
                                     'minigpt.checkpoint.fetch_parts': ('checkpoint.html#fetch_parts', 'minigpt/checkpoint.py'),
                                     'minigpt.checkpoint.find_companions': ('checkpoint.html#find_companions', 'minigpt/checkpoint.py'),
+                                    'minigpt.checkpoint.find_storages': ('checkpoint.html#find_storages', 'minigpt/checkpoint.py'),
                                     'minigpt.checkpoint.full_names': ('checkpoint.html#full_names', 'minigpt/checkpoint.py'),
                                     'minigpt.checkpoint.is_aligned': ('checkpoint.html#is_aligned', 'minigpt/checkpoint.py'),
                                     'minigpt.checkpoint.is_number': ('checkpoint.html#is_number', 'minigpt/checkpoint.py'),

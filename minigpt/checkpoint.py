@@ -11,8 +11,8 @@ __all__ = ['CHOICES', 'SIZES', 'RATES', 'TOKEN_IDS', 'OUTPUTS', 'SWITCHES', 'NUM
            'OpenAIGPTConfig', 'parameter_names', 'parameter_shapes', 'bare_name', 'read_part', 'read_shapes', 'cut_out',
            'is_aligned', 'StoredArray', 'open_release', 'read_release', 'release_config', 'page_settings', 'keep_names',
            'build_config', 'MappedFile', 'stored_arrays', 'open_safetensors', 'texts_in', 'storages_in',
-           'map_old_pickle', 'is_plain', 'load_pickle', 'open_pickle', 'read_index', 'open_array_file', 'open_shards',
-           'tidy_up', 'fetch_parts', 'open_weights', 'read_weights', 'write_safetensors', 'write_arrays',
+           'find_storages', 'map_old_pickle', 'is_plain', 'load_pickle', 'open_pickle', 'read_index', 'open_array_file',
+           'open_shards', 'tidy_up', 'fetch_parts', 'open_weights', 'read_weights', 'write_safetensors', 'write_arrays',
            'shard_writers', 'refuse_shadows', 'write_checkpoint', 'check_weights', 'vocabulary_writers',
            'release_shape', 'not_in_a_release', 'write_release', 'find_companions', 'check_vocabulary',
            'vocabulary_inside', 'architecture_of', 'full_names', 'convert']
@@ -612,6 +612,25 @@ def storages_in(file) -> dict[str, int]:
     return asked
 
 # %% ../notebooks/03_checkpoint.ipynb #8d1f6b22
+def find_storages(path: Path, lengths: list[int]) -> list[tuple[int, int]]:
+    """Return where each storage of an old pickle begins and ends in the file, in order of asking.
+
+    `lengths` are their bytes. Raises ValueError if they are not there.
+    """
+    with path.open("rb") as file:
+        for _ in range(3):
+            texts_in(file)  # magic number, version, machine: checked by PyTorch
+        asked, keys, places = storages_in(file), texts_in(file), {}
+        lengths = dict(zip(asked, lengths, strict=True))
+        for key in keys:
+            count = int.from_bytes(file.read(8), "little")
+            places[key] = start, end = file.tell(), file.tell() + lengths[key]
+            if count != asked[key] or end > path.stat().st_size:
+                raise ValueError(f"{count} numbers, {asked[key]} expected, from {start} to {end}")
+            file.seek(end)
+    return [places[key] for key in asked]
+
+
 def map_old_pickle(path: Path) -> object:
     """Load a pickle of before 2020, no zip archive, with its arrays mapped instead of read.
 
@@ -622,22 +641,12 @@ def map_old_pickle(path: Path) -> object:
         with torch.serialization.skip_data():
             return torch.load(path, map_location=find_memory, weights_only=True)
 
-    lengths, storages = [], {}
+    lengths = []
     load(lambda empty, _: lengths.append(empty.nbytes()) or empty)
-    with path.open("rb") as file:
-        for _ in range(3):
-            texts_in(file)  # magic number, version, machine: checked by PyTorch
-        asked, keys, start = storages_in(file), texts_in(file), file.tell()
-    lengths = dict(zip(asked, lengths, strict=True))
+    places = find_storages(path, lengths)
     whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)  # its raw bytes
-    for key in keys:
-        count = int.from_bytes(bytes(whole[start : start + 8]), "little")
-        start, end = start + 8, start + 8 + lengths[key]
-        if count != asked[key] or end > whole.nbytes():
-            raise ValueError(f"{key} has {count} numbers, not {asked[key]}, or ends at {end}")
-        storages[key], start = whole[start:end], end
-    wanted = iter(asked)
-    return load(lambda *_: storages[next(wanted)])
+    slices = (whole[start:end] for start, end in places)
+    return load(lambda *_: next(slices))
 
 # %% ../notebooks/03_checkpoint.ipynb #5fac6a38
 def is_plain(array) -> bool:
