@@ -535,7 +535,7 @@ def build_config(cls: type, path: Path, overrides: dict) -> OpenAIGPTConfig:
 
 # %% ../notebooks/03_checkpoint.ipynb #c7133ae4
 BUDGET = 6 * 2**20  # bytes that a mapping may hand out beyond a third of what is to come
-LEFTOVERS = (".attn.bias", ".attn.masked_bias", "position_ids")  # no weights, see `tidy_up`
+LEFTOVERS = (".attn.bias", ".attn.masked_bias", "position_ids")  # never asked for: see `tidy_up`
 
 
 class MappedFile:
@@ -576,7 +576,7 @@ def stored_arrays(names, open_file: Callable[[], Callable[[str], Tensor]], budge
 # %% ../notebooks/03_checkpoint.ipynb #5c764262
 def open_safetensors(path: Path, budget: int = BUDGET) -> dict[str, StoredArray]:
     """Open a `.safetensors` file. Raises ValueError, naming it, if it is damaged."""
-    path.open("rb").close()  # the library would call a file that must not be read a missing one
+    path.open("rb").close()  # the library would report a file without permission as missing
     try:
         with safe_open(path, "pt") as file:
             names, note = list(file.keys()), file.metadata() or {"format": "pt"}
