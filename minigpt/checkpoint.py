@@ -560,10 +560,10 @@ class MappedFile:
         return array
 
 
-def stored_arrays(names, open_file: Callable[[], Callable[[str], Tensor]], budget: int) -> dict:
-    """Return name -> `StoredArray` for a file that can be mapped."""
-    get = open_file()
-    arrays = {name: get(name) for name in names}
+def stored_arrays(
+    arrays: dict[str, Tensor], open_file: Callable[[], Callable[[str], Tensor]], budget: int
+) -> dict[str, StoredArray]:
+    """Return name -> `StoredArray` for the arrays of a mapped file, and a way to map it anew."""
     coming = {name: x.nbytes for name, x in arrays.items() if not name.endswith(LEFTOVERS)}
     file = MappedFile(open_file, coming, budget)
     return {
@@ -579,10 +579,11 @@ def open_safetensors(path: Path, budget: int = BUDGET) -> dict[str, StoredArray]
     path.open("rb").close()  # the library would report a file without permission as missing
     try:
         with safe_open(path, "pt") as file:
-            names, note = list(file.keys()), file.metadata() or {"format": "pt"}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            note = file.metadata() or {"format": "pt"}
         if note.get("format") != "pt":
             raise SafetensorError(f"its note says {note}, not that it comes from PyTorch")
-        return stored_arrays(names, lambda: safe_open(path, "pt").get_tensor, budget)
+        return stored_arrays(arrays, lambda: safe_open(path, "pt").get_tensor, budget)
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged or was not copied whole ({error}); copy or download it again"
@@ -680,7 +681,7 @@ def load_pickle(path: Path) -> dict[str, Tensor]:
 
 def open_pickle(path: Path, budget: int = BUDGET) -> dict[str, StoredArray]:
     """Open a `pytorch_model.bin`; errors: those of `load_pickle`."""
-    return stored_arrays(list(load_pickle(path)), lambda: load_pickle(path).__getitem__, budget)
+    return stored_arrays(load_pickle(path), lambda: load_pickle(path).__getitem__, budget)
 
 # %% ../notebooks/03_checkpoint.ipynb #a77112ae
 def read_index(path: Path) -> dict[str, str]:

@@ -153,7 +153,7 @@ def test_nothing_at_all_shows_the_help():
     assert result.stdout == call("--help").stdout
 
 
-@pytest.mark.parametrize("device", ["mps", "hpu", "abacus"])
+@pytest.mark.parametrize("device", ["xla", "hpu", "abacus"])
 def test_a_device_that_is_not_there_is_named_in_a_short_line(device):
     result = call("run", "Hello", "--device", device)
     assert result.exit_code == 1 and len(result.stderr) < 300

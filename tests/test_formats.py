@@ -217,7 +217,7 @@ def test_a_second_table_and_old_masks_are_not_counted_among_what_is_to_come(tmp_
     expected = {n: old[n].half() for n, _ in model.named_parameters()}
     assert same(dict(model.named_parameters()), expected)
     (file,) = files
-    assert not file.coming and len(opened) == 3  # two looks at names and shapes, one mapping
+    assert not file.coming and len(opened) == 2  # one look at names and shapes, one mapping
 
 
 # -- heads
