@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 
-from minigpt.attention import ATTENTION, make_mask
+from minigpt.old.attention import ATTENTION, make_mask
 
 RESULTS = Path(__file__).parent / "results" / "attention.json"
 GPU = torch.cuda.is_available()

@@ -26,7 +26,7 @@ from collections import Counter
 from multiprocessing import Pool
 from pathlib import Path
 
-from minigpt.bpe import Pair, WordRow, glue, learn_merges
+from minigpt.old.bpe import Pair, WordRow, glue, learn_merges
 
 RESULTS = Path(__file__).parent / "results" / "bpe.json"
 MERGES = 40_000
@@ -58,7 +58,7 @@ def count_chunks(paths: list[str]) -> Counter:
 
 
 def count_original(paths: list[str]) -> Counter:
-    from minigpt.tokenizer import original_pipeline
+    from minigpt.old.tokenizer import original_pipeline
 
     words = Counter()
     for path in paths:

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 import minigpt
-from minigpt.fast_generation import FastGenerator, fast_step, read_prompt
+from minigpt.old.fast_generation import FastGenerator, fast_step, read_prompt
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"

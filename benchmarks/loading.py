@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import minigpt
-from minigpt.checkpoint import convert
+from minigpt.old.checkpoint import convert
 
 RESULTS = Path(__file__).parent / "results" / "loading.json"
 ROUNDS = 5

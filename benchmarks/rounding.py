@@ -15,7 +15,8 @@ from unittest.mock import patch
 
 import torch
 
-from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizer, block
+from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
+from minigpt.old import block
 
 RESULTS = Path(__file__).parent / "results" / "rounding.json"
 WINDOWS, LENGTH = 4, 512

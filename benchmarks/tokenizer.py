@@ -26,8 +26,8 @@ import tokenizers
 import transformers
 
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
-from minigpt.bpe import apply_merges
-from minigpt.tokenizer import original_pipeline, standardize
+from minigpt.old.bpe import apply_merges
+from minigpt.old.tokenizer import original_pipeline, standardize
 
 RESULTS = Path(__file__).parent / "results" / "tokenizer.json"
 TINY = Path(__file__).parents[1] / "minigpt" / "assets" / "tiny"

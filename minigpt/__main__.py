@@ -12,7 +12,7 @@ def end_at_once() -> None:
 def main() -> None:
     """Run the program; only while a command works is Ctrl-C an exception."""
     end_at_once()
-    from minigpt.command_line import app
+    from minigpt.old.command_line import app
 
     try:
         app(prog_name="minigpt")

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt import attention
-from minigpt.attention import ATTENTION, causal_mask, make_mask, merge_heads, split_heads
+from minigpt.old import attention
+from minigpt.old.attention import ATTENTION, causal_mask, make_mask, merge_heads, split_heads
 
 PADDINGS = {
     "none": [1, 1, 1, 1, 1, 1, 1],

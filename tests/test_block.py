@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from minigpt.block import Dropout, hash_dropout, stir
+from minigpt.old.block import Dropout, hash_dropout, stir
 
 N = 2**20
 LAGS = [1, 2, 3, 64, 512, 768, 768 * 512, 768 * 511]  # neighbours, rows, texts of the model
@@ -48,7 +48,7 @@ def test_the_tests_above_see_a_hash_that_is_too_simple(monkeypatch):
         n = (n ^ first) * 0x7FEB352D + second
         return n ^ (n >> 16 & 0xFFFF)
 
-    monkeypatch.setattr("minigpt.block.stir", once)
+    monkeypatch.setattr("minigpt.old.block.stir", once)
     with pytest.raises(AssertionError):
         test_one_in_ten_falls_and_no_lag_is_favoured(0)
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizer
-from minigpt.attention import ATTENTION
-from minigpt.block import ACTIVATIONS
-from minigpt.checkpoint import (
+from minigpt.old.attention import ATTENTION
+from minigpt.old.block import ACTIVATIONS
+from minigpt.old.checkpoint import (
     CHOICES,
     is_aligned,
     load_pickle,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTForSequenceClassification
-from minigpt.classification import (
+from minigpt.old.classification import (
     SequenceClassifierOutput,
     classification_loss,
     end_of_texts,

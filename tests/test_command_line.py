@@ -27,9 +27,9 @@ from minigpt import (
     checkpoint,
     command_line,
 )
-from minigpt.checkpoint import FORMATS, OFFICIAL, OpenAIGPTConfig, parameter_shapes, read_weights
-from minigpt.command_line import CHECKS, Task, app, as_openai_wrote, examine
-from minigpt.pipeline import TASKS, WRITING
+from minigpt.old.checkpoint import FORMATS, OFFICIAL, OpenAIGPTConfig, parameter_shapes, read_weights
+from minigpt.old.command_line import CHECKS, Task, app, as_openai_wrote, examine
+from minigpt.old.pipeline import TASKS, WRITING
 from tests import parity
 from tests.hub import FILES, LARGE, point_at, running_hub
 
@@ -80,7 +80,7 @@ def test_version():
 def completion(instruction: str, line: str = "") -> str:
     words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
     env = os.environ | {"_MINIGPT_COMPLETE": instruction} | words
-    code = "from minigpt.command_line import app; app(prog_name='minigpt')"
+    code = "from minigpt.old.command_line import app; app(prog_name='minigpt')"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     return done.stdout
 
@@ -454,7 +454,7 @@ def test_convert_keeps_every_number(to, tmp_path):
 INTERRUPTED = """
 import signal, sys, time
 from minigpt import checkpoint
-from minigpt.command_line import app
+from minigpt.old.command_line import app
 
 def slow(*arguments, **options):
     save_file(*arguments, **options)

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTDoubleHeadsModel, OpenAIGPTLMHeadModel
-from minigpt.attention import make_mask
-from minigpt.double_heads import (
+from minigpt.old.attention import make_mask
+from minigpt.old.double_heads import (
     SUMMARIES,
     OpenAIGPTDoubleHeadsModelOutput,
     SequenceSummary,
@@ -23,7 +23,7 @@ from minigpt.double_heads import (
     places_read,
     states_at,
 )
-from minigpt.lm_head import next_token_loss
+from minigpt.old.lm_head import next_token_loss
 from tests import parity
 from tests.parity import GOLDEN, largest_difference
 
@@ -278,7 +278,7 @@ def masks_made(monkeypatch, model, *inputs, **options):
         made.append(make_mask(*arguments))
         return made[-1]
 
-    monkeypatch.setattr("minigpt.model.make_mask", note)
+    monkeypatch.setattr("minigpt.old.model.make_mask", note)
     model(*inputs, **options)
     return made
 

@@ -11,8 +11,8 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton")
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
-from minigpt.fast_generation import CHECK, FastGenerator, fast_step, plain_step, read_prompt
-from minigpt.generation import keep_top_k
+from minigpt.old.fast_generation import CHECK, FastGenerator, fast_step, plain_step, read_prompt
+from minigpt.old.generation import keep_top_k
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ODD = {"n_embd": 48, "n_head": 3}  # no powers of two

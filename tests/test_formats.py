@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 import minigpt
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizer
-from minigpt.checkpoint import (
+from minigpt.old.checkpoint import (
     FORMATS,
     OFFICIAL,
     MappedFile,
@@ -39,7 +39,7 @@ from minigpt.checkpoint import (
     vocabulary_writers,
     write_release,
 )
-from minigpt.tokenizer import locked, while_read
+from minigpt.old.tokenizer import locked, while_read
 from tests import parity
 
 SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
@@ -207,12 +207,12 @@ def test_a_second_table_and_old_masks_are_not_counted_among_what_is_to_come(tmp_
     torch.save(old, tmp_path / "pytorch_model.bin")
     (tmp_path / "model.safetensors").unlink()
     files, opened = [], []
-    fresh = minigpt.checkpoint.load_pickle
+    fresh = minigpt.old.checkpoint.load_pickle
     make = MappedFile.__init__
     monkeypatch.setattr(
         MappedFile, "__init__", lambda self, *x: (make(self, *x), files.append(self))[0]
     )
-    monkeypatch.setattr(minigpt.checkpoint, "load_pickle", lambda x: opened.append(x) or fresh(x))
+    monkeypatch.setattr(minigpt.old.checkpoint, "load_pickle", lambda x: opened.append(x) or fresh(x))
     model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path, dtype="float16")
     expected = {n: old[n].half() for n, _ in model.named_parameters()}
     assert same(dict(model.named_parameters()), expected)
@@ -801,7 +801,7 @@ def test_a_mishap_with_the_vocabulary_leaves_no_weights_either(
         raise mishap
 
     monkeypatch.setattr("shutil.copyfile", fail)
-    monkeypatch.setattr("minigpt.tokenizer.write_vocabulary", fail)
+    monkeypatch.setattr("minigpt.old.tokenizer.write_vocabulary", fail)
     with pytest.raises(type(mishap)):
         convert("tiny", tmp_path, format)
     assert list(tmp_path.iterdir()) == []

@@ -11,8 +11,8 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton")
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
-from minigpt.fused_loss import fused_loss
-from minigpt.lm_head import next_token_loss, whole_tiles
+from minigpt.old.fused_loss import fused_loss
+from minigpt.old.lm_head import next_token_loss, whole_tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

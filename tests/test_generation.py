@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
-from minigpt.generation import (
+from minigpt.old.generation import (
     GenerationConfig,
     TextIteratorStreamer,
     TextStreamer,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from minigpt import OpenAIGPTLMHeadModel
-from minigpt.fast_generation import multiply, multiply_table
+from minigpt.old.fast_generation import multiply, multiply_table
 from tests import parity
 from tests.test_generation_parity import lively_pair
 

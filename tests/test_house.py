@@ -281,7 +281,7 @@ def test_the_driver_accepts_what_is_true(tmp_path):
     [
         new_code_cell("1 + 1", outputs=[result("3")]),  # a stored output that is no longer true
         new_code_cell("1 / 0", outputs=[result("0")]),  # an error
-        new_code_cell("from minigpt.lm_head import OpenAIGPTLMHeadModel\n1", outputs=[result("1")]),
+        new_code_cell("from minigpt.old.lm_head import OpenAIGPTLMHeadModel\n1", outputs=[result("1")]),
         new_code_cell("x = 1"),  # nothing compared
     ],
     ids=["another output", "error", "a module of a later notebook", "nothing compared"],

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 import minigpt
 from minigpt import AutoConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
-from minigpt.checkpoint import convert, read_weights
-from minigpt.command_line import app
-from minigpt.tokenizer import HUB_OPTIONS, OFFICIAL_NAME, ask_hub, find_file
+from minigpt.old.checkpoint import convert, read_weights
+from minigpt.old.command_line import app
+from minigpt.old.tokenizer import HUB_OPTIONS, OFFICIAL_NAME, ask_hub, find_file
 from tests import parity
 from tests.hub import COMMIT, FILES, LARGE, point_at, running_hub
 
@@ -204,7 +204,7 @@ def test_the_tokenizer_takes_all_four_options(hub, tmp_path):
 
 
 def load_pipeline(name, **hub):
-    return minigpt.pipeline("text-generation", model=name, device="cpu", model_kwargs=hub)
+    return minigpt.old.pipeline("text-generation", model=name, device="cpu", model_kwargs=hub)
 
 
 LOADERS = [minigpt.AutoConfig, minigpt.AutoModelForCausalLM, minigpt.AutoTokenizer]

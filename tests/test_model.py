@@ -16,8 +16,8 @@ from minigpt import (
     OpenAIGPTLMHeadModel,
     OpenAIGPTModel,
 )
-from minigpt.attention import ATTENTION
-from minigpt.model import KeyValueCache, ModelOutput
+from minigpt.old.attention import ATTENTION
+from minigpt.old.model import KeyValueCache, ModelOutput
 
 SMALL = {"vocab_size": 31, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}
 KINDS = [OpenAIGPTModel, OpenAIGPTLMHeadModel]
@@ -451,7 +451,7 @@ def test_nothing_reads_numbers_but_one_look_at_the_mask(kind, implementation, mo
 
     model = make(kind, attn_implementation=implementation, pad_token_id=30).to("meta")
     inputs = everything(kind, "meta")
-    monkeypatch.setattr("minigpt.attention.look_at", look_at)
+    monkeypatch.setattr("minigpt.old.attention.look_at", look_at)
     out = model(**inputs, use_cache=True)
     assert out[0].is_meta and looks == [(2, 6)]
     del inputs["attention_mask"]

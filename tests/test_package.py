@@ -66,31 +66,31 @@ def fresh():
     [
         "from minigpt import pipeline",
         "from minigpt import *",
-        "import minigpt; pipeline = minigpt.pipeline",
-        "import minigpt.pipeline; pipeline = minigpt.pipeline",
-        "import minigpt.pipeline; from minigpt import pipeline",
-        "from minigpt.pipeline import TASKS; from minigpt import pipeline",
+        "import minigpt; pipeline = minigpt.old.pipeline",
+        "import minigpt.old.pipeline; pipeline = minigpt.old.pipeline",
+        "import minigpt.old.pipeline; from minigpt import pipeline",
+        "from minigpt.old.pipeline import TASKS; from minigpt import pipeline",
         "from minigpt import AutoModel, pipeline",
-        "from minigpt import pipeline as x; import minigpt.pipeline; pipeline = minigpt.pipeline",
-        "from importlib import *; import_module('minigpt.pipeline'); from minigpt import pipeline",
+        "from minigpt import pipeline as x; import minigpt.old.pipeline; pipeline = minigpt.old.pipeline",
+        "from importlib import *; import_module('minigpt.old.pipeline'); from minigpt import pipeline",
     ],
 )
 def test_pipeline_is_the_function_in_whatever_order_one_imports(code, fresh):
     exec(code, names := {})
-    assert names["pipeline"] is sys.modules["minigpt.pipeline"].pipeline
+    assert names["pipeline"] is sys.modules["minigpt.old.pipeline"].pipeline
     assert names["pipeline"] is sys.modules["minigpt"].pipeline
 
 
-@pytest.mark.parametrize("place", ["minigpt", "minigpt.lm_head"])
+@pytest.mark.parametrize("place", ["minigpt", "minigpt.old.lm_head"])
 def test_a_static_cache_needs_no_import_of_its_own(place, fresh):
     exec(f"from {place} import OpenAIGPTLMHeadModel as Model", names := {})
-    assert "minigpt.fast_generation" not in sys.modules
+    assert "minigpt.old.fast_generation" not in sys.modules
     model = names["Model"].from_pretrained("tiny", dtype="float32")
     grown, static = (
         model.generate(max_new_tokens=5, bos_token_id=5, cache_implementation=cache).tolist()
         for cache in ("dynamic", "static")
     )
-    assert grown == static and "minigpt.fast_generation" in sys.modules
+    assert grown == static and "minigpt.old.fast_generation" in sys.modules
 
 
 def test_each_public_name_comes_from_the_module_that_defines_it():

@@ -18,10 +18,10 @@ from minigpt import (
     GenerationConfig,
     pipeline,
 )
-from minigpt.model import best_device, find_device
+from minigpt.old.model import best_device, find_device
 from tests import parity
 
-MODULE = sys.modules["minigpt.pipeline"]  # the name minigpt.pipeline is the function
+MODULE = sys.modules["minigpt.old.pipeline"]  # the name minigpt.old.pipeline is the function
 TEXTS = ["I am here", "The old house by the sea was empty, and nobody knew why.", "you"]
 NLI = {0: "contradiction", 1: "neutral", 2: "entailment"}
 KINDS = {  # folder -> class, settings

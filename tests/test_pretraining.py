@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from minigpt import OpenAIGPTConfig
-from minigpt.pretraining import for_each_book, pretrain
+from minigpt.old.pretraining import for_each_book, pretrain
 
 CONFIG = OpenAIGPTConfig(vocab_size=60, n_positions=16, n_embd=16, n_layer=1, n_head=2)
 RECIPE = {"batch_size": 4, "warmup": 3, "measure_every": 3, "device": "cpu", "progress": False}

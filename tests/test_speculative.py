@@ -7,8 +7,8 @@ import torch
 import transformers
 from transformers.generation.utils import _speculative_sampling
 
-from minigpt.generation import GenerationConfig, make_criteria, make_processors
-from minigpt.speculative import accept, rounds, speculate, write_assisted
+from minigpt.old.generation import GenerationConfig, make_criteria, make_processors
+from minigpt.old.speculative import accept, rounds, speculate, write_assisted
 from tests import parity
 from tests.test_generation_parity import lively_pair
 

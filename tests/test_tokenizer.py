@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, normalizers
 
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
-from minigpt import tokenizer as module
+from minigpt.old import tokenizer as module
 from tests import parity
 
 official = pytest.mark.skipif(not parity.OFFICIAL.is_dir(), reason=parity.NO_OFFICIAL)

@@ -43,7 +43,7 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
-from minigpt.bpe import (
+from minigpt.old.bpe import (
     UNKNOWN,
     Pair,
     apply_merges,

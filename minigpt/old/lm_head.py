@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from .checkpoint import OpenAIGPTConfig
 # what it takes to write, all from notebook 07
-from minigpt.generation import (
+from minigpt.old.generation import (
     Criterion,
     Generation,
     GenerationConfig,
@@ -39,7 +39,7 @@ from minigpt.generation import (
     make_criteria,
     make_processors,
 )
-from minigpt.model import (
+from minigpt.old.model import (
     KeyValueCache,
     ModelOutput,
     OpenAIGPTModel,
@@ -113,7 +113,7 @@ GPU_LOSS: dict[str, Callable] = {}  # a kind of device and its loss: (scores, sh
 def find_gpu_loss() -> None:
     """Put the loss of notebook 20 into `GPU_LOSS`, where there is a GPU and Triton for it."""
     if not GPU_LOSS and torch.cuda.is_available() and find_spec("triton"):
-        GPU_LOSS["cuda"] = import_module("minigpt.fused_loss").fused_loss
+        GPU_LOSS["cuda"] = import_module("minigpt.old.fused_loss").fused_loss
 
 
 def score_with_loss(
@@ -264,8 +264,8 @@ def slide(next_logits: NextLogits, limit: int) -> NextLogits:
 CACHES = (None, "dynamic", "static")  # None is the same: the cache of notebook 06, which grows
 # kind of cache -> a loop of its own, or the module that puts it here when it is imported
 WRITERS: dict[str, Callable | str] = {
-    "static": "minigpt.fast_generation",
-    "assisted": "minigpt.speculative",  # not a cache: with an assistant_model
+    "static": "minigpt.old.fast_generation",
+    "assisted": "minigpt.old.speculative",  # not a cache: with an assistant_model
 }
 
 

@@ -37,7 +37,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .bpe import read_json, write_merges, write_vocabulary, write_whole
-from minigpt.tokenizer import (
+from minigpt.old.tokenizer import (
     MERGES_NAMES,
     MODEL_OPTIONS,
     VOCAB_NAMES,

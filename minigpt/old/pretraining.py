@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from minigpt.bpe import (
+from minigpt.old.bpe import (
     NEWLINE,
     build_vocabulary,
     drop_rare_letters,

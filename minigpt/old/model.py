@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint as run_twice
 
 from .attention import find_attention, make_mask
 from .block import Block, Dropout
-from minigpt.checkpoint import (
+from minigpt.old.checkpoint import (
     OpenAIGPTConfig,
     bare_name,
     open_weights,

@@ -235,7 +235,7 @@ def run_command(
             param_hint="--labels",
         )
     texts = texts_from(text)
-    from minigpt.pipeline import pipeline
+    from minigpt.old.pipeline import pipeline
 
     tidy_after_interrupt()
     options = given(candidate_labels=labels)
@@ -276,9 +276,9 @@ def generate_command(
     text = check_given(piped().read() if text is None else text)
     import torch
 
-    from minigpt.generation import TextStreamer
-    from minigpt.model import find_device
-    from minigpt.pipeline import AutoModelForCausalLM, AutoTokenizer
+    from minigpt.old.generation import TextStreamer
+    from minigpt.old.model import find_device
+    from minigpt.old.pipeline import AutoModelForCausalLM, AutoTokenizer
 
     tidy_after_interrupt()
     place = find_device(to_device(device))
@@ -315,7 +315,7 @@ def convert_command(
       minigpt convert tiny FOLDER --to openai
       minigpt convert FOLDER OTHER --to safetensors --n-head 4
     """
-    from minigpt.checkpoint import convert
+    from minigpt.old.checkpoint import convert
 
     if to == "openai" and max_shard_size is not None:
         raise typer.BadParameter("OpenAI's format has ten parts", param_hint="--max-shard-size")
@@ -327,7 +327,7 @@ def convert_command(
 # %% ../notebooks/16_command_line.ipynb #0874fe5c
 def shards_of(path: Path) -> list[str]:
     """List the files that an index of weights names; none for any other file."""
-    from minigpt.checkpoint import read_index
+    from minigpt.old.checkpoint import read_index
 
     return sorted(set(read_index(path).values())) if path.name.endswith(".index.json") else []
 
@@ -346,8 +346,8 @@ def download_command(
     """
     if name == "tiny" or (name and Path(name).is_dir()):
         raise typer.BadParameter(f"{name} is here already", param_hint="NAME")
-    from minigpt.checkpoint import CONFIG_FILES, COPIED, WEIGHT_FILES, fetch_parts
-    from minigpt.tokenizer import MERGES_NAMES, VOCAB_NAMES, ask_hub, find_file
+    from minigpt.old.checkpoint import CONFIG_FILES, COPIED, WEIGHT_FILES, fetch_parts
+    from minigpt.old.tokenizer import MERGES_NAMES, VOCAB_NAMES, ask_hub, find_file
 
     tidy_after_interrupt()
     single = [(other,) for other in COPIED]  # names of files that have one name only
@@ -383,8 +383,8 @@ def machine_facts() -> dict[str, str]:
 # %% ../notebooks/16_command_line.ipynb #6f535f97
 def model_facts(checkpoint: str, **options) -> dict[str, str]:
     """Collect config and sizes of a checkpoint, without loading the weights."""
-    from minigpt.checkpoint import OpenAIGPTConfig, open_weights
-    from minigpt.tokenizer import split_hub_options
+    from minigpt.old.checkpoint import OpenAIGPTConfig, open_weights
+    from minigpt.old.tokenizer import split_hub_options
 
     config = OpenAIGPTConfig.from_pretrained(checkpoint, **options)
     arrays = open_weights(checkpoint, **split_hub_options(options)[0]).values()
@@ -444,7 +444,7 @@ class Evidence:
     """A checkpoint under examination; `options` go to `from_pretrained`."""
 
     def __init__(self, checkpoint: str, **options):
-        from minigpt.tokenizer import split_hub_options
+        from minigpt.old.tokenizer import split_hub_options
 
         self.checkpoint, self.options = checkpoint, options
         self.hub, _ = split_hub_options(options)  # for a look into the hub alone
@@ -452,8 +452,8 @@ class Evidence:
 
 # %% ../notebooks/16_command_line.ipynb #d4d58ffc
 def verify_checkpoint(found: Evidence) -> str:
-    from minigpt.checkpoint import CONFIG_FILES, WEIGHT_FILES
-    from minigpt.tokenizer import MERGES_NAMES, VOCAB_NAMES, find_file
+    from minigpt.old.checkpoint import CONFIG_FILES, WEIGHT_FILES
+    from minigpt.old.tokenizer import MERGES_NAMES, VOCAB_NAMES, find_file
 
     names = *CONFIG_FILES, *WEIGHT_FILES, *VOCAB_NAMES, *MERGES_NAMES
     try:
@@ -465,15 +465,15 @@ def verify_checkpoint(found: Evidence) -> str:
 
 # %% ../notebooks/16_command_line.ipynb #55bffc69
 def verify_config(found: Evidence) -> str:
-    from minigpt.checkpoint import OpenAIGPTConfig
+    from minigpt.old.checkpoint import OpenAIGPTConfig
 
     found.config = config = OpenAIGPTConfig.from_pretrained(found.checkpoint, **found.options)
     return f"{config.n_layer} blocks of {config.n_embd} channels, {config.n_head} heads"
 
 
 def verify_arrays(found: Evidence) -> str:
-    from minigpt.checkpoint import WEIGHT_FILES, open_weights
-    from minigpt.tokenizer import find_file
+    from minigpt.old.checkpoint import WEIGHT_FILES, open_weights
+    from minigpt.old.tokenizer import find_file
 
     found.weights = open_weights(found.checkpoint, **found.hub)
     path = find_file(found.checkpoint, *WEIGHT_FILES, **found.hub)
@@ -481,8 +481,8 @@ def verify_arrays(found: Evidence) -> str:
 
 
 def verify_tokenizer(found: Evidence) -> str:
-    from minigpt.checkpoint import TOKENIZER_FILES
-    from minigpt.tokenizer import OpenAIGPTTokenizerFast, find_file
+    from minigpt.old.checkpoint import TOKENIZER_FILES
+    from minigpt.old.tokenizer import OpenAIGPTTokenizerFast, find_file
 
     try:
         find_file(found.checkpoint, *TOKENIZER_FILES, **found.hub)
@@ -493,7 +493,7 @@ def verify_tokenizer(found: Evidence) -> str:
 
 # %% ../notebooks/16_command_line.ipynb #006c5320
 def verify_checksums(found: Evidence) -> str:
-    from minigpt.tokenizer import checksum
+    from minigpt.old.tokenizer import checksum
 
     files = [path.resolve() for path in sorted(found.folder.iterdir())]
     known = [path for path in files if path.parent.name == "blobs" and len(path.name) in (40, 64)]
@@ -507,7 +507,7 @@ def verify_checksums(found: Evidence) -> str:
 
 # %% ../notebooks/16_command_line.ipynb #48975f63
 def verify_shapes(found: Evidence) -> str:
-    from minigpt.checkpoint import check_weights, parameter_shapes
+    from minigpt.old.checkpoint import check_weights, parameter_shapes
 
     check_weights(found.weights, found.config)
     more = len(found.weights) - len(parameter_shapes(found.config))
@@ -530,8 +530,8 @@ def verify_pieces(found: Evidence) -> str:
 
 # %% ../notebooks/16_command_line.ipynb #fd0c9e17
 def verify_official(found: Evidence) -> str:
-    from minigpt.checkpoint import OFFICIAL, parameter_shapes
-    from minigpt.tokenizer import OLD_NAMES
+    from minigpt.old.checkpoint import OFFICIAL, parameter_shapes
+    from minigpt.old.tokenizer import OLD_NAMES
 
     if OLD_NAMES.get(found.checkpoint, found.checkpoint) == OFFICIAL["name"]:
         return "by its name"
@@ -541,7 +541,7 @@ def verify_official(found: Evidence) -> str:
 
 
 def verify_official_shapes(found: Evidence) -> str:
-    from minigpt.checkpoint import OFFICIAL
+    from minigpt.old.checkpoint import OFFICIAL
 
     for name, shape in OFFICIAL["shapes"].items():
         has = tuple(found.weights[name].shape) if name in found.weights else "none"
@@ -552,8 +552,8 @@ def verify_official_shapes(found: Evidence) -> str:
 # %% ../notebooks/16_command_line.ipynb #6647c6df
 def as_openai_wrote(vocab: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, bytes]:
     """Return the bytes of OpenAI's two files: name -> content."""
-    from minigpt.bpe import VERSION
-    from minigpt.tokenizer import MERGES_NAMES, VOCAB_NAMES
+    from minigpt.old.bpe import VERSION
+    from minigpt.old.tokenizer import MERGES_NAMES, VOCAB_NAMES
 
     pieces = sorted(vocab.items(), key=lambda item: (item[1] == 0, item[1]))
     lines = [VERSION, *map(" ".join, merges), ""]
@@ -563,7 +563,7 @@ def as_openai_wrote(vocab: dict[str, int], merges: list[tuple[str, str]]) -> dic
 
 
 def verify_official_vocabulary(found: Evidence) -> str:
-    from minigpt.checkpoint import OFFICIAL
+    from minigpt.old.checkpoint import OFFICIAL
 
     for name, page in as_openai_wrote(found.tokenizer.vocab, found.tokenizer.merges).items():
         size, promised = OFFICIAL["files"][name]
@@ -573,8 +573,8 @@ def verify_official_vocabulary(found: Evidence) -> str:
 
 # %% ../notebooks/16_command_line.ipynb #8d07874f
 def verify_official_files(found: Evidence) -> str:
-    from minigpt.checkpoint import OFFICIAL, WEIGHT_FILES
-    from minigpt.tokenizer import checksum, find_file
+    from minigpt.old.checkpoint import OFFICIAL, WEIGHT_FILES
+    from minigpt.old.tokenizer import checksum, find_file
 
     path = find_file(found.checkpoint, *WEIGHT_FILES, **found.hub)
     is_release = path.name == "params_shapes.json"
@@ -588,7 +588,7 @@ def verify_official_files(found: Evidence) -> str:
 
 # %% ../notebooks/16_command_line.ipynb #fbdebfe5
 def verify_official_ids(found: Evidence) -> str:
-    from minigpt.checkpoint import OFFICIAL
+    from minigpt.old.checkpoint import OFFICIAL
 
     ids = OFFICIAL["continuation"]
     text = found.tokenizer.decode(ids, clean_up_tokenization_spaces=True)
@@ -600,8 +600,8 @@ def verify_official_ids(found: Evidence) -> str:
 def verify_continuation(found: Evidence) -> str:
     import torch
 
-    from minigpt.checkpoint import OFFICIAL
-    from minigpt.lm_head import OpenAIGPTLMHeadModel
+    from minigpt.old.checkpoint import OFFICIAL
+    from minigpt.old.lm_head import OpenAIGPTLMHeadModel
 
     expected, prompt = OFFICIAL["continuation"], torch.tensor([OFFICIAL["prompt"]])
     options = found.options | {"dtype": "float32"}
@@ -708,8 +708,8 @@ def pretrain_command(
     Example:
       minigpt pretrain BOOKS HELD_OUT OUT
     """
-    from minigpt.checkpoint import OpenAIGPTConfig
-    from minigpt.pretraining import pretrain
+    from minigpt.old.checkpoint import OpenAIGPTConfig
+    from minigpt.old.pretraining import pretrain
 
     tidy_after_interrupt()
     rates = {"resid_pdrop": pdrop, "embd_pdrop": pdrop, "attn_pdrop": pdrop}

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minigpt.generation import (
+from minigpt.old.generation import (
     Criterion,
     GenerationConfig,
     Processor,

@@ -31,7 +31,7 @@ from .classification import OpenAIGPTForSequenceClassification
 from .generation import GenerationConfig
 from .lm_head import OpenAIGPTLMHeadModel
 from .model import OpenAIGPTModel, OpenAIGPTPreTrainedModel, find_device, look_up
-from minigpt.tokenizer import (
+from minigpt.old.tokenizer import (
     BatchEncoding,
     OpenAIGPTTokenizer,
     OpenAIGPTTokenizerFast,

@@ -114,7 +114,7 @@ def plain_step(body: OpenAIGPTModel, cache: StaticCache, n: int) -> Tensor:
 # %% ../notebooks/18_fast_generation.ipynb #849f7ab1
 def fast_step(body: OpenAIGPTModel, cache: StaticCache) -> Tensor:
     """The same by the kernels of notebook 17, at place `cache.slot`: -> (B, C)."""
-    from minigpt import kernels
+    from minigpt.old import kernels
 
     tables = body.tokens_embed.weight, body.positions_embed.weight
     B, where = len(cache.tokens), (cache.slot, cache.start)
@@ -163,7 +163,7 @@ def record_step(
 
     `table` are the rows that score tokens, (V, C) or, in whole tiles, a few more.
     """
-    from minigpt import kernels
+    from minigpt.old import kernels
 
     V, aside = model.config.vocab_size, torch.cuda.Stream()
     places = cache.tokens, cache.slot, cache.ended, cache.broken

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .attention import may_look
 from .checkpoint import OpenAIGPTConfig
 from .double_heads import check_range, places_read, states_at
-from minigpt.model import (
+from minigpt.old.model import (
     KeyValueCache,
     ModelOutput,
     OpenAIGPTModel,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .attention import may_look
 from .checkpoint import OpenAIGPTConfig
 from .lm_head import find_gpu_loss, next_token_loss, score_with_loss, shift_labels
-from minigpt.model import (
+from minigpt.old.model import (
     KeyValueCache,
     ModelOutput,
     OpenAIGPTModel,

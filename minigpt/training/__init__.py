@@ -1,0 +1,1 @@
+"""The machinery around the taught training loop: data, resume, devices, logs."""
