@@ -36,6 +36,7 @@ from minigpt.model import GPT, KeyValueCache, NoCache
 
 ATTENTION["flash_attention_2"] = flash_attention
 
+
 def may_look(x: Tensor) -> bool:
     """Say whether values may be checked: where that costs no wait for a GPU, and nothing traces."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
