@@ -20,6 +20,7 @@ from minigpt.double_heads import (
     mean_over_texts,
     state_at,
 )
+from minigpt.fast.flash_attention import flash_attention
 from minigpt.fast.static_cache import is_stock
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.generation import GenerationConfig, GenerationMixin
@@ -33,6 +34,7 @@ from minigpt.hf.outputs import (
 from minigpt.lm_head import LanguageModel, next_token_loss, shift_labels
 from minigpt.model import GPT, KeyValueCache, NoCache
 
+ATTENTION["flash_attention_2"] = flash_attention
 
 def may_look(x: Tensor) -> bool:
     """Say whether values may be checked: where that costs no wait for a GPU, and nothing traces."""
