@@ -36,9 +36,12 @@ from minigpt.model import GPT, KeyValueCache, NoCache
 
 ATTENTION["flash_attention_2"] = flash_attention
 
+
 def may_look(x: Tensor) -> bool:
     """Say whether values may be checked: where that costs no wait for a GPU, and nothing traces."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    return (
+        x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    )
 
 
 def check_attention(name: str) -> None:
@@ -202,7 +205,9 @@ def open_cache(model: "OpenAIGPTModel", past_key_values, use_cache: bool, B: int
         return NoCache(n_layer)
     if model.gradient_checkpointing and model.training:
         way = "pass use_cache=False or call gradient_checkpointing_disable()"
-        raise ValueError(f"gradient checkpointing runs blocks twice, a cache must not grow twice; {way}")
+        raise ValueError(
+            f"gradient checkpointing runs blocks twice, a cache must not grow twice; {way}"
+        )
     if past_key_values is None:
         return KeyValueCache(n_layer)
     if not isinstance(past_key_values, NoCache):
@@ -257,7 +262,9 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
             raise ValueError(f"pass either input_ids or inputs_embeds; {given} given")
         shape = inputs_embeds.shape[:-1] if input_ids is None else input_ids.shape
         if math.prod(shape) == 0 or not shape:
-            raise ValueError(f"input of shape {tuple(shape)} holds no token; pass one or more a text")
+            raise ValueError(
+                f"input of shape {tuple(shape)} holds no token; pass one or more a text"
+            )
         if input_ids is None:
             return inputs_embeds
         check_range("input_ids", input_ids, self.tokens_embed.num_embeddings)
