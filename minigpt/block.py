@@ -51,7 +51,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.config = config
+        self.config, self.n_head = config, config.n_head
         self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd, config.initializer_range)
         self.c_proj = Conv1D(config.n_embd, config.n_embd, config.initializer_range)
         self.attn_dropout = config.attn_pdrop
@@ -60,7 +60,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None, cache=None, need_weights=False):
         """Return the new (B, T, C) and, if `need_weights`, the attention weights (B, H, T, S)."""
         parts = self.c_attn(x).chunk(3, dim=-1)  # (B, T, C) -> (B, T, 3C) -> three (B, T, C)
-        q, k, v = (split_heads(part, self.config.n_head) for part in parts)  # each (B, H, T, D)
+        q, k, v = (split_heads(part, self.n_head) for part in parts)  # each (B, H, T, D)
         if cache is not None:
             k, v = cache.update(k, v)  # (B, H, T, D) -> (B, H, S, D): the past in front
         attend = ATTENTION["eager" if need_weights else self.config.attn_implementation]
