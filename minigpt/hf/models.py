@@ -149,9 +149,23 @@ def check_range(name: str, values: Tensor, stop: int, ignored: int = 0) -> None:
 
 def check_rows(name: str, values: Tensor, shape: torch.Size, stop: int, ignored: int = 0) -> None:
     """Raise ValueError unless `values` have this shape and pass `check_range`."""
-    if values.numel() != math.prod(shape) or values.shape[:1] != shape[:1]:
+    if tuple(values.shape) != tuple(shape):
         raise ValueError(f"{name} has shape {tuple(values.shape)}; pass {tuple(shape)}")
     check_range(name, values, stop, ignored)
+
+
+def check_answers(name: str, answers: Tensor, count: int, stop: int) -> None:
+    """Raise ValueError unless `answers`, in any shape, are `count` that pass `check_range`."""
+    if answers.numel() != count:
+        raise ValueError(f"{name} has shape {tuple(answers.shape)}; pass ({count},)")
+    check_range(name, answers, stop, ignored=-100)
+
+
+def check_labels(labels: Tensor, hidden: Tensor, V: int) -> None:
+    """Raise ValueError for labels of the next token that do not fit hidden states (.., T, C)."""
+    check_rows("labels", labels, hidden.shape[:-1], V, ignored=-100)
+    if labels.shape[-1] < 2:
+        raise ValueError("labels hold 1 token a text; the loss of the next needs 2 or more")
 
 
 def check_inputs(model: "OpenAIGPTModel", x: Tensor, past: int, **rows: Tensor | None) -> None:
@@ -312,9 +326,7 @@ def score_tokens(
     """
     V = head.out_features
     if labels is not None:
-        check_rows("labels", labels, hidden.shape[:-1], V, ignored=-100)
-        if labels.shape[-1] < 2:
-            raise ValueError("labels hold 1 token a text; the loss of the next needs 2 or more")
+        check_labels(labels, hidden, V)
     if not pays_to_pad(head, hidden, labels):
         logits = head(hidden)
     else:
@@ -382,10 +394,14 @@ class Summary(SequenceSummary):
             x = states.mean(-2)  # (.., T, C) -> (.., C)
         elif self.kind == "first":
             x = states[..., 0, :]
+        elif self.kind == "last" or index is None:
+            x = state_at(states)
         else:
-            x = state_at(states, index if self.kind == "cls_index" else None)
-        mask = torch.ones_like(x[..., :1, :] if one_mask else x)
-        return self.activation(self.summary(x * self.dropout(mask)))  # (.., C) -> (.., n_out)
+            check_rows("mc_token_ids", index, states.shape[:-2], states.shape[-2])
+            x = state_at(states, index)
+        # (.., C): all channels of x by themselves, or (.., 1, C): those of all choices alike
+        x = x * self.dropout(torch.ones_like(x[..., :1, :])) if one_mask else self.dropout(x)
+        return self.activation(self.summary(x))  # (.., C) -> (.., n_out)
 
 
 class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
@@ -422,25 +438,32 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         body = self.transformer(*inputs, return_dict=True, **options)
         states = body.last_hidden_state
-        if mc_token_ids is not None:
-            check_rows("mc_token_ids", mc_token_ids, states.shape[:-2], states.shape[-2])
-        if openai_losses:  # tokens, special ones among them, and positions
-            rows = torch.cat([self.lm_head.weight, self.transformer.positions_embed.weight])
-            logits = F.linear(states, rows)  # (.., C) -> (.., V + n)
-            loss = None if labels is None else mean_over_texts(logits, labels)
-        else:
-            logits, loss = score_tokens(self.lm_head, states, labels)
-        scores = self.multiple_choice_head(states, mc_token_ids, one_mask=openai_losses).squeeze(-1)
-        mc_loss = None
-        if mc_labels is not None:
-            if scores.shape != states.shape[:-2]:
-                way = "set summary_use_proj and summary_proj_to_labels to compare answers"
-                raise ValueError(f"the summary has {scores.shape[-1]} scores for an answer; {way}")
-            check_rows("mc_labels", mc_labels, scores.shape[:-1], scores.shape[-1], ignored=-100)
-            mc_loss = choice_loss(scores, mc_labels)
+        logits, loss = self.score_tokens(states, labels, openai_losses)
+        one_mask = {"one_mask": True} if openai_losses else {}  # for a head put in its place
+        scores = self.multiple_choice_head(states, mc_token_ids, **one_mask).squeeze(-1)
+        mc_loss = None if mc_labels is None else self.compare(scores, mc_labels, states.shape[:-2])
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores, *rest)
         return self.answer(output, return_dict)
+
+    def score_tokens(self, states: Tensor, labels: Tensor | None, openai_losses: bool):
+        """Return logits and loss as `score_tokens` does, or as OpenAI's code does."""
+        if not openai_losses:
+            return score_tokens(self.lm_head, states, labels)
+        positions = F.linear(states, self.transformer.positions_embed.weight)
+        logits = torch.cat([self.lm_head(states), positions], -1)  # (.., V), (.., n) -> (.., V + n)
+        if labels is None:
+            return logits, None
+        check_labels(labels, states, self.lm_head.out_features)
+        return logits, mean_over_texts(logits, labels)
+
+    def compare(self, scores: Tensor, labels: Tensor, texts: torch.Size) -> Tensor:
+        """Return the loss of the choices; ValueError for labels or scores that do not fit."""
+        if scores.shape != texts:
+            way = "set summary_use_proj and summary_proj_to_labels to compare answers"
+            raise ValueError(f"the summary has {scores.shape[-1]} scores for an answer; {way}")
+        check_answers("mc_labels", labels, math.prod(texts[:-1]), texts[-1])
+        return choice_loss(scores, labels)
 
 
 def end_of_texts(
@@ -465,12 +488,13 @@ def end_of_texts(
 
 def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
     """Raise ValueError for labels that do not fit logits (.., L) and the problem."""
-    L, texts = logits.shape[-1], logits.shape[:-1]
+    *texts, L = logits.shape
     if problem == "single_label_classification":
-        return check_rows("labels", labels, texts, L, ignored=-100)
-    if labels.numel() != logits.numel():
+        return check_answers("labels", labels, math.prod(texts), L)
+    fits = labels.numel() == logits.numel() if L == 1 else labels.shape == logits.shape
+    if not fits:
         given = f"labels {tuple(labels.shape)} for {problem} with {L} outputs"
-        raise ValueError(f"{given}; pass {tuple(logits.shape)}")
+        raise ValueError(f"{given}; pass {(*texts, L)}, or whole numbers for one class of several")
     several = problem == "multi_label_classification" and may_look(labels)
     if several and ((labels < 0) | (labels > 1)).any():
         way = "set problem_type='regression' for quantities"
