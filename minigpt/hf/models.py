@@ -171,7 +171,8 @@ def check_labels(labels: Tensor, hidden: Tensor, V: int) -> None:
 def check_inputs(model: "OpenAIGPTModel", x: Tensor, past: int, **rows: Tensor | None) -> None:
     """Raise ValueError for vectors x (.., T, C) that cannot be read, or rows that do not fit them.
 
-    `rows` are (T,), (1, T) or (.., T); those of `attention_mask` have entries for the past, too.
+    `rows` are (T,), (1, T), (.., T) or, with the axes in front made one, (B, T); those of
+    `attention_mask` have entries for the past, too.
     """
     *texts, T, C = x.shape
     limit = model.config.n_positions
@@ -185,7 +186,8 @@ def check_inputs(model: "OpenAIGPTModel", x: Tensor, past: int, **rows: Tensor |
         raise ValueError(f"{past + T} tokens, but this checkpoint has {limit} positions; {way}")
     for name, row in rows.items():
         S = past + T if name == "attention_mask" else T
-        if row is not None and tuple(row.shape) not in ((*texts, S), (1, S), (S,)):
+        shapes = (*texts, S), (math.prod(texts), S), (1, S), (S,)
+        if row is not None and tuple(row.shape) not in shapes:
             way = f"pass {(*texts, S)}, an entry for each token"
             raise ValueError(f"{name} {tuple(row.shape)} for texts of {S} tokens; {way}")
     if (positions := rows["position_ids"]) is not None:
@@ -221,17 +223,12 @@ def open_cache(model: "OpenAIGPTModel", past_key_values, use_cache: bool, B: int
 class Watch:
     """Keeps hidden states and attention weights, as far as they are wanted: for `GPT.forward`."""
 
-    def __init__(self, texts: torch.Size, want_states: bool, want_weights: bool):
-        self.texts = texts  # the axes in front, which `GPT` sees as one
+    def __init__(self, want_states: bool, want_weights: bool):
         self.states, self.weights = [] if want_states else None, [] if want_weights else None
-
-    def unfold(self, x: Tensor) -> Tensor:
-        """Restore the axes in front: (B, T, C) -> (.., T, C)."""
-        return x if len(self.texts) == 1 else x.reshape(*self.texts, *x.shape[1:])
 
     def __call__(self, x: Tensor, weights: Tensor | None = None) -> None:
         if self.states is not None:
-            self.states.append(self.unfold(x))
+            self.states.append(x)
         if self.weights is not None and weights is not None:
             self.weights.append(weights)
 
@@ -287,17 +284,19 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         cache = open_cache(self, past_key_values, use_cache, math.prod(x.shape[:-2]))
         rows = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         check_inputs(self, x, len(cache), attention_mask=attention_mask, **rows)
-        x = x if token_type_ids is None else x + self.embed(token_type_ids)
         mask = attention_mask  # (.., S) -> (B, 1, T, S)
         mask = mask if mask is None else cache.mask(x.shape[-2], flat(mask.to(x.device)))
         positions = None if position_ids is None else flat(position_ids)
         want_weights = self.chosen("output_attentions", output_attentions)
         want_states = self.chosen("output_hidden_states", output_hidden_states)
-        watch = Watch(x.shape[:-2], want_states, want_weights)
-        x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
-        x = watch.unfold(GPT.forward(self, x, positions, mask, cache, watch, want_weights))
+        watch, shape = Watch(want_states, want_weights), x.shape
+        x = x.reshape(-1, *shape[-2:])  # (.., T, C) -> (B, T, C)
+        x = x if token_type_ids is None else x + self.embed(flat(token_type_ids))
+        x = GPT.forward(self, x, positions, mask, cache, watch, want_weights).reshape(shape)
+        if want_states:
+            watch.states[-1] = x  # as in the reference, the last one only has all axes in front
         output = BaseModelOutput(
-            watch.states[-1] if want_states else x,
+            x,
             cache if use_cache or past_key_values is not None else None,
             tuple(watch.states) if want_states else None,
             tuple(watch.weights) if want_weights else None,
@@ -363,8 +362,9 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
         """Raises ValueError as `OpenAIGPTModel` does, and for labels that do not fit."""
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         body = self.transformer(*inputs, return_dict=True, **options)
-        # 0 becomes slice(0, None): all of them
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        kept = logits_to_keep  # 0 becomes slice(0, None): all of them
+        if not isinstance(kept, Tensor) or kept.dim() == 0:
+            kept = slice(-int(kept), None)
         logits, loss = score_tokens(self.lm_head, body.last_hidden_state[..., kept, :], labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
         return self.answer(CausalLMOutput(loss, logits, *rest), return_dict)
@@ -507,6 +507,7 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
     def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
         super().__init__(config, attn_implementation)
         Classifier.__init__(self, self.config, config.num_labels, OpenAIGPTModel(self.config))
+        self.num_labels = config.num_labels
 
     def forward(
         self,
