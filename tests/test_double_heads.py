@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt.config import GPTConfig
-from minigpt.double_heads import DoubleHeads, SequenceSummary, choice_loss, mean_over_texts, state_at
+from minigpt.double_heads import (
+    DoubleHeads,
+    SequenceSummary,
+    choice_loss,
+    mean_over_texts,
+    state_at,
+)
 from minigpt.lm_head import next_token_loss
 from tests.helpers import largest_difference
 

@@ -274,6 +274,13 @@ def test_wrong_labels_are_named(case):
         classifier(num_labels, problem_type=problem)(some_texts()[0], labels=labels)
 
 
+def test_an_unknown_problem_is_named():
+    model, (ids, _) = classifier(), some_texts()
+    model.config.problem_type = "regresion"
+    with pytest.raises(ValueError, match="problem_type='regresion'; choose from regression, sin"):
+        model(ids, labels=torch.rand(4, 3))
+
+
 def test_several_texts_without_a_pad_token():
     model, (ids, mask) = classifier(pad_token_id=None), some_texts()
     with pytest.raises(ValueError, match="4 texts, but no pad token") as caught:

@@ -36,7 +36,9 @@ from minigpt.model import GPT, KeyValueCache, NoCache
 
 def may_look(x: Tensor) -> bool:
     """Say whether values may be checked: where that costs no wait for a GPU, and nothing traces."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    return (
+        x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    )
 
 
 class OpenAIGPTPreTrainedModel(nn.Module):
@@ -486,9 +488,14 @@ def end_of_texts(
     raise ValueError(f"{math.prod(texts)} texts, but {trouble}; {way}")
 
 
+PROBLEMS = "regression", "single_label_classification", "multi_label_classification"
+
+
 def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
     """Raise ValueError for labels that do not fit logits (.., L) and the problem."""
     *texts, L = logits.shape
+    if problem not in PROBLEMS:
+        raise ValueError(f"problem_type={problem!r}; choose from {', '.join(PROBLEMS)}")
     if problem == "single_label_classification":
         return check_answers("labels", labels, math.prod(texts), L)
     fits = labels.numel() == logits.numel() if L == 1 else labels.shape == logits.shape
@@ -502,7 +509,7 @@ def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
 
 
 class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
-    """GPT-1 that sorts texts: ids (B, T) in, a score for each of `num_labels` classes (B, L) out."""
+    """GPT-1 that sorts texts: ids (B, T) in, a score for each of the L classes (B, L) out."""
 
     def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
         super().__init__(config, attn_implementation)

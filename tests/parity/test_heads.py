@@ -240,7 +240,9 @@ CASES = {  # pad token, ids, mask
 @pytest.mark.parametrize("case", CASES)
 def test_where_a_text_ends(case):
     pad, ids, mask = CASES[case]
-    found, expected = (one(ids, attention_mask=mask).logits for one in classifiers(pad_token_id=pad))
+    found, expected = (
+        one(ids, attention_mask=mask).logits for one in classifiers(pad_token_id=pad)
+    )
     assert largest_difference(found, expected) < 1e-5
 
 
