@@ -210,6 +210,13 @@ def flat(rows: Tensor) -> Tensor:
     return rows.reshape(-1, rows.shape[-1])
 
 
+def spread(rows: Tensor, shape: torch.Size) -> Tensor:
+    """Give rows the axes of texts (.., T): (B, T) -> (.., T), (1, T) -> (T,), others as they are."""
+    if rows.dim() != 2:
+        return rows
+    return rows[0] if rows.shape[0] == 1 else rows.reshape(shape)
+
+
 def open_cache(model: "OpenAIGPTModel", past_key_values, use_cache: bool, B: int) -> NoCache:
     """Return the cache to go on from: the one given, a new one if `use_cache`, or `NoCache`.
 
@@ -281,11 +288,14 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         check_range("input_ids", input_ids, self.tokens_embed.num_embeddings)
         return self.tokens_embed(input_ids)
 
-    def run(self, block: Block, *inputs):
-        """Call a block; with gradient checkpointing so that it is computed twice."""
+    def run(self, block: Block, x: Tensor, *inputs):
+        """Call a block on (.., T, C); with gradient checkpointing so that it is computed twice."""
+        shape, x = x.shape, x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
         if self.gradient_checkpointing and self.training:
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
+            x, weights = checkpoint(block, x, *inputs, use_reentrant=False)
+        else:
+            x, weights = block(x, *inputs)
+        return x.reshape(shape), weights
 
     def forward(
         self,
@@ -312,15 +322,13 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         check_inputs(self, x, len(cache), attention_mask=attention_mask, **rows)
         mask = attention_mask  # (.., S) -> (B, 1, T, S)
         mask = mask if mask is None else cache.mask(x.shape[-2], flat(mask.to(x.device)))
-        positions = None if position_ids is None else flat(position_ids)
+        types = None if token_type_ids is None else spread(token_type_ids, x.shape[:-1])
+        positions = None if position_ids is None else spread(position_ids, x.shape[:-1])
         want_weights = self.chosen("output_attentions", output_attentions)
         want_states = self.chosen("output_hidden_states", output_hidden_states)
-        watch, shape = Watch(want_states, want_weights), x.shape
-        x = x.reshape(-1, *shape[-2:])  # (.., T, C) -> (B, T, C)
-        x = x if token_type_ids is None else x + self.embed(flat(token_type_ids))
-        x = GPT.forward(self, x, positions, mask, cache, watch, want_weights).reshape(shape)
-        if want_states:
-            watch.states[-1] = x  # as in the reference, the last one only has all axes in front
+        watch = Watch(want_states, want_weights)
+        x = x if types is None else x + self.embed(types)
+        x = GPT.forward(self, x, positions, mask, cache, watch, want_weights)
         output = BaseModelOutput(
             x,
             cache if use_cache or past_key_values is not None else None,
