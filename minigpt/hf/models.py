@@ -211,7 +211,7 @@ def flat(rows: Tensor) -> Tensor:
 
 
 def spread(rows: Tensor, shape: torch.Size) -> Tensor:
-    """Give rows the axes of texts (.., T): (B, T) -> (.., T), (1, T) -> (T,), others as they are."""
+    """Give rows the axes of texts (.., T): (B, T) -> (.., T), (1, T) -> (T,); keep any others."""
     if rows.dim() != 2:
         return rows
     return rows[0] if rows.shape[0] == 1 else rows.reshape(shape)
