@@ -110,7 +110,7 @@ class GPT(nn.Module):
         the attention weights (B, H, T, S) if `need_weights`.
         """
         x = x if x.is_floating_point() else self.tokens_embed(x)  # (B, T) -> (B, T, C)
-        T, cache = x.shape[1], NoCache(len(self.h)) if cache is None else cache
+        T, cache = x.shape[-2], NoCache(len(self.h)) if cache is None else cache
         positions = cache.positions(T, x.device) if positions is None else positions
         mask = cache.mask(T) if mask is None else mask
         x = self.drop(x + self.positions_embed(positions))

@@ -158,15 +158,30 @@ def check_range(name: str, values: Tensor, stop: int, ignored: int = 0) -> None:
 
 def check_rows(name: str, values: Tensor, shape: torch.Size, stop: int, ignored: int = 0) -> None:
     """Raise ValueError unless `values` have this shape and pass `check_range`."""
-    if values.numel() != math.prod(shape) or values.shape[:1] != shape[:1]:
+    if tuple(values.shape) != tuple(shape):
         raise ValueError(f"{name} has shape {tuple(values.shape)}; pass {tuple(shape)}")
     check_range(name, values, stop, ignored)
+
+
+def check_answers(name: str, answers: Tensor, count: int, stop: int) -> None:
+    """Raise ValueError unless `answers`, in any shape, are `count` that pass `check_range`."""
+    if answers.numel() != count:
+        raise ValueError(f"{name} has shape {tuple(answers.shape)}; pass ({count},)")
+    check_range(name, answers, stop, ignored=-100)
+
+
+def check_labels(labels: Tensor, hidden: Tensor, V: int) -> None:
+    """Raise ValueError for labels of the next token that do not fit hidden states (.., T, C)."""
+    check_rows("labels", labels, hidden.shape[:-1], V, ignored=-100)
+    if labels.shape[-1] < 2:
+        raise ValueError("labels hold 1 token a text; the loss of the next needs 2 or more")
 
 
 def check_inputs(model: "OpenAIGPTModel", x: Tensor, past: int, **rows: Tensor | None) -> None:
     """Raise ValueError for vectors x (.., T, C) that cannot be read, or rows that do not fit them.
 
-    `rows` are (T,), (1, T) or (.., T); those of `attention_mask` have entries for the past, too.
+    `rows` are (T,), (1, T), (.., T) or, with the axes in front made one, (B, T); those of
+    `attention_mask` have entries for the past, too.
     """
     *texts, T, C = x.shape
     limit, width = model.config.n_positions, model.tokens_embed.embedding_dim
@@ -179,7 +194,8 @@ def check_inputs(model: "OpenAIGPTModel", x: Tensor, past: int, **rows: Tensor |
         raise ValueError(f"{past + T} tokens, but this checkpoint has {limit} positions; {way}")
     for name, row in rows.items():
         S = past + T if name == "attention_mask" else T
-        if row is not None and tuple(row.shape) not in ((*texts, S), (1, S), (S,)):
+        shapes = (*texts, S), (math.prod(texts), S), (1, S), (S,)
+        if row is not None and tuple(row.shape) not in shapes:
             way = f"pass {(*texts, S)}, an entry for each token"
             raise ValueError(f"{name} {tuple(row.shape)} for texts of {S} tokens; {way}")
     if (positions := rows["position_ids"]) is not None:
@@ -192,6 +208,13 @@ def check_inputs(model: "OpenAIGPTModel", x: Tensor, past: int, **rows: Tensor |
 def flat(rows: Tensor) -> Tensor:
     """Make one of the axes in front: (.., T) -> (B, T)."""
     return rows.reshape(-1, rows.shape[-1])
+
+
+def spread(rows: Tensor, shape: torch.Size) -> Tensor:
+    """Give rows the axes of texts (.., T): (B, T) -> (.., T), (1, T) -> (T,); keep any others."""
+    if rows.dim() != 2:
+        return rows
+    return rows[0] if rows.shape[0] == 1 else rows.reshape(shape)
 
 
 def open_cache(model: "OpenAIGPTModel", past_key_values, use_cache: bool, B: int) -> NoCache:
@@ -228,17 +251,12 @@ def open_cache(model: "OpenAIGPTModel", past_key_values, use_cache: bool, B: int
 class Watch:
     """Keeps hidden states and attention weights, as far as they are wanted: for `GPT.forward`."""
 
-    def __init__(self, texts: torch.Size, want_states: bool, want_weights: bool):
-        self.texts = texts  # the axes in front, which `GPT` sees as one
+    def __init__(self, want_states: bool, want_weights: bool):
         self.states, self.weights = [] if want_states else None, [] if want_weights else None
-
-    def unfold(self, x: Tensor) -> Tensor:
-        """Restore the axes in front: (B, T, C) -> (.., T, C)."""
-        return x if len(self.texts) == 1 else x.reshape(*self.texts, *x.shape[1:])
 
     def __call__(self, x: Tensor, weights: Tensor | None = None) -> None:
         if self.states is not None:
-            self.states.append(self.unfold(x))
+            self.states.append(x)
         if self.weights is not None and weights is not None:
             self.weights.append(weights)
 
@@ -270,11 +288,14 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         check_range("input_ids", input_ids, self.tokens_embed.num_embeddings)
         return self.tokens_embed(input_ids)
 
-    def run(self, block: Block, *inputs):
-        """Call a block; with gradient checkpointing so that it is computed twice."""
+    def run(self, block: Block, x: Tensor, *inputs):
+        """Call a block on (.., T, C); with gradient checkpointing so that it is computed twice."""
+        shape, x = x.shape, x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
         if self.gradient_checkpointing and self.training:
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
+            x, weights = checkpoint(block, x, *inputs, use_reentrant=False)
+        else:
+            x, weights = block(x, *inputs)
+        return x.reshape(shape), weights
 
     def forward(
         self,
@@ -299,17 +320,17 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         cache = open_cache(self, past_key_values, use_cache, math.prod(x.shape[:-2]))
         rows = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         check_inputs(self, x, len(cache), attention_mask=attention_mask, **rows)
-        x = x if token_type_ids is None else x + self.embed(token_type_ids)
         mask = attention_mask  # (.., S) -> (B, 1, T, S)
         mask = mask if mask is None else cache.mask(x.shape[-2], flat(mask.to(x.device)))
-        positions = None if position_ids is None else flat(position_ids)
+        types = None if token_type_ids is None else spread(token_type_ids, x.shape[:-1])
+        positions = None if position_ids is None else spread(position_ids, x.shape[:-1])
         want_weights = self.chosen("output_attentions", output_attentions)
         want_states = self.chosen("output_hidden_states", output_hidden_states)
-        watch = Watch(x.shape[:-2], want_states, want_weights)
-        x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
-        x = watch.unfold(GPT.forward(self, x, positions, mask, cache, watch, want_weights))
+        watch = Watch(want_states, want_weights)
+        x = x if types is None else x + self.embed(types)
+        x = GPT.forward(self, x, positions, mask, cache, watch, want_weights)
         output = BaseModelOutput(
-            watch.states[-1] if want_states else x,
+            x,
             cache if use_cache or past_key_values is not None else None,
             tuple(watch.states) if want_states else None,
             tuple(watch.weights) if want_weights else None,
@@ -338,9 +359,7 @@ def score_tokens(
     """
     V = head.out_features
     if labels is not None:
-        check_rows("labels", labels, hidden.shape[:-1], V, ignored=-100)
-        if labels.shape[-1] < 2:
-            raise ValueError("labels hold 1 token a text; the loss of the next needs 2 or more")
+        check_labels(labels, hidden, V)
     if not pays_to_pad(head, hidden, labels):
         logits = head(hidden)
     else:
@@ -377,8 +396,9 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
         """Raises ValueError as `OpenAIGPTModel` does, and for labels that do not fit."""
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         body = self.transformer(*inputs, return_dict=True, **options)
-        # 0 becomes slice(0, None): all of them
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        kept = logits_to_keep  # 0 becomes slice(0, None): all of them
+        if not isinstance(kept, Tensor) or kept.dim() == 0:
+            kept = slice(-int(kept), None)
         logits, loss = score_tokens(self.lm_head, body.last_hidden_state[..., kept, :], labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
         return self.answer(CausalLMOutput(loss, logits, *rest), return_dict)
@@ -408,10 +428,14 @@ class Summary(SequenceSummary):
             x = states.mean(-2)  # (.., T, C) -> (.., C)
         elif self.kind == "first":
             x = states[..., 0, :]
+        elif self.kind == "last" or index is None:
+            x = state_at(states)
         else:
-            x = state_at(states, index if self.kind == "cls_index" else None)
-        mask = torch.ones_like(x[..., :1, :] if one_mask else x)
-        return self.activation(self.summary(x * self.dropout(mask)))  # (.., C) -> (.., n_out)
+            check_rows("mc_token_ids", index, states.shape[:-2], states.shape[-2])
+            x = state_at(states, index)
+        # (.., C): all channels of x by themselves, or (.., 1, C): those of all choices alike
+        x = x * self.dropout(torch.ones_like(x[..., :1, :])) if one_mask else self.dropout(x)
+        return self.activation(self.summary(x))  # (.., C) -> (.., n_out)
 
 
 class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
@@ -448,25 +472,32 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         body = self.transformer(*inputs, return_dict=True, **options)
         states = body.last_hidden_state
-        if mc_token_ids is not None:
-            check_rows("mc_token_ids", mc_token_ids, states.shape[:-2], states.shape[-2])
-        if openai_losses:  # tokens, special ones among them, and positions
-            rows = torch.cat([self.lm_head.weight, self.transformer.positions_embed.weight])
-            logits = F.linear(states, rows)  # (.., C) -> (.., V + n)
-            loss = None if labels is None else mean_over_texts(logits, labels)
-        else:
-            logits, loss = score_tokens(self.lm_head, states, labels)
-        scores = self.multiple_choice_head(states, mc_token_ids, one_mask=openai_losses).squeeze(-1)
-        mc_loss = None
-        if mc_labels is not None:
-            if scores.shape != states.shape[:-2]:
-                way = "set summary_use_proj and summary_proj_to_labels to compare answers"
-                raise ValueError(f"the summary has {scores.shape[-1]} scores for an answer; {way}")
-            check_rows("mc_labels", mc_labels, scores.shape[:-1], scores.shape[-1], ignored=-100)
-            mc_loss = choice_loss(scores, mc_labels)
+        logits, loss = self.score_tokens(states, labels, openai_losses)
+        one_mask = {"one_mask": True} if openai_losses else {}  # for a head put in its place
+        scores = self.multiple_choice_head(states, mc_token_ids, **one_mask).squeeze(-1)
+        mc_loss = None if mc_labels is None else self.compare(scores, mc_labels, states.shape[:-2])
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores, *rest)
         return self.answer(output, return_dict)
+
+    def score_tokens(self, states: Tensor, labels: Tensor | None, openai_losses: bool):
+        """Return logits and loss as `score_tokens` does, or as OpenAI's code does."""
+        if not openai_losses:
+            return score_tokens(self.lm_head, states, labels)
+        positions = F.linear(states, self.transformer.positions_embed.weight)
+        logits = torch.cat([self.lm_head(states), positions], -1)  # (.., V), (.., n) -> (.., V + n)
+        if labels is None:
+            return logits, None
+        check_labels(labels, states, self.lm_head.out_features)
+        return logits, mean_over_texts(logits, labels)
+
+    def compare(self, scores: Tensor, labels: Tensor, texts: torch.Size) -> Tensor:
+        """Return the loss of the choices; ValueError for labels or scores that do not fit."""
+        if scores.shape != texts:
+            way = "set summary_use_proj and summary_proj_to_labels to compare answers"
+            raise ValueError(f"the summary has {scores.shape[-1]} scores for an answer; {way}")
+        check_answers("mc_labels", labels, math.prod(texts[:-1]), texts[-1])
+        return choice_loss(scores, labels)
 
 
 def end_of_texts(
@@ -489,14 +520,20 @@ def end_of_texts(
     raise ValueError(f"{math.prod(texts)} texts, but {trouble}; {way}")
 
 
+PROBLEMS = "regression", "single_label_classification", "multi_label_classification"
+
+
 def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
     """Raise ValueError for labels that do not fit logits (.., L) and the problem."""
-    L, texts = logits.shape[-1], logits.shape[:-1]
+    *texts, L = logits.shape
+    if problem not in PROBLEMS:
+        raise ValueError(f"problem_type={problem!r}; choose from {', '.join(PROBLEMS)}")
     if problem == "single_label_classification":
-        return check_rows("labels", labels, texts, L, ignored=-100)
-    if labels.numel() != logits.numel():
+        return check_answers("labels", labels, math.prod(texts), L)
+    fits = labels.numel() == logits.numel() if L == 1 else labels.shape == logits.shape
+    if not fits:
         given = f"labels {tuple(labels.shape)} for {problem} with {L} outputs"
-        raise ValueError(f"{given}; pass {tuple(logits.shape)}")
+        raise ValueError(f"{given}; pass {(*texts, L)}, or whole numbers for one class of several")
     several = problem == "multi_label_classification" and may_look(labels)
     if several and ((labels < 0) | (labels > 1)).any():
         way = "set problem_type='regression' for quantities"
@@ -504,11 +541,12 @@ def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
 
 
 class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
-    """GPT-1 that sorts texts: ids (B, T) in, a score for each of `num_labels` classes (B, L) out."""
+    """GPT-1 that sorts texts: ids (B, T) in, a score for each of the L classes (B, L) out."""
 
     def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
         super().__init__(config, attn_implementation)
         Classifier.__init__(self, self.config, config.num_labels, OpenAIGPTModel(self.config))
+        self.num_labels = config.num_labels
 
     def forward(
         self,
