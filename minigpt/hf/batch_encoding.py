@@ -74,7 +74,7 @@ def to_array(name: str, values: list) -> np.ndarray:
         return array.astype(np.float32 if array.size and array.dtype.kind == "f" else np.int64)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
-            f"{name}: rows of different lengths or not of numbers make no tensor ({error}); pass "
+            f"{name}: rows of different lengths, or not of numbers, make no tensor; pass "
             "padding=True, or return_tensors=None"
         ) from error
 

@@ -104,8 +104,9 @@ class Vocabulary:
             raise ValueError(f"{name}={token!r} is not in the vocabulary; add it: {add}")
         if name == "unk_token":
             self.backend_tokenizer.model.unk_token = token
-        elif token != self.unk_token:
-            self.add_tokens([token], special_tokens=True)
+        elif token != self.unk_token:  # one that was added keeps how it is found
+            known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
+            self.add_tokens([known], special_tokens=True)
         self.roles[name] = token
 
     def add_tokens(self, new_tokens, special_tokens: bool = False) -> int:
@@ -123,7 +124,9 @@ class Vocabulary:
                 raise ValueError(f"{text!r} cannot be added: nothing is left of it in a text")
             if token.lstrip and text.isspace():  # the library would crash on some texts
                 raise ValueError(f"{text!r} cannot be added with lstrip=True: it is whitespace")
-        return self.backend_tokenizer.add_tokens(tokens)
+        before = len(self.added_tokens_decoder)
+        self.backend_tokenizer.add_tokens(tokens)
+        return len(self.added_tokens_decoder) - before
 
     def add_special_tokens(self, special_tokens_dict: dict, **options) -> int:
         """Add tokens with a role, `{"pad_token": "<pad>"}`, or without, in a list under
