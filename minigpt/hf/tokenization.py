@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tokenizers
-from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers, processors
 
 from ..bpe import UNKNOWN, Pair, write_merges, write_vocabulary
 from ..tokenizer import Tokenizer, split_chunk, split_chunks
@@ -39,6 +39,7 @@ from .vocabulary import Vocabulary, replace_surrogates, to_ids, warn
 PADDINGS = ("longest", "max_length", "do_not_pad")
 TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
 ENDLESS = 10**20  # a model_max_length above means, as in transformers, that there is none
+JOIN = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
 LONG_CHUNK = 500  # characters; spaCy's time grows with the square of a chunk's length
 WITHOUT_EFFECT = (  # options that scripts pass to tokenizers too
     "attn_implementation clean_up_tokenization_spaces device device_map do_lower_case dtype errors "
@@ -258,22 +259,21 @@ class TokenizerBase(Vocabulary):
                     if not 0 <= stride < max(n, 1):
                         raise ValueError(f"stride={stride}, but {n} tokens are kept; pass less")
                     x.truncate(n, stride=stride, direction=self.truncation_side)
-        return [backend.post_process(*both, special) for both in zip(firsts, seconds, strict=True)]
+        process = (backend.post_processor or JOIN).process
+        return [process(*both, special) for both in zip(firsts, seconds, strict=True)]
 
-    def columns(self, found: Encoding, types, special, offsets) -> Row:
+    @staticmethod
+    def columns(found: Encoding, types, special, offsets) -> Row:
         """Turn an encoding of the library into a row, with the columns that are wanted."""
         row = {"input_ids": found.ids}
-        if types and self.backend_tokenizer.post_processor:
-            row["token_type_ids"] = found.type_ids
-        elif types:  # without a post-processor, the library leaves them at 0
-            row["token_type_ids"] = [x or 0 for x in found.sequence_ids]
+        row |= {"token_type_ids": found.type_ids} if types else {}
         row |= {"special_tokens_mask": found.special_tokens_mask} if special else {}
         return row | ({"offset_mapping": found.offsets} if offsets else {})
 
     def rows_of(self, request: Request, wanted: tuple, overflowing: bool):
         """Return a row for each text, and the library's encodings as far as they were needed."""
-        processor = self.backend_tokenizer.post_processor
-        if not (request.pairs or request.is_split or overflowing or any(wanted) or processor):
+        special = request.special and self.num_special_tokens_to_add()
+        if not (request.pairs or request.is_split or overflowing or any(wanted) or special):
             cut = partial(self.cut, limit=request.limit, strategy=request.truncation)
             return [{"input_ids": cut(ids)} for ids in self.ids_of(request.texts)], None
         encodings = self.align(request)
@@ -383,7 +383,7 @@ class TokenizerBase(Vocabulary):
     def encode(self, text, text_pair=None, **options) -> list[int]:
         """Return the ids of a text or a pair; `options` are those of a call."""
         is_plain = isinstance(text, str) and text_pair is None and not options
-        if is_plain and not self.backend_tokenizer.post_processor:
+        if is_plain and not self.num_special_tokens_to_add():
             return self.ids_of([replace_surrogates(text)])[0]
         return self(text, text_pair, **options).input_ids
 

@@ -3,6 +3,7 @@
 Everything is checked here, once; an error names the file, the value and the way out.
 """
 
+import re
 from collections.abc import Mapping
 from operator import index as to_int
 from pathlib import Path
@@ -29,7 +30,7 @@ def choose(name: str, value, choices: tuple[str, ...]) -> str:
 
 
 def check_setting(name: str, value):
-    """Return a side, a length or a text pipeline. Raises ValueError, naming it, for another value."""
+    """Return a side or a length. Raises ValueError, naming it, for another value."""
     if name.endswith("side"):
         return choose(name, value, ("right", "left"))
     value = to_number(value)
@@ -92,10 +93,11 @@ def to_token(value: str | dict | AddedToken, special: bool = False) -> AddedToke
     if isinstance(value, AddedToken):
         value = {"content": value.content, **{name: getattr(value, name) for name in FLAGS}}
     value = {"content": value} if isinstance(value, str) else value
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{value!r:.40} is no token; pass a string or an AddedToken")
+    content = value.get("content") if isinstance(value, Mapping) else None
+    if not isinstance(content, str) or re.search("[\ud800-\udfff]", content):
+        raise TypeError(f"{value!r:.80} is no token; pass a string without surrogates, or an AddedToken")
     flags = {name: value[name] for name in FLAGS if name in value}
-    return AddedToken(value["content"], **flags | ({"special": True} if special else {}))
+    return AddedToken(content, **flags | ({"special": True} if special else {}))
 
 
 def parse_settings(page: dict) -> dict:
