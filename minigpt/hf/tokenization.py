@@ -1,7 +1,7 @@
 """The tokenizers, with the interface of transformers, over the library `tokenizers`.
 
-`OpenAIGPTTokenizer` prepares a text in Python, exactly as OpenAI's code did; `OpenAIGPTTokenizerFast`
-does it with rules in Rust. Everything else they share.
+`OpenAIGPTTokenizer` prepares a text in Python, exactly as OpenAI's code did, and
+`OpenAIGPTTokenizerFast` with rules in Rust. Everything else they share.
 """
 
 import re
@@ -9,14 +9,27 @@ from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import tokenizers
 from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers, processors
 
 from ..bpe import UNKNOWN, Pair, write_merges, write_vocabulary
 from ..tokenizer import Tokenizer, split_chunk, split_chunks
-from .batch_encoding import BatchEncoding, Row, kind_of, pad_row, to_columns, to_rows
+from .batch_encoding import (
+    PADDINGS,
+    TRUNCATIONS,
+    BatchEncoding,
+    Request,
+    Row,
+    is_text,
+    kind_of,
+    lengths_to_keep,
+    pad_row,
+    pick,
+    to_columns,
+    to_rows,
+    to_texts,
+)
 from .files import json_writer, naming, save_files, saving, split_hub_options
 from .tokenizer_files import (
     EXTRA,
@@ -36,8 +49,6 @@ from .tokenizer_files import (
 from .tokenizer_rules import original_normalizer, split_at_spaces
 from .vocabulary import Vocabulary, replace_surrogates, to_ids, warn
 
-PADDINGS = ("longest", "max_length", "do_not_pad")
-TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
 ENDLESS = 10**20  # a model_max_length above means, as in transformers, that there is none
 JOIN = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
 LONG_CHUNK = 500  # characters; spaCy's time grows with the square of a chunk's length
@@ -50,81 +61,6 @@ WITHOUT_EFFECT = (  # options that scripts pass to tokenizers too
 def warn_unknown(names: Iterable[str]) -> None:
     if unknown := sorted(set(names) - set(WITHOUT_EFFECT)):
         warn(f"unknown options of a tokenizer are ignored: {', '.join(unknown)}")
-
-
-# -- what a caller passes
-
-
-class Request(NamedTuple):
-    """What a call asks for: texts, second texts, and how to encode them."""
-
-    texts: list
-    pairs: list | None
-    is_split: bool  # texts are lists of words
-    special: bool  # add the special tokens of a post-processor
-    limit: int  # tokens
-    truncation: str  # one of TRUNCATIONS
-    stride: int
-
-
-def is_text(value, is_split: bool) -> bool:
-    """Say whether `value` is one text: a string, or, if `is_split`, a list of words."""
-    if is_split:
-        return isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
-    return isinstance(value, str)
-
-
-def is_pair(value, is_split: bool) -> bool:
-    is_two = isinstance(value, list | tuple) and len(value) == 2 and not is_text(value, is_split)
-    return is_two and all(is_text(text, is_split) for text in value)
-
-
-def to_texts(texts, pairs, is_split: bool) -> tuple[list, list | None]:
-    """Turn what callers pass into a list of texts and a list of second texts (or None).
-
-    Raises TypeError, naming the value, for what is no text, ValueError for lists of two lengths.
-    """
-    if is_text(texts, is_split):
-        texts, pairs = [texts], None if pairs is None else [pairs]
-    for value in (texts, () if pairs is None else pairs):
-        if not isinstance(value, list | tuple):
-            raise TypeError(f"cannot encode {value!r:.80}; pass a string or a list of strings")
-    if pairs is None and texts and all(is_pair(value, is_split) for value in texts):
-        texts, pairs = zip(*texts, strict=True)
-    if pairs is not None and len(texts) != len(pairs):
-        raise ValueError(f"{len(texts)} texts, but {len(pairs)} second texts; pass one for each")
-    for value in (*texts, *(pairs or ())):
-        if not is_text(value, is_split):
-            wanted = "a list of words" if is_split else "a string"
-            raise TypeError(f"cannot encode {value!r:.80}; pass {wanted} for each text")
-    clean = replace_surrogates
-    rows = [[[*map(clean, x)] if is_split else clean(x) for x in row] for row in (texts, pairs or ())]
-    return rows[0], None if pairs is None else rows[1]
-
-
-def pick(name: str, value, choices: tuple[str, ...]) -> str:
-    """Return the choice meant: True is the first, False and None the last, else one by name."""
-    return choose(name, choices[0] if value is True else value or choices[-1], choices)
-
-
-def lengths_to_keep(first: int, second: int, limit: int, strategy: str) -> tuple[int, int]:
-    """Say how many tokens of two texts to keep, `limit` in all.
-
-    Raises ValueError if the text that should be shortened alone would have nothing left.
-    """
-    surplus = first + second - limit
-    if surplus <= 0 or strategy == "do_not_truncate":
-        return first, second
-    if strategy == "longest_first":
-        shorter = min(first, second, limit // 2)
-        return (limit - shorter, shorter) if first > second else (shorter, limit - shorter)
-    keep = (first - surplus, second) if strategy == "only_first" else (first, second - surplus)
-    if keep[strategy == "only_second"] < 1:
-        raise ValueError(
-            f"truncation={strategy!r} cannot shorten {first} and {second} tokens to {limit}; "
-            "choose 'longest_first' or a larger max_length"
-        )
-    return keep
 
 
 def clean_up(text: str) -> str:
@@ -236,7 +172,9 @@ class TokenizerBase(Vocabulary):
 
     def __repr__(self) -> str:
         about = f"vocab_size={self.vocab_size}, text_pipeline={self.text_pipeline!r}"
-        return f"{type(self).__name__}({about}, added={self.added_tokens_encoder}, roles={self.roles})"
+        return (
+            f"{type(self).__name__}({about}, added={self.added_tokens_encoder}, roles={self.roles})"
+        )
 
     # -- text to ids
 
@@ -395,7 +333,9 @@ class TokenizerBase(Vocabulary):
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         return self.backend_tokenizer.num_special_tokens_to_add(pair)
 
-    def get_special_tokens_mask(self, token_ids_0, token_ids_1=None, already_has_special_tokens=True):
+    def get_special_tokens_mask(
+        self, token_ids_0, token_ids_1=None, already_has_special_tokens=True
+    ):
         """Say of each id (T,) whether it is that of a special token: 1, or not: 0."""
         special = set(self.all_special_ids)
         return [int(x in special) for x in (*to_ids(token_ids_0), *to_ids(token_ids_1 or ()))]
@@ -523,9 +463,8 @@ class OriginalNormalizer:
 class OpenAIGPTTokenizer(TokenizerBase):
     """GPT-1's tokenizer, with texts prepared in Python, exactly as OpenAI's code did it.
 
-    `text_pipeline`: "original" (the default where ftfy and spaCy are installed) or "basic". Only in a
-    chunk of more than `LONG_CHUNK` characters without a space are words found by the fast
-    tokenizer's rules. Source: `TextEncoder` of OpenAI's `text_utils.py`.
+    `text_pipeline`: "original" (the default where ftfy and spaCy are installed) or "basic". A word
+    of more than `LONG_CHUNK` characters is split by the fast tokenizer's rules. Source: `TextEncoder` of OpenAI's `text_utils.py`.
     """
 
     is_fast = False
@@ -535,7 +474,7 @@ class OpenAIGPTTokenizer(TokenizerBase):
     def choose_pipeline(wanted: str | None) -> str:
         """Return the pipeline asked for; by default "original" where its libraries are installed.
 
-        Where they are not, returns "basic" with a warning, or raises ImportError if it was asked for.
+        Where they are not, warns and returns "basic", or raises ImportError if it was asked for.
         """
         missing = [name for name in ("ftfy", "spacy") if not find_spec(name)]
         if missing and wanted is None:

@@ -40,7 +40,7 @@ def check_setting(name: str, value):
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Read a vocabulary, token to id. Raises ValueError, naming the file, unless the ids are 0..V-1."""
+    """Read a vocabulary, token to id. Raises ValueError, naming the file, for wrong ids."""
     return check_vocabulary(read_json(path), path)
 
 
@@ -64,12 +64,16 @@ def read_merges(path: Path) -> list[Pair]:
     if lines[0].endswith("\r"):  # written on Windows
         lines = [line.removesuffix("\r") for line in lines]
     if not lines[0].startswith(VERSION.split()[0]):
-        raise ValueError(f"{path}, line 1: expected {VERSION!r}, got {lines[0]!r:.40}; pass merges.txt")
+        raise ValueError(
+            f"{path}, line 1: expected {VERSION!r}, got {lines[0]!r:.40}; pass merges.txt"
+        )
     merges = [tuple(line.split(" ")) for line in lines[1:]]
     for number, pair in enumerate(merges[:-1], start=2):
         if len(pair) != 2 or not all(pair):
             line = " ".join(pair)
-            raise ValueError(f"{path}, line {number}: expected two tokens and a space, got {line!r:.80}")
+            raise ValueError(
+                f"{path}, line {number}: expected two tokens and a space, got {line!r:.80}"
+            )
     if merges[-1:] != [("",)]:
         raise ValueError(f"{path}: ends in the middle of line {len(lines)}; copy it again")
     return merges[:-1]
@@ -95,7 +99,9 @@ def to_token(value: str | dict | AddedToken, special: bool = False) -> AddedToke
     value = {"content": value} if isinstance(value, str) else value
     content = value.get("content") if isinstance(value, Mapping) else None
     if not isinstance(content, str) or re.search("[\ud800-\udfff]", content):
-        raise TypeError(f"{value!r:.80} is no token; pass a string without surrogates, or an AddedToken")
+        raise TypeError(
+            f"{value!r:.80} is no token; pass a string without surrogates, or an AddedToken"
+        )
     flags = {name: value[name] for name in FLAGS if name in value}
     return AddedToken(content, **flags | ({"special": True} if special else {}))
 
@@ -139,7 +145,9 @@ def read_all_settings(checkpoint: str | Path, hub: dict) -> dict:
     if "added_tokens_decoder" in config:
         return config
     roles = read_settings(checkpoint, "special_tokens_map.json", hub)
-    special = {x.content for page in (config, roles) for x in page.values() if type(x) is AddedToken}
+    special = {
+        x.content for page in (config, roles) for x in page.values() if type(x) is AddedToken
+    }
     special |= {x.content for page in (config, roles) for x in page.get("extra_special_tokens", ())}
 
     def as_added(ids: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Tokens and ids, added tokens, and the roles of special tokens, kept by the library `tokenizers`."""
+"""Tokens and ids, added tokens and special tokens, kept by the library `tokenizers`."""
 
 import sys
 import warnings
@@ -39,7 +39,9 @@ def to_ids(ids):
 
 
 def role(name: str) -> property:
-    return property(lambda self: self.roles.get(name), lambda self, token: self.set_role(name, token))
+    return property(
+        lambda self: self.roles.get(name), lambda self, token: self.set_role(name, token)
+    )
 
 
 def role_id(name: str) -> property:
@@ -165,7 +167,6 @@ class Vocabulary:
             raise ValueError(f"id {wrong}, but this tokenizer has ids 0 to {size - 1}")
         skipped = set(self.all_special_ids) if skip_special_tokens else ()
         return [x for x in ids if x not in skipped] if skipped else ids
-
 
 
 for name in ROLES:

@@ -31,7 +31,10 @@ def test_bad_merges_are_named(tmp_path, data, message):
 
 def test_merges_of_windows_or_of_other_programs_are_read(tmp_path):
     path = tmp_path / "merges.txt"
-    for data in (b"#version: 0.2\r\nt h\r\na n\r\n", b"\xef\xbb\xbf#version: 0.2 - by x\nt h\na n\n"):
+    for data in (
+        b"#version: 0.2\r\nt h\r\na n\r\n",
+        b"\xef\xbb\xbf#version: 0.2 - by x\nt h\na n\n",
+    ):
         path.write_bytes(data)
         assert read_merges(path) == [("t", "h"), ("a", "n")]
     path.write_bytes("#version: 0.2\n\u2028 a\na \r\n".encode())
@@ -74,7 +77,11 @@ CONFIG, WHOLE = "tokenizer_config.json", "tokenizer.json"
 DAMAGE = [
     ("vocab.json", update(new=5), "'new' has the id 5, as"),
     ("vocab.json", lambda page: page.pop("the</w>"), r"vocab\.json: .* has the id"),
-    (CONFIG, update(added_tokens_decoder={"9000": {"content": "<far>"}}), "'<far>' has the id 9000"),
+    (
+        CONFIG,
+        update(added_tokens_decoder={"9000": {"content": "<far>"}}),
+        "'<far>' has the id 9000",
+    ),
     *((CONFIG, update(added_tokens_decoder=x), "") for x in ([], None, {"x": {}}, {"9": "a"})),
     (CONFIG, update(added_tokens_decoder={"8192": {"content": 5}}), "is no token"),
     (CONFIG, update(added_tokens_decoder={"8192": {"content": "<x>", "lstrip": 3}}), "unexpected"),
@@ -87,7 +94,10 @@ DAMAGE = [
     (WHOLE, lambda page: page["model"]["vocab"].pop("<unk>"), "has the id"),
     (WHOLE, lambda page: page["model"].update(type="Unigram"), "another kind of tokenizer"),
     (WHOLE, lambda page: page["model"]["merges"].__setitem__(0, ["<z>", "e</w>"]), "'?<z>"),
-    *((WHOLE, lambda page, x=x: page["model"].update(x), "") for x in ({"merges": None}, {"merges": [1]})),
+    *(
+        (WHOLE, lambda page, x=x: page["model"].update(x), "")
+        for x in ({"merges": None}, {"merges": [1]})
+    ),
     (WHOLE, lambda page: page["model"].update(vocab=[]), ""),
 ]
 
