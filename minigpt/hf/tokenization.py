@@ -5,7 +5,6 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,13 +32,14 @@ from .batch_encoding import (
 from .files import json_writer, naming, save_files, saving, split_hub_options
 from .tokenizer_files import (
     EXTRA,
-    FLAGS,
     MERGES_NAMES,
     PIPELINES,
     ROLES,
     SETTINGS,
     VOCAB_NAMES,
+    as_page,
     check_setting,
+    check_unknown,
     choose,
     parse_settings,
     read_checkpoint,
@@ -47,30 +47,11 @@ from .tokenizer_files import (
     read_vocabulary,
 )
 from .tokenizer_rules import original_normalizer, split_at_spaces
-from .vocabulary import Vocabulary, replace_surrogates, to_ids, warn
+from .vocabulary import Vocabulary, clean_up, replace_surrogates, to_ids, warn, warn_unknown
 
 ENDLESS = 10**20  # a model_max_length above means, as in transformers, that there is none
 JOIN = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
 LONG_CHUNK = 500  # characters; spaCy's time grows with the square of a chunk's length
-WITHOUT_EFFECT = (  # options that scripts pass to tokenizers too
-    "attn_implementation clean_up_tokenization_spaces device device_map do_lower_case dtype errors "
-    "ignore_mismatched_sizes output_loading_info torch_dtype verbose"
-).split()
-
-
-def warn_unknown(names: Iterable[str]) -> None:
-    if unknown := sorted(set(names) - set(WITHOUT_EFFECT)):
-        warn(f"unknown options of a tokenizer are ignored: {', '.join(unknown)}")
-
-
-def clean_up(text: str) -> str:
-    """Remove the spaces before punctuation and contractions, as transformers does."""
-    for ending in (".", "?", "!", ","):
-        text = text.replace(f" {ending}", ending)
-    text = text.replace(" ' ", "'")
-    for ending in ("n't", "'m", "'s", "'ve", "'re"):
-        text = text.replace(f" {ending}", ending)
-    return text
 
 
 class TokenizerBase(Vocabulary):
@@ -98,7 +79,7 @@ class TokenizerBase(Vocabulary):
         merges = read_merges(Path(merges)) if isinstance(merges, str | Path) else merges or ()
         self.merges = [tuple(pair) for pair in merges]
         self.text_pipeline = self.choose_pipeline(text_pipeline)
-        self.roles = {"unk_token": self.check_unknown(str(unk_token), self.vocab)}
+        self.roles = {"unk_token": check_unknown(str(unk_token), self.vocab)}
         suffix = {"unk_token": str(unk_token), "end_of_word_suffix": "</w>"}
         try:
             self.backend_tokenizer = self.assemble(models.BPE(self.vocab, self.merges, **suffix))
@@ -108,12 +89,6 @@ class TokenizerBase(Vocabulary):
             self.add_tokens([str(unk_token)], special_tokens=True)
         warn_unknown(options.keys() - {*ROLES, *SETTINGS, *EXTRA})
         self.configure(parse_settings(options))
-
-    @staticmethod
-    def check_unknown(token: str, vocab: dict[str, int]) -> str:
-        if token not in vocab:
-            raise ValueError(f"the vocabulary lacks {token!r}; name its unk_token")
-        return token
 
     def configure(self, settings: dict) -> None:
         """Take over added and special tokens, sides and length, as `parse_settings` gives them."""
@@ -383,8 +358,8 @@ class TokenizerBase(Vocabulary):
         stored = settings.pop("unk_token", None) or UNKNOWN
         if "unk_token" not in options:
             with naming(settings["path"]):
-                cls.check_unknown(str(stored), vocab)
-        unknown = cls.check_unknown(str(options.pop("unk_token", stored)), vocab)
+                check_unknown(str(stored), vocab)
+        unknown = check_unknown(str(options.pop("unk_token", stored)), vocab)
         pipeline = cls.choose_pipeline(text_pipeline or settings.get("text_pipeline"))
         with naming(settings["merges_path"]):
             tokenizer = cls(vocab, merges, pipeline, unknown)
@@ -397,19 +372,16 @@ class TokenizerBase(Vocabulary):
 
     def describe(self) -> dict:
         """Collect the settings, as `tokenizer_config.json` holds them."""
-        added = self.added_tokens_decoder
+        # transformers' class rebuilds the basic pipeline; its generic one takes ours as it is
+        is_basic = self.text_pipeline == "basic"
         return {
-            # transformers' class rebuilds the basic pipeline; its generic one takes ours as it is
-            "tokenizer_class": "OpenAIGPTTokenizer"
-            if self.text_pipeline == "basic"
-            else "PreTrainedTokenizerFast",
+            "tokenizer_class": "OpenAIGPTTokenizer" if is_basic else "PreTrainedTokenizerFast",
             "text_pipeline": self.text_pipeline,
             **{name: getattr(self, name) for name in SETTINGS},
             **self.roles,
             "extra_special_tokens": self.extra_special_tokens,
             "added_tokens_decoder": {
-                str(i): {name: getattr(added[i], name) for name in ("content", *FLAGS)}
-                for i in sorted(added)
+                str(i): as_page(token) for i, token in sorted(self.added_tokens_decoder.items())
             },
         }
 
@@ -419,9 +391,8 @@ class TokenizerBase(Vocabulary):
         """Write vocabulary and merges into a folder that exists; returns the two paths."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
         paths = [Path(save_directory, prefix + names[0]) for names in (VOCAB_NAMES, MERGES_NAMES)]
-        with saving(paths[0]):
+        with saving(Path(save_directory)):
             write_vocabulary(paths[0], self.vocab)
-        with saving(paths[1]):
             write_merges(paths[1], self.merges)
         return str(paths[0]), str(paths[1])
 
@@ -464,7 +435,8 @@ class OpenAIGPTTokenizer(TokenizerBase):
     """GPT-1's tokenizer, with texts prepared in Python, exactly as OpenAI's code did it.
 
     `text_pipeline`: "original" (the default where ftfy and spaCy are installed) or "basic". A word
-    of more than `LONG_CHUNK` characters is split by the fast tokenizer's rules. Source: `TextEncoder` of OpenAI's `text_utils.py`.
+    of more than `LONG_CHUNK` characters is split by the fast tokenizer's rules.
+    Source: `TextEncoder` of OpenAI's `text_utils.py`.
     """
 
     is_fast = False

@@ -57,6 +57,13 @@ def check_vocabulary(vocab: dict, path: Path) -> dict[str, int]:
     return vocab
 
 
+def check_unknown(token: str, vocab: dict[str, int]) -> str:
+    """Return the token for unknown characters. Raises ValueError if the vocabulary lacks it."""
+    if token not in vocab:
+        raise ValueError(f"the vocabulary lacks {token!r}; name its unk_token")
+    return token
+
+
 def read_merges(path: Path) -> list[Pair]:
     """Read merges. Raises ValueError, naming the file and the line, for what is no merge."""
     with naming(path):
@@ -92,10 +99,15 @@ def read_whole(path: Path) -> tuple[dict[str, int], list[Pair], dict]:
     return model["vocab"], merges, {"text_pipeline": "basic"} if is_basic else {}
 
 
+def as_page(token: AddedToken) -> dict:
+    """Return an added token as files have it."""
+    return {name: getattr(token, name) for name in ("content", *FLAGS)}
+
+
 def to_token(value: str | dict | AddedToken, special: bool = False) -> AddedToken:
     """Make an added token of its text, or of a dictionary with its flags as files have it."""
     if isinstance(value, AddedToken):
-        value = {"content": value.content, **{name: getattr(value, name) for name in FLAGS}}
+        value = as_page(value)
     value = {"content": value} if isinstance(value, str) else value
     content = value.get("content") if isinstance(value, Mapping) else None
     if not isinstance(content, str) or re.search("[\ud800-\udfff]", content):
