@@ -146,10 +146,7 @@ class TokenizerBase(Vocabulary):
         return hash((type(self), len(self.vocab)))
 
     def __repr__(self) -> str:
-        about = f"vocab_size={self.vocab_size}, text_pipeline={self.text_pipeline!r}"
-        return (
-            f"{type(self).__name__}({about}, added={self.added_tokens_encoder}, roles={self.roles})"
-        )
+        return f"{type(self).__name__}(vocab_size={self.vocab_size}, {self.describe()})"
 
     # -- text to ids
 
