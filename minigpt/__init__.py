@@ -5,18 +5,16 @@ name is first asked for, so `import minigpt` costs nothing and `minigpt --help` 
 PyTorch. `__init__.pyi` tells the same names to editors.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 
 __version__ = "0.1.0"
 
 HOME = {  # public name -> the module that defines it
-    "AutoConfig": "old.pipeline",
-    "AutoModel": "old.pipeline",
-    "AutoModelForCausalLM": "old.pipeline",
-    "AutoModelForSequenceClassification": "old.pipeline",
-    "AutoTokenizer": "old.pipeline",
+    "AutoConfig": "hf.auto",
+    "AutoModel": "hf.auto",
+    "AutoModelForCausalLM": "hf.auto",
+    "AutoModelForSequenceClassification": "hf.auto",
+    "AutoTokenizer": "hf.auto",
     "FastGenerator": "old.fast_generation",
     "GenerationConfig": "old.generation",
     "OpenAIGPTConfig": "old.checkpoint",
@@ -28,22 +26,10 @@ HOME = {  # public name -> the module that defines it
     "OpenAIGPTTokenizerFast": "old.tokenizer",
     "TextIteratorStreamer": "old.generation",
     "TextStreamer": "old.generation",
-    "pipeline": "old.pipeline",
+    "pipeline": "hf.pipeline",
     "speculate": "old.speculative",
 }
 __all__ = [*HOME, "__version__"]
-
-
-class Package(ModuleType):
-    """A package in which a public name wins over a module of that name."""
-
-    def __setattr__(self, name: str, value) -> None:
-        # whoever imports the module `pipeline` makes Python store it here, in the function's place
-        if not (name in HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = Package
 
 
 def __getattr__(name: str):

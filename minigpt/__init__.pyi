@@ -9,14 +9,14 @@ from minigpt.old.generation import TextIteratorStreamer as TextIteratorStreamer
 from minigpt.old.generation import TextStreamer as TextStreamer
 from minigpt.old.lm_head import OpenAIGPTLMHeadModel as OpenAIGPTLMHeadModel
 from minigpt.old.model import OpenAIGPTModel as OpenAIGPTModel
-from minigpt.old.pipeline import AutoConfig as AutoConfig
-from minigpt.old.pipeline import AutoModel as AutoModel
-from minigpt.old.pipeline import AutoModelForCausalLM as AutoModelForCausalLM
-from minigpt.old.pipeline import (
+from minigpt.hf.auto import AutoConfig as AutoConfig
+from minigpt.hf.auto import AutoModel as AutoModel
+from minigpt.hf.auto import AutoModelForCausalLM as AutoModelForCausalLM
+from minigpt.hf.auto import (
     AutoModelForSequenceClassification as AutoModelForSequenceClassification,
 )
-from minigpt.old.pipeline import AutoTokenizer as AutoTokenizer
-from minigpt.old.pipeline import pipeline as pipeline
+from minigpt.hf.auto import AutoTokenizer as AutoTokenizer
+from minigpt.hf.pipeline import pipeline as pipeline
 from minigpt.old.speculative import speculate as speculate
 from minigpt.old.tokenizer import OpenAIGPTTokenizer as OpenAIGPTTokenizer
 from minigpt.old.tokenizer import OpenAIGPTTokenizerFast as OpenAIGPTTokenizerFast
