@@ -21,7 +21,7 @@ from minigpt import (
 from minigpt.old.model import best_device, find_device
 from tests import parity
 
-MODULE = sys.modules["minigpt.old.pipeline"]  # the name minigpt.old.pipeline is the function
+MODULE = sys.modules["minigpt.hf.pipeline"]  # the name minigpt.old.pipeline is the function
 TEXTS = ["I am here", "The old house by the sea was empty, and nobody knew why.", "you"]
 NLI = {0: "contradiction", 1: "neutral", 2: "entailment"}
 KINDS = {  # folder -> class, settings

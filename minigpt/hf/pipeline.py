@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from inspect import signature
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -19,7 +20,6 @@ from minigpt.hf.auto import (
     AutoTokenizer,
 )
 from minigpt.old.checkpoint import as_number_type as to_dtype
-from minigpt.old.classification import OpenAIGPTForSequenceClassification
 from minigpt.old.generation import GenerationConfig
 from minigpt.old.lm_head import OpenAIGPTLMHeadModel
 from minigpt.old.model import OpenAIGPTPreTrainedModel, find_device
@@ -48,7 +48,8 @@ class Pipeline:
     alone, and each step takes care to read no vector of a padding position.
     """
 
-    defaults = {"truncation": False}  # the task's options; `truncation`: as in a tokenizer's call
+    auto: type[AutoModel]  # what loads the task's model
+    defaults: dict = {}  # the task's options; `truncation`: as in a tokenizer's call
 
     def __init__(self, model, tokenizer, task: str, batch_size: int = 1, **options):
         """Puts `model` into eval mode. Raises TypeError for an unknown option."""
@@ -153,6 +154,7 @@ class Pipeline:
 class FeatureExtractionPipeline(Pipeline):
     """Text -> the vectors of its tokens: see `pipeline`."""
 
+    auto = AutoModel
     defaults = {"truncation": False, "return_tensors": False}
 
     def compute(self, rows: list[list[int]], options: dict) -> list[Tensor]:
@@ -167,6 +169,8 @@ class FeatureExtractionPipeline(Pipeline):
 
 class ClassifierPipeline(Pipeline):
     """What the tasks with a classifier share."""
+
+    auto = AutoModelForSequenceClassification
 
     def compute(self, rows: list[list[int]], options: dict) -> Tensor:
         """Return the logits of each row, (B, L), from the vector of its last token."""
@@ -200,12 +204,12 @@ class TextClassificationPipeline(ClassifierPipeline):
     def settings(self, given: dict) -> dict:
         """Raises ValueError for an unknown function, and a `top_k` that counts nothing."""
         options = super().settings(given)
-        name, top_k = options["function_to_apply"], options["top_k"]
+        name, k = options["function_to_apply"], options["top_k"]
         name = function_of(self.model.config) if name is None else str(name).lower()
         if name not in FUNCTIONS:
             raise ValueError(f"function_to_apply={name!r}; choose from {', '.join(FUNCTIONS)}")
-        if top_k is not None and top_k is not False and not (isinstance(top_k, int) and top_k > 0):
-            raise ValueError(f"top_k={top_k!r}; pass 1 or more, or None for all classes")
+        if not (k is None or k is False or isinstance(k, Integral) and k > 0):
+            raise ValueError(f"top_k={k!r}; pass 1 or more, or None for all classes")
         return options | {"function_to_apply": name}
 
     def encode(self, text: str | dict, options: dict) -> list[list[int]]:
@@ -218,7 +222,10 @@ class TextClassificationPipeline(ClassifierPipeline):
         return super().encode(text, options)
 
     def answer(self, text, outputs: list[Tensor], options: dict) -> dict | list[dict]:
-        scores, names = FUNCTIONS[options["function_to_apply"]](outputs[0]), self.model.config.id2label
+        scores, names = (
+            FUNCTIONS[options["function_to_apply"]](outputs[0]),
+            self.model.config.id2label,
+        )
         pairs = [{"label": names[i], "score": score} for i, score in enumerate(scores.tolist())]
         pairs.sort(key=lambda pair: -pair["score"])
         return pairs[0] if options["top_k"] is False else pairs[: options["top_k"]]
@@ -313,17 +320,10 @@ def said(config: GenerationConfig | None) -> dict:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def by_length(rows: list[list[int]]) -> list[list[int]]:
-    """Group the indices of rows of the same length, the longest first."""
-    groups: dict[int, list[int]] = {}
-    for i, row in enumerate(rows):
-        groups.setdefault(len(row), []).append(i)
-    return [groups[length] for length in sorted(groups, reverse=True)]
-
-
 class TextGenerationPipeline(Pipeline):
     """Prompt -> [{"generated_text"}]: see `pipeline`."""
 
+    auto = AutoModelForCausalLM
     # stop_sequence: another name of stop_strings. return_full_text=False: only what was added
     defaults = {"truncation": False, "stop_sequence": None, "return_full_text": True}
     defaults |= {"clean_up_tokenization_spaces": False} | dict.fromkeys(GENERATE)
@@ -352,15 +352,15 @@ class TextGenerationPipeline(Pipeline):
     def compute(self, rows: list[list[int]], options: dict) -> list[Tensor]:
         """Continue each prompt N times, as it would go on alone: (N, n) new ids."""
         options, added = self.generate_options(options)
-        fits = added is not None and max(map(len, rows)) + added <= self.model.config.n_positions
+        lengths = [len(row) for row in rows]
+        fits = added is not None and max(lengths) + added <= self.model.config.n_positions
         new_ids: list = [None] * len(rows)
-        for group in [range(len(rows))] if fits else by_length(rows):
-            prompts = [rows[i] for i in group]
-            padded = len({*map(len, prompts)}) > 1  # then `generate` has to know where
-            mask = self.batch([[1] * len(row) for row in prompts], 0) if padded else None
-            ids = self.batch(prompts)  # (B, T) -> (B * N, T + n)
-            new = self.model.generate(ids, attention_mask=mask, **options)[:, ids.shape[1] :].cpu()
-            for i, own in zip(group, new.chunk(len(prompts)), strict=True):
+        for length in [None] if fits else {*lengths}:  # all at once, or rows of the same length
+            group = [i for i in range(len(rows)) if length in (None, lengths[i])]
+            ids = self.batch([rows[i] for i in group])  # (B, T)
+            mask = self.batch([[1] * lengths[i] for i in group], 0)
+            new = self.model.generate(ids, attention_mask=mask, **options)  # (B * N, T + n)
+            for i, own in zip(group, new[:, ids.shape[1] :].cpu().chunk(len(group)), strict=True):
                 new_ids[i] = own
         return new_ids
 
@@ -374,19 +374,11 @@ class TextGenerationPipeline(Pipeline):
         return answers
 
 
-TASKS = {  # task -> what runs it, what loads its model, of what class that must be
-    "text-generation": (TextGenerationPipeline, AutoModelForCausalLM, OpenAIGPTLMHeadModel),
-    "text-classification": (
-        TextClassificationPipeline,
-        AutoModelForSequenceClassification,
-        OpenAIGPTForSequenceClassification,
-    ),
-    "feature-extraction": (FeatureExtractionPipeline, AutoModel, OpenAIGPTPreTrainedModel),
-    "zero-shot-classification": (
-        ZeroShotClassificationPipeline,
-        AutoModelForSequenceClassification,
-        OpenAIGPTForSequenceClassification,
-    ),
+TASKS: dict[str, type[Pipeline]] = {
+    "text-generation": TextGenerationPipeline,
+    "text-classification": TextClassificationPipeline,
+    "feature-extraction": FeatureExtractionPipeline,
+    "zero-shot-classification": ZeroShotClassificationPipeline,
 }
 OTHER_NAMES = {"sentiment-analysis": "text-classification"}
 
@@ -396,7 +388,8 @@ def load_model(task: str, model, placing: dict, **options) -> OpenAIGPTPreTraine
 
     Raises TypeError if it is a model of another kind, and the errors of `from_pretrained`.
     """
-    _, auto, kind = TASKS[task]
+    auto = TASKS[task].auto
+    kind = OpenAIGPTPreTrainedModel if auto is AutoModel else auto.target
     if isinstance(model, str | Path):
         on = {} if {"device", "device_map"} & {*placing, *options} else {"device": "auto"}
         return auto.from_pretrained(model, **on, **placing, **options)
@@ -457,4 +450,4 @@ def pipeline(
     placing = {"dtype": dtype, "device": device, "device_map": device_map}
     placing = {option: value for option, value in placing.items() if value is not None}
     network = load_model(name, model, placing, **loading)
-    return TASKS[name][0](network, tokenizer, name, batch_size, **options)
+    return TASKS[name](network, tokenizer, name, batch_size, **options)

@@ -1,0 +1,197 @@
+"""What can be found out about a checkpoint: the checks of `minigpt verify`."""
+
+import json
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizerFast
+from minigpt.cli.common import one_line
+from minigpt.old.checkpoint import CONFIG_FILES, TOKENIZER_FILES, WEIGHT_FILES, open_weights
+from minigpt.old.tokenizer import (
+    MERGES_NAMES,
+    OFFICIAL_NAME,
+    OLD_NAMES,
+    VOCAB_NAMES,
+    checksum,
+    find_file,
+    split_hub_options,
+)
+
+VOCABULARY = {  # of OpenAI's release: file -> SHA-256
+    "encoder_bpe_40000.json": "fdf49b19e7de236852091da09b84a7a3cd5e7b0e79916376cf45f6b8127b8078",
+    "vocab_40000.bpe": "0ea9b51ae695073cd871e0358f7016311d671a7ff3963e367d5236522f294725",
+}
+PROMPT = [481, 4735, 544]  # "the president is"
+CONTINUATION = [  # what OpenAI's weights say most probably follows; from the tests of transformers
+    *(246, 963, 870, 762, 239, 244, 40477, 244, 249, 719, 881, 487, 544, 240, 244, 603, 481),
+]
+
+
+class Verdict(Exception):
+    """What a check says if it has not passed: "failed", "not checked" or "not OpenAI's"; why."""
+
+
+class Finding(NamedTuple):
+    """What a check found; `verdict` is that of `Verdict`, or "passed"."""
+
+    check: str
+    verdict: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict:12} {self.check}: {self.why}"
+
+
+class Evidence:
+    """A checkpoint under examination; the checks fill in what they find."""
+
+    def __init__(self, checkpoint: str, **options):
+        """`options` are those of `from_pretrained`."""
+        self.checkpoint, self.options = checkpoint, options
+        self.hub, _ = split_hub_options(options)
+        self.is_named = OLD_NAMES.get(checkpoint, checkpoint) == OFFICIAL_NAME
+
+    def differs(self, why: str) -> Verdict:
+        """Return the verdict on what is not as OpenAI's: wrong only where the name promises that."""
+        return Verdict("failed" if self.is_named else "not OpenAI's", why)
+
+
+CHECKS: dict[str, tuple[Callable[[Evidence], str], tuple[str, ...]]] = {}
+
+
+def check(name: str, *needs: str) -> Callable:
+    """Enter a function into `CHECKS`, with those that have to pass before. It returns why it passed,
+    raises a `Verdict`, or any other error: "failed".
+    """
+    return lambda function: CHECKS.setdefault(name, (function, needs))[0]
+
+
+@check("checkpoint")
+def find_checkpoint(found: Evidence) -> str:
+    names = *CONFIG_FILES, *WEIGHT_FILES, *VOCAB_NAMES, *MERGES_NAMES
+    try:
+        path = find_file(found.checkpoint, *names, **found.hub)
+    except OSError as error:
+        raise Verdict("not checked", one_line(error)) from error
+    found.folder = path.parent
+    return f"{path.name} is there"
+
+
+@check("config", "checkpoint")
+def read_config(found: Evidence) -> str:
+    found.config = config = OpenAIGPTConfig.from_pretrained(found.checkpoint, **found.options)
+    return f"{config.n_layer} blocks of {config.n_embd} channels, {config.n_head} heads"
+
+
+@check("arrays", "checkpoint")
+def read_arrays(found: Evidence) -> str:
+    found.arrays = open_weights(found.checkpoint, **found.hub)
+    path = find_file(found.checkpoint, *WEIGHT_FILES, **found.hub)
+    return f"{len(found.arrays)} arrays, by {path.name}"
+
+
+@check("vocabulary", "checkpoint")
+def read_vocabulary(found: Evidence) -> str:
+    try:
+        find_file(found.checkpoint, *TOKENIZER_FILES, **found.hub)
+    except FileNotFoundError as error:
+        raise Verdict("not checked", "there is none, only weights") from error
+    found.tokenizer = OpenAIGPTTokenizerFast.from_pretrained(found.checkpoint, **found.hub)
+    return f"{len(found.tokenizer)} pieces, {len(found.tokenizer.merges)} merges"
+
+
+@check("checksums", "checkpoint")
+def compare_checksums(found: Evidence) -> str:
+    """The hub's cache keeps a file under its checksum, and a link under its name."""
+    files = {path: path.resolve() for path in sorted(found.folder.iterdir())}
+    known = {path: blob for path, blob in files.items() if blob.parent.name == "blobs"}
+    if not known:
+        raise Verdict("not checked", "only files in the hub's cache have known checksums")
+    for path, blob in known.items():
+        if len(blob.name) in (40, 64) and checksum(blob, len(blob.name)) != blob.name:
+            raise ValueError(
+                f"{path.name} has changed since the download; delete it and load it again"
+            )
+    return f"{len(known)} of {len(files)} files are as the hub promised"
+
+
+@check("shapes", "config", "arrays")
+def compare_shapes(found: Evidence) -> str:
+    with torch.device("meta"):
+        expected = dict(OpenAIGPTModel(found.config).named_parameters())
+    for name, parameter in expected.items():
+        has = tuple(found.arrays[name].shape) if name in found.arrays else "none"
+        if has != (shape := tuple(parameter.shape)):
+            raise ValueError(f"{name} has shape {has}, the config makes it {shape}")
+    more = len(found.arrays) - len(expected)
+    return "as the config says" + f", and {more} arrays of a head" * (more > 0)
+
+
+@check("numbers", "arrays")
+def look_for_nan(found: Evidence) -> str:
+    for name, array in found.arrays.items():
+        values = array.to()
+        if bad := int((~values.isfinite()).sum()):
+            raise ValueError(f"{name} is NaN or infinite in {bad} of {values.numel():,} places")
+    return "all finite"
+
+
+@check("pieces", "shapes", "vocabulary")
+def count_tokens(found: Evidence) -> str:
+    rows, tokens = found.config.vocab_size, len(found.tokenizer)
+    if rows != tokens:
+        raise ValueError(f"the vocabulary has {tokens} pieces, the table of tokens {rows} rows")
+    return f"{tokens}, as many as the table of tokens has rows"
+
+
+@check("official", "config")
+def compare_sizes(found: Evidence) -> str:
+    sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+    official = OpenAIGPTConfig()
+    if all(getattr(found.config, name) == getattr(official, name) for name in sizes):
+        return "by its sizes"
+    why = "this is not GPT-1 as OpenAI released it, whose facts do not apply"
+    raise Verdict("failed" if found.is_named else "not checked", why)
+
+
+@check("official vocabulary", "official", "vocabulary")
+def compare_vocabulary(found: Evidence) -> str:
+    """Write the two files as OpenAI wrote them, and compare their checksums."""
+    tokens = sorted(found.tokenizer.vocab.items(), key=lambda item: (item[1] == 0, item[1]))
+    merges = "\n".join(["#version: 0.2", *map(" ".join, found.tokenizer.merges), ""])
+    for text, (name, expected) in zip((json.dumps(dict(tokens)), merges), VOCABULARY.items()):
+        if (digest := sha256(text.encode()).hexdigest()) != expected:
+            raise found.differs(f"{name}: SHA-256 {digest[:12]}..., OpenAI's is {expected[:12]}...")
+    return "the SHA-256 of both files"
+
+
+@check("official continuation", "official", "shapes", "numbers")
+def compare_continuation(found: Evidence) -> str:
+    options = found.options | {"dtype": "float32"}
+    model = OpenAIGPTLMHeadModel.from_pretrained(found.checkpoint, **options)
+    length, prompt = len(CONTINUATION), torch.tensor([PROMPT])
+    ids = model.generate(prompt, max_new_tokens=length, do_sample=False)[0, len(PROMPT) :].tolist()
+    for i, (token, expected) in enumerate(zip(ids, CONTINUATION, strict=True), len(PROMPT)):
+        if token != expected:
+            raise found.differs(f"token {i} is {token}, published is {expected}")
+    return f"{length} tokens, as published"
+
+
+def examine(checkpoint: str, **options) -> Iterator[Finding]:
+    """Yield what each of `CHECKS` finds in a checkpoint; `options`: those of `from_pretrained`."""
+    found, passed = Evidence(checkpoint, **options), set()
+    for name, (function, needs) in CHECKS.items():
+        try:
+            if lacking := [other for other in needs if other not in passed]:
+                raise Verdict("not checked", f"needs the check {lacking[0]!r}")
+            yield Finding(name, "passed", function(found))
+            passed.add(name)
+        except Verdict as verdict:
+            yield Finding(name, *verdict.args)
+        except Exception as error:  # whatever is wrong with a checkpoint is what we are here for
+            unreachable = any(isinstance(x, ConnectionError) for x in (error, error.__cause__))
+            yield Finding(name, "not checked" if unreachable else "failed", one_line(error))
