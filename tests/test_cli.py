@@ -27,7 +27,7 @@ from minigpt.cli import verify
 from minigpt.cli.app import app
 from minigpt.cli.run import Task
 from minigpt.hf.pipeline import GENERATION, TASKS
-from tests import parity
+from tests import helpers
 from tests.hub import FILES, LARGE, point_at, running_hub
 
 ROOT = Path(__file__).parent.parent
@@ -409,7 +409,7 @@ def test_a_healthy_model_that_is_not_openais_is_no_failure(tiny_is_official, mon
     assert is_named or result.stdout.endswith("8 passed, 0 failed, 1 not checked, 2 not OpenAI's\n")
 
 
-@pytest.mark.skipif(not parity.OFFICIAL.is_dir(), reason="MINIGPT_OFFICIAL_DIR names no folder")
+@pytest.mark.skipif(not helpers.OFFICIAL.is_dir(), reason="MINIGPT_OFFICIAL_DIR names no folder")
 def test_verify_knows_openais_vocabulary():
-    found = verdicts(parity.OFFICIAL)
+    found = verdicts(helpers.OFFICIAL)
     assert found["official vocabulary"] == ("passed", "the SHA-256 of both files")

@@ -7,7 +7,7 @@ import torch
 
 import minigpt
 from minigpt import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
-from tests import parity
+from tests import helpers
 
 AUTO = [AutoConfig, AutoTokenizer, AutoModel, AutoModelForCausalLM]
 AUTO += [minigpt.AutoModelForSequenceClassification]
@@ -22,7 +22,7 @@ def test_keywords_are_passed_on():
 
 
 def test_the_release_of_2018_is_a_gpt_1():
-    folder = parity.GOLDEN / "model"
+    folder = helpers.GOLDEN / "model"
     assert AutoConfig.from_pretrained(folder, n_head=4).n_head == 4
     assert type(AutoModel.from_pretrained(folder, n_head=4)) is minigpt.OpenAIGPTModel
 

@@ -6,7 +6,7 @@ import transformers
 
 import minigpt
 from minigpt import AutoTokenizer, pipeline
-from tests import parity
+from tests import helpers
 
 TEXTS = ["I am here", "The old house by the sea was empty, and nobody knew why.", "you"]
 NLI = {0: "contradiction", 1: "neutral", 2: "entailment"}
@@ -31,7 +31,7 @@ def folders(tmp_path_factory):
     sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     root = tmp_path_factory.mktemp("models")
     for name, (kind, settings) in KINDS.items():
-        theirs, _ = parity.random_pair(kind=kind, **sizes, **settings)
+        theirs, _ = helpers.random_pair(kind=kind, **sizes, **settings)
         names = theirs.config.id2label
         theirs.config.label2id = {label: index for index, label in names.items()}
         theirs.save_pretrained(root / name)
