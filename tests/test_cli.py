@@ -379,7 +379,7 @@ def tiny_is_official(copy, monkeypatch) -> Path:
     return copy
 
 
-def OfTiny() -> OpenAIGPTConfig:  # noqa: N802: it stands for the class
+def OfTiny() -> OpenAIGPTConfig:  # stands for the class
     return OpenAIGPTConfig.from_pretrained("tiny")
 
 

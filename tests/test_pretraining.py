@@ -32,7 +32,9 @@ def test_windows_are_rows_of_the_text_and_the_last_start_is_possible():
 def test_the_rate_rises_and_falls_as_the_paper_says():
     rates = [learning_rate(step, Recipe(steps=100, peak=2.0, warmup=20)) for step in range(100)]
     assert rates[0] == 2.0 / 20 and max(rates) == rates[19] == rates[20] == 2.0
-    assert rates[60] == pytest.approx(1.0) and rates == sorted(rates[:20]) + sorted(rates[20:])[::-1]
+    assert (
+        rates[60] == pytest.approx(1.0) and rates == sorted(rates[:20]) + sorted(rates[20:])[::-1]
+    )
     assert rates[99] == pytest.approx(1 + math.cos(math.pi * 79 / 80))
 
 

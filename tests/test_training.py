@@ -48,9 +48,10 @@ def test_books_are_not_read_again(library):
 
 def test_a_vocabulary_that_is_learned_anew_makes_the_ids_anew(library):
     places = [library / name for name in ("books", "held_out", "out")]
+    (library / "books" / "a.txt").write_text("the fish sees the old miller . " * 600)
     before = prepare(*places, vocab_size=60)
     (library / "out" / "merges.txt").unlink()
-    after = prepare(*places, vocab_size=40)
+    after = prepare(*places, vocab_size=30)
     assert len(after[1]) > len(before[1])  # fewer merges, more tokens
     with pytest.raises(ValueError, match=r"vocab_size=10, but \d+ letters need \d+ at least"):
         prepare(*places[:2], library / "new", vocab_size=10)

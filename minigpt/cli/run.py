@@ -46,7 +46,8 @@ SHOWN: dict[str, Callable] = {  # task -> what makes a text of an answer
         " ".join(f"{x:.4f}" for x in token) for token in answer[0]
     ),
     "zero-shot-classification": lambda answer: "\n".join(
-        f"{score:.4f} {label}" for label, score in zip(answer["labels"], answer["scores"])
+        f"{score:.4f} {label}"
+        for label, score in zip(answer["labels"], answer["scores"], strict=True)
     ),
 }
 Task = Literal[tuple(SHOWN)]

@@ -3,8 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import torch
 
@@ -35,43 +34,20 @@ class Verdict(Exception):
     """What a check says if it has not passed: "failed", "not checked" or "not OpenAI's"; why."""
 
 
-class Finding(NamedTuple):
-    """What a check found; `verdict` is that of `Verdict`, or "passed"."""
-
-    check: str
-    verdict: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.verdict:12} {self.check}: {self.why}"
-
-
-class Evidence:
-    """A checkpoint under examination; the checks fill in what they find."""
-
-    def __init__(self, checkpoint: str, **options):
-        """`options` are those of `from_pretrained`."""
-        self.checkpoint, self.options = checkpoint, options
-        self.hub, _ = split_hub_options(options)
-        self.is_named = OLD_NAMES.get(checkpoint, checkpoint) == OFFICIAL_NAME
-
-    def differs(self, why: str) -> Verdict:
-        """Return the verdict on what is not as OpenAI's: wrong only where the name promises that."""
-        return Verdict("failed" if self.is_named else "not OpenAI's", why)
-
-
-CHECKS: dict[str, tuple[Callable[[Evidence], str], tuple[str, ...]]] = {}
+CHECKS: dict[str, tuple[Callable[[SimpleNamespace], str], tuple[str, ...]]] = {}
 
 
 def check(name: str, *needs: str) -> Callable:
-    """Enter a function into `CHECKS`, with those that have to pass before. It returns why it passed,
-    raises a `Verdict`, or any other error: "failed".
+    """Enter a function into `CHECKS`, with the checks that have to pass before.
+
+    It puts what it finds into `found`. It returns why it passed, or raises a `Verdict` or any other
+    error: then it failed.
     """
     return lambda function: CHECKS.setdefault(name, (function, needs))[0]
 
 
 @check("checkpoint")
-def find_checkpoint(found: Evidence) -> str:
+def find_checkpoint(found: SimpleNamespace) -> str:
     names = *CONFIG_FILES, *WEIGHT_FILES, *VOCAB_NAMES, *MERGES_NAMES
     try:
         path = find_file(found.checkpoint, *names, **found.hub)
@@ -82,20 +58,20 @@ def find_checkpoint(found: Evidence) -> str:
 
 
 @check("config", "checkpoint")
-def read_config(found: Evidence) -> str:
+def read_config(found: SimpleNamespace) -> str:
     found.config = config = OpenAIGPTConfig.from_pretrained(found.checkpoint, **found.options)
     return f"{config.n_layer} blocks of {config.n_embd} channels, {config.n_head} heads"
 
 
 @check("arrays", "checkpoint")
-def read_arrays(found: Evidence) -> str:
+def read_arrays(found: SimpleNamespace) -> str:
     found.arrays = open_weights(found.checkpoint, **found.hub)
     path = find_file(found.checkpoint, *WEIGHT_FILES, **found.hub)
     return f"{len(found.arrays)} arrays, by {path.name}"
 
 
 @check("vocabulary", "checkpoint")
-def read_vocabulary(found: Evidence) -> str:
+def read_vocabulary(found: SimpleNamespace) -> str:
     try:
         find_file(found.checkpoint, *TOKENIZER_FILES, **found.hub)
     except FileNotFoundError as error:
@@ -105,7 +81,7 @@ def read_vocabulary(found: Evidence) -> str:
 
 
 @check("checksums", "checkpoint")
-def compare_checksums(found: Evidence) -> str:
+def compare_checksums(found: SimpleNamespace) -> str:
     """The hub's cache keeps a file under its checksum, and a link under its name."""
     files = {path: path.resolve() for path in sorted(found.folder.iterdir())}
     known = {path: blob for path, blob in files.items() if blob.parent.name == "blobs"}
@@ -120,7 +96,7 @@ def compare_checksums(found: Evidence) -> str:
 
 
 @check("shapes", "config", "arrays")
-def compare_shapes(found: Evidence) -> str:
+def compare_shapes(found: SimpleNamespace) -> str:
     with torch.device("meta"):
         expected = dict(OpenAIGPTModel(found.config).named_parameters())
     for name, parameter in expected.items():
@@ -132,7 +108,7 @@ def compare_shapes(found: Evidence) -> str:
 
 
 @check("numbers", "arrays")
-def look_for_nan(found: Evidence) -> str:
+def look_for_nan(found: SimpleNamespace) -> str:
     for name, array in found.arrays.items():
         values = array.to()
         if bad := int((~values.isfinite()).sum()):
@@ -141,7 +117,7 @@ def look_for_nan(found: Evidence) -> str:
 
 
 @check("pieces", "shapes", "vocabulary")
-def count_tokens(found: Evidence) -> str:
+def count_tokens(found: SimpleNamespace) -> str:
     rows, tokens = found.config.vocab_size, len(found.tokenizer)
     if rows != tokens:
         raise ValueError(f"the vocabulary has {tokens} pieces, the table of tokens {rows} rows")
@@ -149,49 +125,58 @@ def count_tokens(found: Evidence) -> str:
 
 
 @check("official", "config")
-def compare_sizes(found: Evidence) -> str:
+def compare_sizes(found: SimpleNamespace) -> str:
     sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
     official = OpenAIGPTConfig()
     if all(getattr(found.config, name) == getattr(official, name) for name in sizes):
         return "by its sizes"
     why = "this is not GPT-1 as OpenAI released it, whose facts do not apply"
-    raise Verdict("failed" if found.is_named else "not checked", why)
+    raise Verdict("not checked" if found.otherwise == "not OpenAI's" else "failed", why)
 
 
 @check("official vocabulary", "official", "vocabulary")
-def compare_vocabulary(found: Evidence) -> str:
+def compare_vocabulary(found: SimpleNamespace) -> str:
     """Write the two files as OpenAI wrote them, and compare their checksums."""
     tokens = sorted(found.tokenizer.vocab.items(), key=lambda item: (item[1] == 0, item[1]))
     merges = "\n".join(["#version: 0.2", *map(" ".join, found.tokenizer.merges), ""])
-    for text, (name, expected) in zip((json.dumps(dict(tokens)), merges), VOCABULARY.items()):
-        if (digest := sha256(text.encode()).hexdigest()) != expected:
-            raise found.differs(f"{name}: SHA-256 {digest[:12]}..., OpenAI's is {expected[:12]}...")
+    texts = json.dumps(dict(tokens)).encode(), merges.encode()
+    for text, (name, expected) in zip(texts, VOCABULARY.items(), strict=True):
+        if (digest := sha256(text).hexdigest()) != expected:
+            raise Verdict(
+                found.otherwise, f"{name}: SHA-256 {digest[:12]}..., OpenAI's is {expected[:12]}..."
+            )
     return "the SHA-256 of both files"
 
 
 @check("official continuation", "official", "shapes", "numbers")
-def compare_continuation(found: Evidence) -> str:
+def compare_continuation(found: SimpleNamespace) -> str:
     options = found.options | {"dtype": "float32"}
     model = OpenAIGPTLMHeadModel.from_pretrained(found.checkpoint, **options)
     length, prompt = len(CONTINUATION), torch.tensor([PROMPT])
     ids = model.generate(prompt, max_new_tokens=length, do_sample=False)[0, len(PROMPT) :].tolist()
     for i, (token, expected) in enumerate(zip(ids, CONTINUATION, strict=True), len(PROMPT)):
         if token != expected:
-            raise found.differs(f"token {i} is {token}, published is {expected}")
+            raise Verdict(found.otherwise, f"token {i} is {token}, published is {expected}")
     return f"{length} tokens, as published"
 
 
-def examine(checkpoint: str, **options) -> Iterator[Finding]:
-    """Yield what each of `CHECKS` finds in a checkpoint; `options`: those of `from_pretrained`."""
-    found, passed = Evidence(checkpoint, **options), set()
+def examine(checkpoint: str, **options) -> Iterator[tuple[str, str, str]]:
+    """Yield each of `CHECKS`, its verdict on a checkpoint and why; `options` of `from_pretrained`.
+
+    What is not as OpenAI's is a failure only where the name promises that it is.
+    """
+    found, passed = SimpleNamespace(checkpoint=checkpoint, options=options), set()
+    found.hub, _ = split_hub_options(options)
+    is_named = OLD_NAMES.get(checkpoint, checkpoint) == OFFICIAL_NAME
+    found.otherwise = "failed" if is_named else "not OpenAI's"
     for name, (function, needs) in CHECKS.items():
         try:
             if lacking := [other for other in needs if other not in passed]:
                 raise Verdict("not checked", f"needs the check {lacking[0]!r}")
-            yield Finding(name, "passed", function(found))
+            yield name, "passed", function(found)
             passed.add(name)
         except Verdict as verdict:
-            yield Finding(name, *verdict.args)
+            yield name, *verdict.args
         except Exception as error:  # whatever is wrong with a checkpoint is what we are here for
             unreachable = any(isinstance(x, ConnectionError) for x in (error, error.__cause__))
-            yield Finding(name, "not checked" if unreachable else "failed", one_line(error))
+            yield name, "not checked" if unreachable else "failed", one_line(error)

@@ -19,26 +19,11 @@ from minigpt.hf.auto import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
-from minigpt.old.checkpoint import as_number_type as to_dtype
+from minigpt.old.checkpoint import OpenAIGPTConfig
 from minigpt.old.generation import GenerationConfig
 from minigpt.old.lm_head import OpenAIGPTLMHeadModel
 from minigpt.old.model import OpenAIGPTPreTrainedModel, find_device
 from minigpt.old.tokenizer import clean_up, split_hub_options
-
-
-def check_text(value) -> str:
-    """Return a text as it is. Raises TypeError for anything else."""
-    if not isinstance(value, str):
-        raise TypeError(f"expected a string or a list of strings, got {value!r:.60}")
-    return value
-
-
-def cut(stream: Iterable, size: int) -> Iterator[list]:
-    """Cut a stream into lists of `size`; the last may be shorter. ValueError for a size < 1."""
-    if size < 1:
-        raise ValueError(f"batch_size={size}; pass 1 or more")
-    stream = iter(stream)
-    return iter(lambda: list(islice(stream, size)), [])
 
 
 class Pipeline:
@@ -50,6 +35,7 @@ class Pipeline:
 
     auto: type[AutoModel]  # what loads the task's model
     defaults: dict = {}  # the task's options; `truncation`: as in a tokenizer's call
+    others: set[str] = set()  # options that are passed on
 
     def __init__(self, model, tokenizer, task: str, batch_size: int = 1, **options):
         """Puts `model` into eval mode. Raises TypeError for an unknown option."""
@@ -67,14 +53,15 @@ class Pipeline:
     def settings(self, given: dict) -> dict:
         """Return all options of a call. Raises TypeError, listing the known ones, for another."""
         options = self.options | given
-        if unknown := sorted(options.keys() - self.defaults.keys()):
-            known = ", ".join(sorted(self.defaults))
+        known = self.defaults.keys() | self.others
+        if unknown := sorted(options.keys() - known):
+            known = ", ".join(sorted(known))
             raise TypeError(f"no option {', '.join(unknown)}; choose from {known}")
         return self.defaults | options
 
     def encode(self, text: str, options: dict) -> list[list[int]]:
         """Step 1, a text: return its rows of ids. Here: one, of the text itself."""
-        return [self.ids_of(check_text(text), None, options["truncation"])]
+        return [self.ids_of(text, None, options["truncation"])]
 
     def compute(self, rows: list[list[int]], options: dict) -> Iterable:
         """Step 2, a batch of rows: return an output for each."""
@@ -85,7 +72,12 @@ class Pipeline:
         raise NotImplementedError
 
     def ids_of(self, text: str, pair: str | None, truncation: bool | str) -> list[int]:
-        """Encode a text, or two. Raises ValueError for no tokens, and for more than positions."""
+        """Encode a text, or two. Raises TypeError if one is no string, ValueError for no tokens and
+        for more of them than the model has positions.
+        """
+        for value in (text, "" if pair is None else pair):
+            if not isinstance(value, str):
+                raise TypeError(f"expected a string or a list of strings, got {value!r:.60}")
         limit = self.model.config.n_positions
         most = min(limit, self.tokenizer.model_max_length)
         cutting = {"truncation": truncation, "max_length": most}
@@ -107,12 +99,14 @@ class Pipeline:
     def __call__(self, inputs, *, batch_size: int | None = None, **options):
         """Answer one text with an answer, a list with a list, any other iterable with a generator.
 
-        A bar shows the progress in a list of 10 or more that takes over a second. `options` overrule
-        the pipeline's. Raises TypeError for what is no text, ValueError for an empty list, an empty
-        text, one that is too long, a batch size below 1.
+        A bar shows the progress in a list of 10 or more that takes over a second. `options` replace
+        the pipeline's. Raises ValueError for an empty list and a batch size below 1, and the errors
+        of `encode`.
         """
         options = self.settings(options)
         size = self.batch_size if batch_size is None else batch_size
+        if size < 1:
+            raise ValueError(f"batch_size={size}; pass 1 or more")
         if not isinstance(inputs, Iterable) and hasattr(inputs, "__getitem__"):  # torch's Dataset
             inputs = map(inputs.__getitem__, range(len(inputs)))
         if isinstance(inputs, str | bytes | dict) or not isinstance(inputs, Iterable):
@@ -144,8 +138,9 @@ class Pipeline:
                 waiting.append((text, len(own)))
                 yield from own
 
-        compute = torch.no_grad()(self.compute)
-        outputs = (output for batch in cut(rows(), size) for output in compute(batch, options))
+        stream, compute = rows(), torch.no_grad()(self.compute)
+        batches = iter(lambda: list(islice(stream, size)), [])
+        outputs = (output for batch in batches for output in compute(batch, options))
         for first in outputs:
             text, count = waiting.popleft()
             yield self.answer(text, [first, *islice(outputs, count - 1)], options)
@@ -216,9 +211,7 @@ class TextClassificationPipeline(ClassifierPipeline):
         if isinstance(text, dict):
             if "text" not in text or text.keys() - {"text", "text_pair"}:
                 raise TypeError(f"expected {{'text': ..., 'text_pair': ...}}, got {text!r:.60}")
-            first, pair = check_text(text["text"]), text.get("text_pair")
-            pair = pair if pair is None else check_text(pair)
-            return [self.ids_of(first, pair, options["truncation"])]
+            return [self.ids_of(text["text"], text.get("text_pair"), options["truncation"])]
         return super().encode(text, options)
 
     def answer(self, text, outputs: list[Tensor], options: dict) -> dict | list[dict]:
@@ -310,7 +303,7 @@ class ZeroShotClassificationPipeline(ClassifierPipeline):
 GENERATION = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}  # as in transformers
 GENERATE = {field.name for field in fields(GenerationConfig)}  # the options that `generate` gets
 GENERATE |= {*signature(OpenAIGPTLMHeadModel.generate).parameters}
-GENERATE -= {"self", "input_ids", "attention_mask", "settings", "tokenizer"}  # ours to give
+GENERATE -= {"self", "input_ids", "inputs", "attention_mask", "settings", "tokenizer"}  # ours
 GENERATE -= {"return_dict_in_generate", "output_scores"}  # the answer is a text
 
 
@@ -326,7 +319,8 @@ class TextGenerationPipeline(Pipeline):
     auto = AutoModelForCausalLM
     # stop_sequence: another name of stop_strings. return_full_text=False: only what was added
     defaults = {"truncation": False, "stop_sequence": None, "return_full_text": True}
-    defaults |= {"clean_up_tokenization_spaces": False} | dict.fromkeys(GENERATE)
+    defaults |= {"clean_up_tokenization_spaces": False}
+    others = GENERATE
 
     def generate_options(self, options: dict) -> tuple[dict, int | None]:
         """Return the options for `generate`, and how many tokens it adds, if that is told.
@@ -334,12 +328,13 @@ class TextGenerationPipeline(Pipeline):
         `GENERATION` stands where neither the options nor a generation config say something else.
         Raises ValueError for both names of the strings to stop at.
         """
-        given = {name: options[name] for name in GENERATE if options[name] is not None}
+        given = {name: options[name] for name in GENERATE & options.keys()}
+        given = {name: x for name, x in given.items() if x is not None or name == "top_k"}
         if options["stop_sequence"] is not None:
             if "stop_strings" in given:
                 raise ValueError("stop_sequence and stop_strings are two names of one; pass one")
             given["stop_strings"] = options["stop_sequence"]
-        known = said(self.model.generation_config) | said(options["generation_config"]) | given
+        known = said(self.model.generation_config) | said(given.get("generation_config")) | given
         pad, unknown = self.tokenizer.pad_token_id, self.tokenizer.unk_token_id
         has_row = pad is not None and pad < self.model.config.vocab_size  # else new to the model
         ours = GENERATION | {"pad_token_id": pad if has_row else unknown}  # decoding leaves it out
@@ -400,7 +395,7 @@ def load_model(task: str, model, placing: dict, **options) -> OpenAIGPTPreTraine
         )
     if device := [placing[name] for name in ("device", "device_map") if name in placing]:
         model = model.to(find_device(*device))
-    return model.to(to_dtype(placing.get("dtype")) or model.dtype)
+    return model.to(OpenAIGPTConfig(dtype=placing.get("dtype")).dtype or model.dtype)
 
 
 def load_tokenizer(model, tokenizer, **hub):
