@@ -4,6 +4,7 @@ A checkpoint is `"tiny"` (inside this package), a folder, or a name on the hub.
 """
 
 import json
+import math
 import os
 import random
 import re
@@ -95,12 +96,13 @@ def read_json(path: Path, kind: type = dict):
 
 def to_number(value):
     """Return the Python number of a numpy number or one-element tensor; anything else as it is."""
-    return value.item() if hasattr(value, "item") and getattr(value, "size", 1) != 0 else value
+    is_one = hasattr(value, "item") and math.prod(getattr(value, "shape", ())) == 1
+    return value.item() if is_one else value
 
 
 def json_text(settings: dict) -> str:
-    """Return settings as JSON; numpy numbers become numbers, other objects their text."""
-    as_json = {"default": lambda value: to_number(value) if hasattr(value, "item") else str(value)}
+    """Return settings as JSON; arrays become lists, other objects their text."""
+    as_json = {"default": lambda value: value.tolist() if hasattr(value, "tolist") else str(value)}
     return json.dumps(settings, indent=2, **as_json) + "\n"
 
 
