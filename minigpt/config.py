@@ -22,3 +22,15 @@ class GPTConfig:
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02  # standard deviation of new weights
     attn_implementation: str = "sdpa"  # which function computes attention: see `ATTENTION`
+
+
+def count_parameters(config: GPTConfig) -> dict[str, int]:
+    """Count the parameters of a GPT-1, by the part that they belong to."""
+    C = config.n_embd
+    return {
+        "tokens": config.vocab_size * C,
+        "positions": config.n_positions * C,
+        "attention": config.n_layer * (C * 3 * C + 3 * C + C * C + C),  # weights and biases
+        "MLP": config.n_layer * (C * 4 * C + 4 * C + 4 * C * C + C),
+        "layer norms": config.n_layer * 2 * (C + C),  # two in each block: gain and bias
+    }

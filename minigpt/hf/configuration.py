@@ -68,8 +68,8 @@ def default_names(count: int) -> dict[int, str]:
     return {index: f"LABEL_{index}" for index in range(count)}
 
 
-def is_integer(value, least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def is_integer(value, least: int = 0, most: float = 10**12) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def is_number(value, most: float = math.inf) -> bool:
