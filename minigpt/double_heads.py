@@ -67,7 +67,7 @@ class DoubleHeads(LanguageModel):
 
     def __init__(self, config: GPTConfig, transformer: GPT | None = None):
         super().__init__(config, transformer)
-        self.multiple_choice_head = SequenceSummary(config.n_embd)
+        self.multiple_choice_head = SequenceSummary(config.n_embd, std=config.initializer_range)
 
     def forward(
         self,
