@@ -174,7 +174,7 @@ def read_settings(path: Path, changes: dict) -> dict:
     And if it lacks a size that `changes` lack, too: no default is right for a file.
     """
     if path.name == "params_shapes.json":
-        return release_sizes(path.parent)
+        return release_sizes(path)
     settings = read_json(path)
     kind = settings.get("model_type", MODEL_TYPE)
     if kind != MODEL_TYPE:

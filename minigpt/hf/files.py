@@ -139,8 +139,10 @@ def make_folder(folder: str | Path) -> Path:
     return path
 
 
-def stamp(path: Path) -> tuple | None:
+def stamp(path: Path | None) -> tuple | None:
     """Return what tells a file from another of the same name; None if there is no file."""
+    if path is None:
+        return None
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -149,7 +151,7 @@ def stamp(path: Path) -> tuple | None:
 
 
 @contextmanager
-def unchanged(path: Path) -> Iterator[None]:
+def unchanged(path: Path | None) -> Iterator[None]:
     """Raise OSError if a file is saved anew while the block reads it and the files beside it."""
     before = stamp(path)
     yield

@@ -1,9 +1,11 @@
 """Models from and into checkpoints: loading, saving, converting."""
 
+import re
 import shutil
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -11,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .configuration import CONFIG_FILES, DTYPES, OpenAIGPTConfig, as_dtype
-from .files import find_file, json_writer, read_json, save_files, split_hub_options, unchanged
+from .configuration import CONFIG_FILES, DTYPES, OpenAIGPTConfig
+from .files import Writer, find_file, json_writer, save_files, split_hub_options, unchanged
 from .formats import (
     PATTERNS,
     WEIGHT_FILES,
@@ -44,7 +46,7 @@ def warn(message: str) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_code.co_filename.startswith(PACKAGE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level - 1)
+    warnings.warn(message, stacklevel=level)
 
 
 # -- devices
@@ -75,10 +77,20 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
         ) from error
 
 
+def choose_device(device, device_map) -> torch.device | None:
+    """Return the device of two options with one meaning; raises TypeError if both are given."""
+    if None not in (device, device_map):
+        raise TypeError(f"device={device!r} and device_map={device_map!r}; pass one of them")
+    if isinstance(device_map, dict):
+        device_map = device_map.get("", "auto")  # the whole model on one device
+    given = device if device_map is None else device_map
+    return None if given is None else find_device(given)
+
+
 # -- loading
 
 
-def compare(model: nn.Module, weights: Mapping[str, Stored], ignore_mismatched_sizes: bool) -> dict:
+def compare(model: nn.Module, weights: Mapping[str, Stored], ignore_mismatched_sizes: bool = False) -> dict:
     """Compare the parameters of a model with weights, and return what transformers' info has.
 
     Raises ValueError, naming a parameter, if the network below the heads lacks one, if one has
@@ -120,13 +132,18 @@ def new_values(name: str, shape: torch.Size, std: float, dtype, device) -> Tenso
     return values.fill_(1) if ".ln_" in name else values.normal_(std=std)
 
 
-def build(cls: type, config: OpenAIGPTConfig, weights: Mapping[str, Stored], ignore: bool, device):
-    """Build a model without values, and put weights in their place; return it and the info."""
-    if f"h.{config.n_layer - 1}.ln_1.weight" not in weights:  # nothing of any size is built in vain
+def check_depth(config: OpenAIGPTConfig, weights: Mapping[str, Stored]) -> None:
+    """Raise ValueError, before a model of any depth is built, if weights have fewer blocks."""
+    if f"h.{config.n_layer - 1}.ln_1.weight" not in weights:
         raise ValueError(
             f"the checkpoint lacks the last of n_layer={config.n_layer} blocks; is n_layer right, "
             "and is it a checkpoint of this kind of model?"
         )
+
+
+def build(cls: type, config: OpenAIGPTConfig, weights: Mapping[str, Stored], ignore: bool, device):
+    """Build a model without values, and put weights in their place; return it and the info."""
+    check_depth(config, weights)
     with torch.device("meta"):
         model = cls(config)
     info = compare(model, weights, ignore)
@@ -159,22 +176,28 @@ def announce(kind: str, info: dict[str, set]) -> None:
         warn("; ".join(parts))
 
 
-def load_config(name, config: OpenAIGPTConfig | None, changes: dict) -> OpenAIGPTConfig:
-    """Return a config of its own for a model: that of the checkpoint or a copy of the given one."""
+def load_config(name, config: OpenAIGPTConfig | None, options: dict) -> OpenAIGPTConfig:
+    """Return the config of a checkpoint, or a changed copy of the given one."""
     if config is None:
-        return OpenAIGPTConfig.from_pretrained(name, **changes)
-    config = deepcopy(config)
-    _, changes = split_hub_options(changes)
+        return OpenAIGPTConfig.from_pretrained(name, **options)
+    config, (_, changes) = deepcopy(config), split_hub_options(options)
     if strange := sorted(name for name in changes if not hasattr(config, name)):
-        raise TypeError(f"from_pretrained has no option {', '.join(strange)}")
+        raise TypeError(f"from_pretrained has no option {', '.join(strange)}; see its help")
     config.update(changes)
     config.validate()
     return config
 
 
+def load_weights(name, state_dict: Mapping[str, Tensor] | None, **hub) -> dict[str, Stored]:
+    """Open the weights of a checkpoint, or take copies of the given ones."""
+    if state_dict is None:
+        return open_weights(name, **hub)
+    return own_names({name: Stored(x.detach().clone()) for name, x in state_dict.items()})
+
+
 def load_model(
     cls: type,
-    name: str | Path | None,  # None with `config` and `state_dict`
+    name: str | Path | None,  # None only with `config` and `state_dict`
     *,
     config: OpenAIGPTConfig | None = None,  # in place of `config.json`
     state_dict: Mapping[str, Tensor] | None = None,  # in place of the files of weights
@@ -192,19 +215,162 @@ def load_model(
     eval mode; warns of a head that the checkpoint does not have. Raises ValueError for weights and
     settings that do not fit, and OSError, naming what is missing.
     """
-    if None not in (device, device_map):
-        raise TypeError(f"device={device!r} and device_map={device_map!r}; pass one of them")
-    device = device_map.get("") if isinstance(device_map, dict) else device if device_map is None else device_map
-    device = None if device is None else find_device(device)
-    hub, changes = split_hub_options(options)
-    if None not in (config, state_dict):
-        model, info = ...
-    with unchanged(find_file(name, *CONFIG_FILES, **hub)):
+    device = choose_device(device, device_map)
+    hub, _ = split_hub_options(options)
+    needs_files = config is None or state_dict is None
+    with unchanged(find_file(name, *CONFIG_FILES, **hub) if needs_files else None):
         config = load_config(name, config, options)
-        weights = open_weights(name, **hub) if state_dict is None else from_state(state_dict)
+        weights = load_weights(name, state_dict, **hub)
         config.dtype = config.dtype or next(iter(weights.values())).mapped.dtype
         model, info = build(cls, config, weights, ignore_mismatched_sizes, device)
-        if hasattr(model, "generation_config"):
-            model.generation_config = ...
+        if needs_files and hasattr(model, "generation_config"):
+            with suppress(FileNotFoundError):  # most checkpoints have none
+                kind = type(model.generation_config)
+                model.generation_config = kind.from_pretrained(name, **hub)
     announce(cls.__name__, info)
     return (model, info) if output_loading_info else model
+
+
+# -- saving
+
+
+def save_checkpoint(
+    folder: str | Path,
+    config: OpenAIGPTConfig,
+    weights: dict[str, Tensor],
+    further: Mapping[str, Writer],
+    max_shard_size: int | str = "50GB",
+    to: str = "safetensors",
+) -> list[str]:
+    """Write weights, `config.json` and `further` files as transformers reads them.
+
+    `to` is one of `PATTERNS`. Returns the names of the files. Raises FileExistsError where others
+    would be read, OSError where they cannot be written.
+    """
+    config.validate()
+    writers = dict(further) | weight_writers(weights, max_shard_size, to)
+    if to == "bin":
+        refuse_hidden(folder, "pytorch_model.bin", WEIGHT_FILES)
+    stem = PATTERNS[to].format(suffix=r"(-\d{5}-of-\d{5})?").replace(".", r"\.")
+    stale = [stem + r"(\.index\.json)?"]
+    if not set(TOKENIZER_FILES).isdisjoint(further):  # two tokenizers would be read as one
+        stale += map(re.escape, TOKENIZER_FILES)
+    writers["config.json"] = json_writer(config.to_dict())  # last: see `save_files`
+    return save_files(folder, writers, stale="|".join(stale))
+
+
+def save_model(
+    model: nn.Module,
+    save_directory: str | Path,
+    max_shard_size: int | str = "50GB",
+    *,
+    state_dict: Mapping[str, Tensor] | None = None,  # in place of the model's own weights
+    is_main_process: bool = True,  # False: another process saves
+    **_,  # options of transformers that change nothing here
+) -> None:
+    """Write `config.json`, `generation_config.json` and the weights, as transformers reads them."""
+    if not is_main_process:
+        return
+    weights, further = dict(state_dict or model.named_parameters()), {}
+    if state_dict:
+        weights.pop("lm_head.weight", None)  # the embedding once more
+    model.config.dtype, model.config.architectures = model.dtype, [type(model).__name__]
+    if hasattr(model, "generation_config"):
+        further[GENERATION_FILE] = json_writer(model.generation_config.to_diff_dict())
+    save_checkpoint(save_directory, model.config, weights, further, max_shard_size)
+
+
+def refuse_hidden(folder: str | Path, name: str, known: tuple[str, ...]) -> None:
+    """Raise FileExistsError if `folder` has a file that is read in place of `name`."""
+    for other in known[: known.index(name)]:
+        if Path(folder, other).exists():
+            raise FileExistsError(
+                f"{folder} has a {other}, which would be read in place of {name}; pass an empty "
+                "folder"
+            )
+
+
+# -- converting
+
+
+def find_copies(source: str | Path, names: tuple[str, ...], **hub) -> dict[str, Writer]:
+    """Plan copies of those files that a checkpoint has."""
+    found = {}
+    for name in names:
+        with suppress(FileNotFoundError):
+            found[name] = partial(shutil.copyfile, find_file(source, name, **hub))
+    return found
+
+
+def tokenizer_writers(source: str | Path, to: str, rows: int, **hub) -> dict[str, Writer]:
+    """Plan the files of a checkpoint's tokenizer, if it has one.
+
+    Raises ValueError if it has more tokens than the embedding matrix has rows.
+    """
+    from .tokenization import OpenAIGPTTokenizerFast
+
+    try:
+        tokenizer = OpenAIGPTTokenizerFast.from_pretrained(source, **hub)
+    except FileNotFoundError:
+        return {}  # weights alone are a checkpoint, too
+    if len(tokenizer.vocab) > rows:
+        raise ValueError(
+            f"the vocabulary of {source} has {len(tokenizer.vocab)} tokens, but the embedding "
+            f"matrix has {rows} rows; it is the vocabulary of another model"
+        )
+    if to == "openai":
+        return tokenizer.vocabulary_writers(VOCAB_NAMES[1], MERGES_NAMES[1])
+    copies = find_copies(source, TOKENIZER_FILES, **hub)
+    return copies if "tokenizer.json" in copies else tokenizer.writers()
+
+
+def convert_to_release(target: str | Path, config: OpenAIGPTConfig, weights, tokenizer) -> list[str]:
+    """Write OpenAI's 2018 format; warns of settings that it cannot hold."""
+    writers = tokenizer | release_writers(weights, config.n_layer)
+    for known in (CONFIG_FILES, WEIGHT_FILES, VOCAB_NAMES, MERGES_NAMES):
+        if known[-1] in writers:
+            refuse_hidden(target, known[-1], known)
+    names, usual = save_files(target, writers), OpenAIGPTConfig()
+    lost = ", ".join(
+        f"{name}={getattr(config, name)!r}"
+        for name in ("n_head", "afn", "layer_norm_epsilon")
+        if getattr(config, name) != getattr(usual, name)
+    )
+    if lost:
+        warn(f"OpenAI's format holds no settings; load it with {lost}")
+    return names
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    to: str = "safetensors",
+    max_shard_size: int | str = "50GB",
+    **options,
+) -> list[str]:
+    """Write the checkpoint `source` into the folder `target` as another of `FORMATS`.
+
+    `options`: `HUB_OPTIONS` and settings that the source lacks, such as `n_head=4`. Returns the
+    names of what was written. Raises ValueError, naming the parameter, for weights that do not fit
+    the config, and what the writers raise.
+    """
+    from .models import OpenAIGPTModel
+
+    if to not in FORMATS:
+        raise ValueError(f"to={to!r}; choose from {', '.join(FORMATS)}")
+    hub, _ = split_hub_options(options)
+    config = OpenAIGPTConfig.from_pretrained(source, **options)
+    weights = open_weights(source, **hub)
+    check_depth(config, weights)
+    with torch.device("meta"):
+        compare(OpenAIGPTModel(config), weights)
+    tokenizer = tokenizer_writers(source, to, config.vocab_size, **hub)
+    if to == "openai":
+        return convert_to_release(target, config, weights, tokenizer)
+    config.architectures = config.architectures or ["OpenAIGPTLMHeadModel"]
+    config.dtype = config.dtype or next(iter(weights.values())).mapped.dtype
+    prefix = "" if config.architectures[0] == "OpenAIGPTModel" else "transformer."
+    body = set(parameter_names(config.n_layer))
+    named = {prefix + name if name in body else name: x.read() for name, x in weights.items()}
+    further = tokenizer | find_copies(source, (GENERATION_FILE,), **hub)
+    return save_checkpoint(target, config, named, further, max_shard_size, to)
