@@ -33,20 +33,13 @@ MAX_TRIES = 20  # of saving while other processes save into the same folder
 Writer = Callable[[Path], object]  # writes one file to a path
 
 
-def to_path(name: str | Path) -> Path:
-    """Return a path. Raises TypeError for what is neither a string nor a path."""
-    if not isinstance(name, str | os.PathLike):
-        raise TypeError(f"{name!r} is no name of a checkpoint or folder; pass a str or a Path")
-    return Path(name)
-
-
 def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
     """Return the path of the first of `names` that a checkpoint holds.
 
     `hub` may hold `HUB_OPTIONS`. Raises FileNotFoundError, naming what was looked for and where, if
     there is none, NotADirectoryError for a file, and the errors of `download_file`.
     """
-    folder = to_path(str(files("minigpt") / "assets" / "tiny") if checkpoint == "tiny" else checkpoint)
+    folder = Path(str(files("minigpt") / "assets" / "tiny") if checkpoint == "tiny" else checkpoint)
     if folder.is_file():
         raise NotADirectoryError(f"{checkpoint} is a file; pass the folder in which it lies")
     if checkpoint == "" or not folder.is_dir():  # Path("") would be the current folder
@@ -132,7 +125,7 @@ def make_folder(folder: str | Path) -> Path:
     if str(folder) in ("", "tiny"):
         reason = "'tiny' is read from inside minigpt, an empty name from nowhere"
         raise ValueError(f"{str(folder)!r} is no name to save under: {reason}; choose another")
-    if (path := to_path(folder)).exists() and not path.is_dir():
+    if (path := Path(folder)).exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is a file; pass a folder, which need not exist yet")
     with saving(path):
         path.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ Weights are a dictionary: name of a parameter, as `GPT` has it -> `Stored` tenso
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -45,20 +45,19 @@ class Stored(NamedTuple):
     """A tensor in a file, mapped into memory: it takes none until it is read."""
 
     mapped: Tensor
-    path: Path | None = None  # of a safetensors file
-    key: str = ""  # its name there
-
-    def fresh(self) -> Tensor:
-        """Return the tensor from a mapping of its own, so that what was read can be let go."""
-        return self.mapped if self.path is None else safe_open(self.path, "pt").get_tensor(self.key)
+    fresh: Callable[[], Tensor]  # from a mapping of its own: what was read is let go with it
 
     def read(self, dtype: torch.dtype | None = None, device=None) -> Tensor:
         """Return the tensor, converted or copied only where that is needed."""
         x = self.mapped
         is_good = x.is_contiguous() and x.data_ptr() % x.itemsize == 0  # as kernels expect it
-        if is_good and dtype in (None, x.dtype) and torch.device(device or "cpu") == x.device:
+        if is_good and dtype in (None, x.dtype) and device in (None, x.device):
             return x
         return self.fresh().to(device, dtype, copy=not is_good).contiguous()
+
+
+def in_memory(weights: Mapping[str, Tensor]) -> dict[str, Stored]:
+    return {name: Stored(x, lambda x=x: x) for name, x in weights.items()}
 
 
 # -- reading
@@ -69,7 +68,12 @@ def open_safetensors(path: Path) -> dict[str, Stored]:
     path.open("rb").close()  # the library would report a file without permission as missing
     try:
         with safe_open(path, "pt") as file:
-            return {name: Stored(file.get_tensor(name), path, name) for name in file.keys()}
+            return {
+                name: Stored(
+                    file.get_tensor(name), lambda name=name: safe_open(path, "pt").get_tensor(name)
+                )
+                for name in file.keys()
+            }
     except (SafetensorError, AttributeError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{path} is damaged or was not copied whole ({error}); copy or download it again"
@@ -99,11 +103,10 @@ def open_bin(path: Path) -> dict[str, Stored]:
         isinstance(name, str) and is_plain(x) for name, x in dict.items(found)
     ):
         raise ValueError(f"{path} holds no named tensors; pass the weights of a model")
-    return {name: Stored(x.detach()) for name, x in dict.items(found)}
+    return in_memory({name: x.detach() for name, x in dict.items(found)})
 
 
-def open_file(path: Path) -> dict[str, Stored]:
-    return open_bin(path) if path.suffix == ".bin" else open_safetensors(path)
+READERS = {".safetensors": open_safetensors, ".bin": open_bin}
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -122,8 +125,10 @@ def read_index(path: Path) -> dict[str, str]:
 
 def open_shards(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]:
     """Open all tensors that an index lists. Raises ValueError if a shard lacks one."""
-    places = read_index(path)
-    shards = {x: open_file(find_file(checkpoint, x, **hub)) for x in sorted(set(places.values()))}
+    places, shards = read_index(path), {}
+    for shard in sorted(set(places.values())):
+        path_of_shard = find_file(checkpoint, shard, **hub)
+        shards[shard] = READERS.get(path_of_shard.suffix, open_safetensors)(path_of_shard)
     if lost := [name for name, shard in places.items() if name not in shards[shard]]:
         raise ValueError(
             f"{path} promises {lost[0]} in {places[lost[0]]}, which lacks it; copy the checkpoint "
@@ -186,7 +191,7 @@ def open_release(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]
     names = parameter_names((len(shapes) - 2) // len(BLOCK_PARAMETERS))
     pieces = zip(names, row.split([math.prod(shape) for shape in shapes]), shapes, strict=True)
     # a matrix is stored as (1, in, out): a convolution of width 1, hence the name Conv1D
-    return {name: Stored(piece.view(shape[-2:])) for name, piece, shape in pieces}
+    return in_memory({name: piece.view(shape[-2:]) for name, piece, shape in pieces})
 
 
 def open_weights(checkpoint: str | Path, **hub) -> dict[str, Stored]:
@@ -194,8 +199,10 @@ def open_weights(checkpoint: str | Path, **hub) -> dict[str, Stored]:
     path = find_file(checkpoint, *WEIGHT_FILES, **hub)
     if path.name == "params_shapes.json":
         return open_release(path, checkpoint, **hub)
-    is_index = path.name.endswith(".index.json")
-    found = open_shards(path, checkpoint, **hub) if is_index else open_file(path)
+    if path.suffix == ".json":
+        found = open_shards(path, checkpoint, **hub)
+    else:
+        found = READERS[path.suffix](path)
     with naming(path):
         return own_names(found)
 

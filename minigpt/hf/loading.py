@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from .configuration import CONFIG_FILES, DTYPES, OpenAIGPTConfig
-from .files import Writer, find_file, json_writer, save_files, split_hub_options, unchanged
+from .files import Writer, find_file, json_writer, save_files, split_hub_options
 from .formats import (
     PATTERNS,
     WEIGHT_FILES,
     Stored,
+    in_memory,
     open_weights,
     own_names,
-    parameter_names,
     release_writers,
     weight_writers,
 )
@@ -39,6 +39,7 @@ TOKENIZER_FILES = (
     "tokenizer.json",
 )
 FORMATS = (*PATTERNS, "openai")
+NETWORK = ("tokens_embed.", "positions_embed.", "h.")  # how the names below the heads begin
 
 
 def warn(message: str) -> None:
@@ -102,7 +103,7 @@ def compare(model: nn.Module, weights: Mapping[str, Stored], ignore_mismatched_s
     pairs = {(own[name], tuple(weights[name].mapped.shape), shapes[name]) for name in both}
     mismatched = {pair for pair in pairs if pair[1] != pair[2]}
     missing = own.keys() - weights.keys()
-    if lost := missing & set(parameter_names(model.config.n_layer)):
+    if lost := [name for name in missing if name.startswith(NETWORK)]:
         raise ValueError(
             f"the checkpoint lacks {len(lost)} of {len(own)} parameters, {min(lost)} among them; "
             "is n_layer right, and is it a checkpoint of this kind of model?"
@@ -132,31 +133,36 @@ def new_values(name: str, shape: torch.Size, std: float, dtype, device) -> Tenso
     return values.fill_(1) if ".ln_" in name else values.normal_(std=std)
 
 
-def check_depth(config: OpenAIGPTConfig, weights: Mapping[str, Stored]) -> None:
-    """Raise ValueError, before a model of any depth is built, if weights have fewer blocks."""
-    if f"h.{config.n_layer - 1}.ln_1.weight" not in weights:
+def build(
+    cls: type,
+    config: OpenAIGPTConfig,
+    weights: Mapping[str, Stored],
+    ignore_mismatched_sizes: bool = False,
+    **kind,  # dtype and device
+) -> tuple[nn.Module, dict]:
+    """Build a model without values, and put weights in their place; return it and the info.
+
+    The largest weights are read first: a page of a file is in memory until its tensor is converted.
+    """
+    if f"h.{config.n_layer - 1}.ln_1.weight" not in weights:  # before too deep a model is built
         raise ValueError(
             f"the checkpoint lacks the last of n_layer={config.n_layer} blocks; is n_layer right, "
             "and is it a checkpoint of this kind of model?"
         )
-
-
-def build(cls: type, config: OpenAIGPTConfig, weights: Mapping[str, Stored], ignore: bool, device):
-    """Build a model without values, and put weights in their place; return it and the info."""
-    check_depth(config, weights)
     with torch.device("meta"):
         model = cls(config)
-    info = compare(model, weights, ignore)
+    info = compare(model, weights, ignore_mismatched_sizes)
     new = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
-    state = {}
-    for name, x in sorted(model.named_parameters(), key=lambda item: -item[1].numel()):
+    own = dict(model.named_parameters())
+    made = {}  # id of a parameter without values -> the one in its place
+    for name in sorted(own, key=lambda name: -own[name].numel()):
         if name in new:
-            std = config.initializer_range
-            state[name] = new_values(name, x.shape, std, config.dtype, device)
+            values = new_values(name, own[name].shape, config.initializer_range, **kind)
         else:
-            state[name] = weights[name.removeprefix("transformer.")].read(config.dtype, device)
-    model.load_state_dict(state, strict=False, assign=True)
-    model.tie_weights()
+            values = weights[name.removeprefix("transformer.")].read(**kind)
+        made[id(own[name])] = nn.Parameter(values)
+    tied = model.named_parameters(remove_duplicate=False)  # what was one parameter stays one
+    model.load_state_dict({name: made[id(x)] for name, x in tied}, assign=True)
     return model.eval(), info
 
 
@@ -176,23 +182,14 @@ def announce(kind: str, info: dict[str, set]) -> None:
         warn("; ".join(parts))
 
 
-def load_config(name, config: OpenAIGPTConfig | None, options: dict) -> OpenAIGPTConfig:
-    """Return the config of a checkpoint, or a changed copy of the given one."""
-    if config is None:
-        return OpenAIGPTConfig.from_pretrained(name, **options)
+def changed(config: OpenAIGPTConfig, options: dict) -> OpenAIGPTConfig:
+    """Return a copy of a config with other settings. Raises TypeError for one that it has not."""
     config, (_, changes) = deepcopy(config), split_hub_options(options)
     if strange := sorted(name for name in changes if not hasattr(config, name)):
         raise TypeError(f"from_pretrained has no option {', '.join(strange)}; see its help")
     config.update(changes)
     config.validate()
     return config
-
-
-def load_weights(name, state_dict: Mapping[str, Tensor] | None, **hub) -> dict[str, Stored]:
-    """Open the weights of a checkpoint, or take copies of the given ones."""
-    if state_dict is None:
-        return open_weights(name, **hub)
-    return own_names({name: Stored(x.detach().clone()) for name, x in state_dict.items()})
 
 
 def load_model(
@@ -215,19 +212,31 @@ def load_model(
     eval mode; warns of a head that the checkpoint does not have. Raises ValueError for weights and
     settings that do not fit, and OSError, naming what is missing.
     """
-    device = choose_device(device, device_map)
+    if (device, device_map) != (None, None):
+        device = choose_device(device, device_map)
     hub, _ = split_hub_options(options)
     needs_files = config is None or state_dict is None
-    with unchanged(find_file(name, *CONFIG_FILES, **hub) if needs_files else None):
-        config = load_config(name, config, options)
-        weights = load_weights(name, state_dict, **hub)
-        config.dtype = config.dtype or next(iter(weights.values())).mapped.dtype
-        model, info = build(cls, config, weights, ignore_mismatched_sizes, device)
-        if needs_files and hasattr(model, "generation_config"):
-            with suppress(FileNotFoundError):  # most checkpoints have none
-                kind = type(model.generation_config)
-                model.generation_config = kind.from_pretrained(name, **hub)
-    announce(cls.__name__, info)
+    if config is None:
+        page = find_file(name, *CONFIG_FILES, **hub)
+        saved = page.stat().st_mtime_ns
+        config = OpenAIGPTConfig.from_pretrained(name, **options)
+    else:
+        page, config = None, changed(config, options)
+    if state_dict is None:
+        weights = open_weights(name, **hub)
+    else:
+        weights = own_names(in_memory({n: x.detach().clone() for n, x in state_dict.items()}))
+    config.dtype = config.dtype or next(iter(weights.values())).mapped.dtype
+    kind = {"dtype": config.dtype, "device": device}
+    model, info = build(cls, config, weights, ignore_mismatched_sizes, **kind)
+    if needs_files and hasattr(model, "generation_config"):
+        with suppress(FileNotFoundError):  # many checkpoints have none
+            settings = type(model.generation_config)
+            model.generation_config = settings.from_pretrained(name, **hub)
+    if page and page.stat().st_mtime_ns != saved:  # saving removes it first, writes it last
+        raise OSError(f"{page} was saved anew while its checkpoint was read; load it again")
+    if any(info.values()):
+        announce(cls.__name__, info)
     return (model, info) if output_loading_info else model
 
 
@@ -307,6 +316,7 @@ def tokenizer_writers(source: str | Path, to: str, rows: int, **hub) -> dict[str
 
     Raises ValueError if it has more tokens than the embedding matrix has rows.
     """
+    from ..bpe import write_merges, write_vocabulary
     from .tokenization import OpenAIGPTTokenizerFast
 
     try:
@@ -319,7 +329,10 @@ def tokenizer_writers(source: str | Path, to: str, rows: int, **hub) -> dict[str
             f"matrix has {rows} rows; it is the vocabulary of another model"
         )
     if to == "openai":
-        return tokenizer.vocabulary_writers(VOCAB_NAMES[1], MERGES_NAMES[1])
+        return {
+            VOCAB_NAMES[1]: partial(write_vocabulary, vocabulary=tokenizer.vocab),
+            MERGES_NAMES[1]: partial(write_merges, merges=tokenizer.merges),
+        }
     copies = find_copies(source, TOKENIZER_FILES, **hub)
     return copies if "tokenizer.json" in copies else tokenizer.writers()
 
@@ -361,16 +374,15 @@ def convert(
     hub, _ = split_hub_options(options)
     config = OpenAIGPTConfig.from_pretrained(source, **options)
     weights = open_weights(source, **hub)
-    check_depth(config, weights)
-    with torch.device("meta"):
-        compare(OpenAIGPTModel(config), weights)
+    build(OpenAIGPTModel, config, weights)  # raises ValueError for those that do not fit
     tokenizer = tokenizer_writers(source, to, config.vocab_size, **hub)
     if to == "openai":
         return convert_to_release(target, config, weights, tokenizer)
     config.architectures = config.architectures or ["OpenAIGPTLMHeadModel"]
     config.dtype = config.dtype or next(iter(weights.values())).mapped.dtype
     prefix = "" if config.architectures[0] == "OpenAIGPTModel" else "transformer."
-    body = set(parameter_names(config.n_layer))
-    named = {prefix + name if name in body else name: x.read() for name, x in weights.items()}
+    named = {
+        prefix + name if name.startswith(NETWORK) else name: x.read() for name, x in weights.items()
+    }
     further = tokenizer | find_copies(source, (GENERATION_FILE,), **hub)
     return save_checkpoint(target, config, named, further, max_shard_size, to)
