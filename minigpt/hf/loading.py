@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .configuration import CONFIG_FILES, DTYPES, OpenAIGPTConfig
 from .files import Writer, find_file, json_writer, save_files, split_hub_options
@@ -133,6 +134,17 @@ def new_values(name: str, shape: torch.Size, std: float, dtype, device) -> Tenso
     return values.fill_(1) if ".ln_" in name else values.normal_(std=std)
 
 
+class WithoutValues(TorchFunctionMode):
+    """Inside, nothing is drawn at random, which is slow even on "meta"."""
+
+    fillers = (nn.init.normal_, nn.init.kaiming_uniform_, nn.init.uniform_)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in self.fillers:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def build(
     cls: type,
     config: OpenAIGPTConfig,
@@ -149,7 +161,7 @@ def build(
             f"the checkpoint lacks the last of n_layer={config.n_layer} blocks; is n_layer right, "
             "and is it a checkpoint of this kind of model?"
         )
-    with torch.device("meta"):
+    with torch.device("meta"), WithoutValues():
         model = cls(config)
     info = compare(model, weights, ignore_mismatched_sizes)
     new = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
