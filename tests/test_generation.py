@@ -17,7 +17,7 @@ from minigpt.old.generation import (
     generate,
     make_criteria,
 )
-from tests import parity
+from tests import helpers
 from tests.test_generation_parity import lively_pair
 
 
@@ -185,7 +185,7 @@ def test_too_long_a_prompt_is_one_clear_error(tiny):
 )
 def test_each_row_of_a_padded_batch_is_what_it_is_alone(side, settings):
     _, ours = lively_pair()
-    mask = parity.padded(side, (9, 5, 1), 11)  # two columns of padding alone
+    mask = helpers.padded(side, (9, 5, 1), 11)  # two columns of padding alone
     ids = torch.randint(31, mask.shape).masked_fill(mask == 0, 4)  # 4 is a token, too
     together = ours.generate(ids, mask, max_new_tokens=15, **settings)
     assert torch.equal(together[:, :11], ids)
@@ -379,7 +379,7 @@ def test_beams_and_batches_are_not_streamed(tiny):
 def test_the_generation_config_travels_with_the_checkpoint(tmp_path):
     import transformers
 
-    theirs, ours = parity.random_pair(eos_token_id=3, pad_token_id=5)
+    theirs, ours = helpers.random_pair(eos_token_id=3, pad_token_id=5)
     assert (ours.generation_config.eos_token_id, ours.generation_config.pad) == (3, 5)
     ours.generation_config = replace(
         ours.generation_config, num_beams=3, length_penalty=0.5, eos_token_id=[3, 4]
@@ -399,7 +399,7 @@ def test_the_generation_config_travels_with_the_checkpoint(tmp_path):
 
 
 def test_a_setting_that_is_null_is_not_said_and_one_without_meaning_is_refused(tmp_path):
-    _, ours = parity.random_pair()
+    _, ours = helpers.random_pair()
     ours.save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text('{"num_beams": null, "top_k": 7}')
     found = OpenAIGPTLMHeadModel.from_pretrained(tmp_path).generation_config
@@ -415,7 +415,7 @@ def test_a_name_that_is_no_setting_is_an_error(tiny):
 
 
 def test_a_setting_that_minigpt_does_not_have_is_warned_of(tmp_path):
-    _, ours = parity.random_pair()
+    _, ours = helpers.random_pair()
     ours.save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text('{"typical_p": 0.9, "top_k": 7}')
     with pytest.warns(UserWarning, match="typical_p"):

@@ -9,7 +9,7 @@ import torch
 
 from minigpt import OpenAIGPTLMHeadModel
 from minigpt.old.fast_generation import multiply, multiply_table
-from tests import parity
+from tests import helpers
 from tests.test_generation_parity import lively_pair
 
 
@@ -37,7 +37,7 @@ def test_all_settings_that_it_takes(model, seed):
     ids = torch.randint(31, (B, T), generator=torch.Generator().manual_seed(seed))
     lengths = tuple(dice.randint(1, T) for _ in range(B))
     mask = dice.choice(
-        [None, parity.padded("left", lengths, T), parity.padded("right", lengths, T)]
+        [None, helpers.padded("left", lengths, T), helpers.padded("right", lengths, T)]
     )
     settings = {
         "max_new_tokens": dice.choice([1, 2, 20, 33, 36]),
