@@ -18,7 +18,7 @@ from minigpt.old.pipeline import (
 from minigpt.old.pipeline import AutoTokenizer as AutoTokenizer
 from minigpt.old.pipeline import pipeline as pipeline
 from minigpt.old.speculative import speculate as speculate
-from minigpt.old.tokenizer import OpenAIGPTTokenizer as OpenAIGPTTokenizer
-from minigpt.old.tokenizer import OpenAIGPTTokenizerFast as OpenAIGPTTokenizerFast
+from minigpt.hf.tokenization import OpenAIGPTTokenizer as OpenAIGPTTokenizer
+from minigpt.hf.tokenization import OpenAIGPTTokenizerFast as OpenAIGPTTokenizerFast
 
 __version__: str
