@@ -19,7 +19,7 @@ HOME = {  # public name -> the module that defines it
     "AutoTokenizer": "old.pipeline",
     "FastGenerator": "old.fast_generation",
     "GenerationConfig": "old.generation",
-    "OpenAIGPTConfig": "old.checkpoint",
+    "OpenAIGPTConfig": "hf.configuration",
     "OpenAIGPTDoubleHeadsModel": "old.double_heads",
     "OpenAIGPTForSequenceClassification": "old.classification",
     "OpenAIGPTLMHeadModel": "old.lm_head",

@@ -1,4 +1,4 @@
-from minigpt.old.checkpoint import OpenAIGPTConfig as OpenAIGPTConfig
+from minigpt.hf.configuration import OpenAIGPTConfig as OpenAIGPTConfig
 from minigpt.old.classification import (
     OpenAIGPTForSequenceClassification as OpenAIGPTForSequenceClassification,
 )
