@@ -1,4 +1,4 @@
-from minigpt.old.checkpoint import OpenAIGPTConfig as OpenAIGPTConfig
+from minigpt.hf.configuration import OpenAIGPTConfig as OpenAIGPTConfig
 from minigpt.old.classification import (
     OpenAIGPTForSequenceClassification as OpenAIGPTForSequenceClassification,
 )
@@ -18,7 +18,7 @@ from minigpt.hf.auto import (
 from minigpt.hf.auto import AutoTokenizer as AutoTokenizer
 from minigpt.hf.pipeline import pipeline as pipeline
 from minigpt.old.speculative import speculate as speculate
-from minigpt.old.tokenizer import OpenAIGPTTokenizer as OpenAIGPTTokenizer
-from minigpt.old.tokenizer import OpenAIGPTTokenizerFast as OpenAIGPTTokenizerFast
+from minigpt.hf.tokenization import OpenAIGPTTokenizer as OpenAIGPTTokenizer
+from minigpt.hf.tokenization import OpenAIGPTTokenizerFast as OpenAIGPTTokenizerFast
 
 __version__: str

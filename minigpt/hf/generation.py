@@ -9,5 +9,17 @@ class GenerationConfig(Old):
         return cls(**{name: getattr(config, name) for name in names})
 
 
+    @classmethod
+    def from_pretrained(cls, name, **hub):
+        from minigpt.hf.files import find_file, read_json, naming
+        path = find_file(name, "generation_config.json", **hub)
+        with naming(path):
+            found = read_json(path)
+            return cls(**{k: v for k, v in found.items() if v is not None and hasattr(cls, k)})
+
+    def to_diff_dict(self):
+        return {n: x for n, x in vars(self).items() if x != getattr(type(self), n)}
+
+
 class GenerationMixin:
     pass
