@@ -1,5 +1,6 @@
 """The four public models: the core's networks with the reference's options around them."""
 
+import math
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -148,7 +149,7 @@ def check_range(name: str, values: Tensor, stop: int, ignored: int = 0) -> None:
 
 def check_rows(name: str, values: Tensor, shape: torch.Size, stop: int, ignored: int = 0) -> None:
     """Raise ValueError unless `values` have this shape and pass `check_range`."""
-    if values.numel() != shape.numel() or values.shape[:1] != shape[:1]:
+    if values.numel() != math.prod(shape) or values.shape[:1] != shape[:1]:
         raise ValueError(f"{name} has shape {tuple(values.shape)}; pass {tuple(shape)}")
     check_range(name, values, stop, ignored)
 
@@ -269,7 +270,7 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         the right: leave the mask out there. The results at padding have no meaning.
         """
         x = self.embed(input_ids, inputs_embeds)  # (.., T, C)
-        cache = open_cache(self, past_key_values, use_cache, x.shape[:-2].numel())
+        cache = open_cache(self, past_key_values, use_cache, math.prod(x.shape[:-2]))
         rows = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         check_inputs(self, x, len(cache), attention_mask=attention_mask, **rows)
         x = x if token_type_ids is None else x + self.embed(token_type_ids)
@@ -439,14 +440,14 @@ def end_of_texts(
     if input_ids is not None and pad is not None:
         return last_real(input_ids != pad)
     if input_ids is None and attention_mask is not None:
-        return last_real(flat(attention_mask) != 0).expand(texts.numel()).reshape(texts)
-    if texts.numel() == 1 or (input_ids is None and pad is not None):
+        return last_real(flat(attention_mask) != 0).expand(math.prod(texts)).reshape(texts)
+    if math.prod(texts) == 1 or (input_ids is None and pad is not None):
         return None
     trouble = "no pad token to tell where each ends"
     way = "set model.config.pad_token_id = tokenizer.pad_token_id"
     if input_ids is None:
         trouble, way = "inputs_embeds do not tell where each ends", "pass attention_mask"
-    raise ValueError(f"{texts.numel()} texts, but {trouble}; {way}")
+    raise ValueError(f"{math.prod(texts)} texts, but {trouble}; {way}")
 
 
 def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
