@@ -124,10 +124,12 @@ def ends_with_string(ids: Tensor, strings: list[str], decode: Callable) -> Tenso
     return torch.tensor(done, device=ids.device)
 
 
-def forbid_tokens(logits: Tensor, tokens: list[int]) -> Tensor:
-    """Set the scores of some tokens, columns of (B, V), to minus infinity."""
-    columns = torch.arange(logits.shape[-1], device=logits.device)
-    return logits.masked_fill(torch.isin(columns, torch.tensor(tokens).to(columns)), -torch.inf)
+def forbid_early_end(ids: Tensor, logits: Tensor, eos: list[int], length: int) -> Tensor:
+    """Set the end tokens of (B, V) to minus infinity as long as `ids` (B, T) has T < `length`."""
+    if ids.shape[-1] >= length:
+        return logits
+    tokens = torch.arange(logits.shape[-1], device=logits.device)
+    return logits.masked_fill(torch.isin(tokens, torch.tensor(eos).to(tokens)), -torch.inf)
 
 
 @torch.no_grad()
@@ -156,9 +158,10 @@ def stream(
         new = choose(logits).masked_fill(done, pad_token_id)
         yield new
         text = torch.cat([text, new], dim=-1)
-        done = done | is_done(criteria, text)[:, None]
-        if criteria and done.all():
-            return
+        if criteria:
+            done = done | is_done(criteria, text)[:, None]
+            if done.all():
+                return
         ids = text if cache is None else new
 
 
