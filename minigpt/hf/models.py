@@ -291,27 +291,40 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         return self.answer(output, return_dict)
 
 
-def score_tokens(head: nn.Linear, hidden: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def pays_to_pad(head: nn.Linear, hidden: Tensor, labels: Tensor | None) -> bool:
+    """Say whether logits are faster with the vocabulary padded to a multiple of 64.
+
+    They are for many positions at once, on a GPU with labels, too. Only a plain layer without hooks
+    may be replaced by a padded product.
+    """
+    if not is_stock(head, nn.Linear) or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
+    quick = hidden.is_cuda or (labels is None and not torch.compiler.is_compiling())
+    return quick and hidden[..., 0].numel() >= 256 and head.out_features % 64 != 0
+
+
+def score_tokens(
+    head: nn.Linear, hidden: Tensor, labels: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
     """Return logits, (.., T, C) -> (.., T, V), and with labels (.., T) their loss.
 
-    On a GPU, the vocabulary is padded to a multiple of 64 and the loss is that of `fused_loss`; but
-    only if the head is a plain layer without hooks. Raises ValueError for labels that do not fit.
+    Raises ValueError for labels that do not fit.
     """
+    V = head.out_features
     if labels is not None:
-        check_rows("labels", labels, hidden.shape[:-1], head.out_features, ignored=-100)
+        check_rows("labels", labels, hidden.shape[:-1], V, ignored=-100)
         if labels.shape[-1] < 2:
             raise ValueError("labels hold 1 token a text; the loss of the next needs 2 or more")
-    if not (hidden.is_cuda and is_stock(head, nn.Linear) and hidden[..., 0].numel() >= 256):
+    if not pays_to_pad(head, hidden, labels):
         logits = head(hidden)
-        return logits, None if labels is None else next_token_loss(logits, labels)
-    V = head.out_features
-    padded = F.linear(hidden, F.pad(head.weight, (0, 0, 0, -V % 64)))  # (.., T, W)
-    if labels is None or not find_spec("triton"):
+    else:
+        padded = F.linear(hidden, F.pad(head.weight, (0, 0, 0, -V % 64)))  # (.., T, W)
         logits = padded[..., :V]
-        return logits, None if labels is None else next_token_loss(logits, labels)
-    from minigpt.fast.fused_loss import fused_loss
+        if labels is not None and find_spec("triton"):
+            from minigpt.fast.fused_loss import fused_loss
 
-    return padded[..., :V], fused_loss(padded, shift_labels(labels), V)
+            return logits, fused_loss(padded, shift_labels(labels), V)
+    return logits, None if labels is None else next_token_loss(logits, labels)
 
 
 class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageModel):
