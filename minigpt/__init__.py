@@ -1,8 +1,9 @@
 """GPT-1 rebuilt in notebooks: the public names.
 
-Every module is exported from the notebook of the same name. A name's module is imported when the
-name is first asked for, so `import minigpt` costs nothing and `minigpt --help` need not wait for
-PyTorch. `__init__.pyi` tells the same names to editors.
+The modules of this folder are exported from the course's notebooks; `hf` wraps them as the drop-in
+for transformers. A name's module is imported when the name is first asked for, so `import minigpt`
+costs nothing and `minigpt --help` need not wait for PyTorch. `__init__.pyi` tells the same names to
+editors.
 """
 
 from importlib import import_module
@@ -15,19 +16,19 @@ HOME = {  # public name -> the module that defines it
     "AutoModelForCausalLM": "hf.auto",
     "AutoModelForSequenceClassification": "hf.auto",
     "AutoTokenizer": "hf.auto",
-    "FastGenerator": "old.fast_generation",
-    "GenerationConfig": "old.generation",
+    "FastGenerator": "fast.static_cache",
+    "GenerationConfig": "hf.generation_config",
     "OpenAIGPTConfig": "hf.configuration",
-    "OpenAIGPTDoubleHeadsModel": "old.double_heads",
-    "OpenAIGPTForSequenceClassification": "old.classification",
-    "OpenAIGPTLMHeadModel": "old.lm_head",
-    "OpenAIGPTModel": "old.model",
+    "OpenAIGPTDoubleHeadsModel": "hf.models",
+    "OpenAIGPTForSequenceClassification": "hf.models",
+    "OpenAIGPTLMHeadModel": "hf.models",
+    "OpenAIGPTModel": "hf.models",
     "OpenAIGPTTokenizer": "hf.tokenization",
     "OpenAIGPTTokenizerFast": "hf.tokenization",
-    "TextIteratorStreamer": "old.generation",
-    "TextStreamer": "old.generation",
+    "TextIteratorStreamer": "hf.streamers",
+    "TextStreamer": "hf.streamers",
     "pipeline": "hf.pipeline",
-    "speculate": "old.speculative",
+    "speculate": "hf.generation",
 }
 __all__ = [*HOME, "__version__"]
 

@@ -1,6 +1,5 @@
 """The commands for checkpoints: `convert`, `download`, `info` and `verify`."""
 
-import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,7 +31,7 @@ def convert_command(
       minigpt convert tiny FOLDER --to openai
       minigpt convert FOLDER OTHER --to safetensors --n-head 4
     """
-    from minigpt.old.checkpoint import convert
+    from minigpt.hf.loading import convert
 
     if to == "openai" and max_shard_size is not None:
         raise typer.BadParameter("OpenAI's format has ten parts", param_hint="--max-shard-size")
@@ -55,29 +54,22 @@ def download_command(
     """
     if name == "tiny" or (name and Path(name).is_dir()):
         raise typer.BadParameter(f"{name} is here already", param_hint="NAME")
-    from minigpt.old.checkpoint import (
-        CONFIG_FILES,
-        COPIED,
-        WEIGHT_FILES,
-        fetch_parts,
-        read_index,
-    )
-    from minigpt.old.tokenizer import MERGES_NAMES, VOCAB_NAMES, ask_hub, find_file
+    from minigpt.hf.configuration import CONFIG_FILES
+    from minigpt.hf.formats import WEIGHT_FILES, open_weights
+    from minigpt.hf.hub import ask_hub
+    from minigpt.hf.loading import GENERATION_FILE, MERGES_NAMES, TOKENIZER_FILES, VOCAB_NAMES
 
     tidy_after_interrupt()
     place = {"revision": revision, "cache_dir": cache_dir}
-    groups = [CONFIG_FILES, WEIGHT_FILES, VOCAB_NAMES, MERGES_NAMES]  # one of each
-    found = [ask_hub(name, names, **place) for names in [*groups, *((one,) for one in COPIED)]]
-    if (weights := found[1]) is None:
+    if (weights := ask_hub(name, WEIGHT_FILES, **place)) is None:
         raise FileNotFoundError(f"{name} holds none of {', '.join(WEIGHT_FILES)}; pass another")
-    if weights.name.endswith(".index.json"):
-        found += [find_file(name, x, **place) for x in sorted({*read_index(weights).values()})]
-    if weights.name == "params_shapes.json":  # a release has its shapes in place of a config
-        found += fetch_parts(name, **place)
-    paths = [path for path in dict.fromkeys(found) if path]
-    for path in paths:
+    open_weights(name, **place)  # fetches the shards and parts that this file names
+    single = {*TOKENIZER_FILES, GENERATION_FILE} - {VOCAB_NAMES[0], MERGES_NAMES[0]}
+    for names in (CONFIG_FILES, VOCAB_NAMES, MERGES_NAMES, *((one,) for one in sorted(single))):
+        ask_hub(name, names, **place)  # None if there is no such file
+    for path in sorted(weights.parent.iterdir()):
         typer.echo(f"{path.stat().st_size:>13,} {path.name}")
-    typer.echo(paths[0].parent)
+    typer.echo(weights.parent)
 
 
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "typer")
@@ -108,17 +100,17 @@ def machine_facts() -> dict[str, str]:
 def model_facts(checkpoint: str, **options) -> dict[str, str]:
     """Collect config and sizes of a checkpoint, without loading the weights."""
     from minigpt import OpenAIGPTConfig
-    from minigpt.old.checkpoint import open_weights
-    from minigpt.old.tokenizer import split_hub_options
+    from minigpt.hf.files import split_hub_options
+    from minigpt.hf.formats import open_weights
 
     config = OpenAIGPTConfig.from_pretrained(checkpoint, **options)
-    arrays = open_weights(checkpoint, **split_hub_options(options)[0]).values()
-    sizes = [math.prod(array.shape) for array in arrays]
-    places = sum(n * array.dtype.itemsize for n, array in zip(sizes, arrays, strict=True))
-    types = {str(array.dtype).removeprefix("torch.") for array in arrays}
+    stored = open_weights(checkpoint, **split_hub_options(options)[0])
+    arrays = [array.mapped for array in stored.values()]
+    count, size = sum(x.numel() for x in arrays), sum(x.nbytes for x in arrays)
+    types = {str(x.dtype).removeprefix("torch.") for x in arrays}
     return {name: str(value) for name, value in config.to_dict().items()} | {
-        "parameters": f"{sum(sizes):,} of {', '.join(sorted(types))}",
-        "size of the weights": f"{places / 1e6:,.1f} MB",
+        "parameters": f"{count:,} of {', '.join(sorted(types))}",
+        "size of the weights": f"{size / 1e6:,.1f} MB",
     }
 
 

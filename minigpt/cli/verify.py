@@ -6,19 +6,15 @@ from hashlib import sha256
 from types import SimpleNamespace
 
 import torch
+from huggingface_hub.utils.sha import git_hash
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizerFast
 from minigpt.cli.common import one_line
-from minigpt.old.checkpoint import CONFIG_FILES, TOKENIZER_FILES, WEIGHT_FILES, open_weights
-from minigpt.old.tokenizer import (
-    MERGES_NAMES,
-    OFFICIAL_NAME,
-    OLD_NAMES,
-    VOCAB_NAMES,
-    checksum,
-    find_file,
-    split_hub_options,
-)
+from minigpt.hf.configuration import CONFIG_FILES
+from minigpt.hf.files import find_file, split_hub_options
+from minigpt.hf.formats import WEIGHT_FILES, open_weights
+from minigpt.hf.hub import OFFICIAL_NAME, OLD_NAMES
+from minigpt.hf.loading import MERGES_NAMES, TOKENIZER_FILES, VOCAB_NAMES
 
 VOCABULARY = {  # of OpenAI's release: file -> SHA-256
     "encoder_bpe_40000.json": "fdf49b19e7de236852091da09b84a7a3cd5e7b0e79916376cf45f6b8127b8078",
@@ -82,13 +78,14 @@ def read_vocabulary(found: SimpleNamespace) -> str:
 
 @check("checksums", "checkpoint")
 def compare_checksums(found: SimpleNamespace) -> str:
-    """The hub's cache keeps a file under its checksum, and a link under its name."""
+    """The hub's cache keeps a file under its checksum, git's or SHA-256, and a link to it."""
     files = {path: path.resolve() for path in sorted(found.folder.iterdir())}
     known = {path: blob for path, blob in files.items() if blob.parent.name == "blobs"}
     if not known:
         raise Verdict("not checked", "only files in the hub's cache have known checksums")
     for path, blob in known.items():
-        if len(blob.name) in (40, 64) and checksum(blob, len(blob.name)) != blob.name:
+        data = blob.read_bytes()
+        if blob.name not in (git_hash(data), sha256(data).hexdigest()):
             raise ValueError(
                 f"{path.name} has changed since the download; delete it and load it again"
             )
@@ -100,7 +97,7 @@ def compare_shapes(found: SimpleNamespace) -> str:
     with torch.device("meta"):
         expected = dict(OpenAIGPTModel(found.config).named_parameters())
     for name, parameter in expected.items():
-        has = tuple(found.arrays[name].shape) if name in found.arrays else "none"
+        has = tuple(found.arrays[name].mapped.shape) if name in found.arrays else "none"
         if has != (shape := tuple(parameter.shape)):
             raise ValueError(f"{name} has shape {has}, the config makes it {shape}")
     more = len(found.arrays) - len(expected)
@@ -110,7 +107,7 @@ def compare_shapes(found: SimpleNamespace) -> str:
 @check("numbers", "arrays")
 def look_for_nan(found: SimpleNamespace) -> str:
     for name, array in found.arrays.items():
-        values = array.to()
+        values = array.read()
         if bad := int((~values.isfinite()).sum()):
             raise ValueError(f"{name} is NaN or infinite in {bad} of {values.numel():,} places")
     return "all finite"

@@ -3,17 +3,14 @@
 from contextlib import suppress
 from pathlib import Path
 
-from minigpt.old.bpe import read_json
-from minigpt.old.checkpoint import CONFIG_FILES, MODEL_TYPE, OpenAIGPTConfig
-from minigpt.old.classification import OpenAIGPTForSequenceClassification
-from minigpt.old.lm_head import OpenAIGPTLMHeadModel
-from minigpt.old.model import OpenAIGPTModel
-from minigpt.old.tokenizer import (
-    OpenAIGPTTokenizer,
-    OpenAIGPTTokenizerFast,
-    find_file,
-    split_hub_options,
+from minigpt.hf.configuration import CONFIG_FILES, MODEL_TYPE, OpenAIGPTConfig
+from minigpt.hf.files import find_file, read_json, split_hub_options
+from minigpt.hf.models import (
+    OpenAIGPTForSequenceClassification,
+    OpenAIGPTLMHeadModel,
+    OpenAIGPTModel,
 )
+from minigpt.hf.tokenization import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 
 
 def check_model_type(checkpoint: str | Path, names: tuple[str, ...], options: dict) -> None:
@@ -22,8 +19,9 @@ def check_model_type(checkpoint: str | Path, names: tuple[str, ...], options: di
     `options` may hold those for the hub. Errors of `find_file`, if no such file is there.
     """
     hub, _ = split_hub_options(options)
-    settings = read_json(find_file(checkpoint, *names, **hub))
-    found = settings.get("model_type", MODEL_TYPE) if isinstance(settings, dict) else MODEL_TYPE
+    path = find_file(checkpoint, *names, **hub)
+    is_release = path.name == "params_shapes.json"
+    found = MODEL_TYPE if is_release else read_json(path).get("model_type", MODEL_TYPE)
     if found != MODEL_TYPE:
         raise ValueError(
             f"{checkpoint} holds a {found!r} model, but minigpt builds only {MODEL_TYPE!r}, GPT-1; "

@@ -19,11 +19,12 @@ from minigpt.hf.auto import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
-from minigpt.old.checkpoint import OpenAIGPTConfig
-from minigpt.old.generation import GenerationConfig
-from minigpt.old.lm_head import OpenAIGPTLMHeadModel
-from minigpt.old.model import OpenAIGPTPreTrainedModel, find_device
-from minigpt.old.tokenizer import clean_up, split_hub_options
+from minigpt.hf.configuration import OpenAIGPTConfig
+from minigpt.hf.files import split_hub_options
+from minigpt.hf.generation_config import GenerationConfig
+from minigpt.hf.loading import find_device
+from minigpt.hf.models import OpenAIGPTLMHeadModel, OpenAIGPTPreTrainedModel
+from minigpt.hf.tokenization import clean_up
 
 
 class Pipeline:

@@ -1,5 +1,6 @@
 """Folders of books to a vocabulary and two long texts of ids, in several processes."""
 
+import codecs
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,15 +14,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minigpt import OpenAIGPTTokenizer
-from minigpt.old.bpe import (
+from minigpt.bpe import (
     NEWLINE,
     build_vocabulary,
-    drop_rare_letters,
+    drop_rare_characters,
     learn_merges,
-    order_letters,
-    read_text_file,
+    order_characters,
 )
-from minigpt.old.tokenizer import make_folder, original_pipeline
+from minigpt.hf.files import make_folder
+from minigpt.tokenizer import split_words
 
 
 def for_each_book(
@@ -45,9 +46,24 @@ def for_each_book(
             yield from bar(pool.imap(function, paths))
 
 
+def read_book(path: Path) -> str:
+    """Read a UTF-8 file as it stands, line ends and all, but for a byte order mark at its start.
+
+    Raises ValueError, naming the file and the line, for bytes that are not UTF-8.
+    """
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)  # some editors put it there
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}, line {line}: the byte {data[error.start]:#x} is not UTF-8; copy it again"
+        ) from error
+
+
 def count_words(path: Path) -> Counter:
     """Count the words of one book, as the original text pipeline splits them."""
-    return Counter(original_pipeline()(read_text_file(path)))
+    return Counter(split_words(read_book(path)))
 
 
 def learn_vocabulary(
@@ -58,8 +74,8 @@ def learn_vocabulary(
     Characters rarer than `min_count` become `<unk>`. Raises ValueError if the characters alone need
     more room than there is.
     """
-    words = drop_rare_letters(word_counts, min_count)
-    characters = order_letters(words)
+    words = drop_rare_characters(word_counts, min_count)
+    characters = order_characters(words)
     least = 2 * len(characters) + 2  # each inside a word and at its end; two special tokens
     if vocab_size < least:
         raise ValueError(
@@ -71,7 +87,7 @@ def learn_vocabulary(
 
 def encode_book(tokenizer: OpenAIGPTTokenizer, path: Path) -> np.ndarray:
     """Encode one book, with a line break at its end: (tokens,) uint16."""
-    ids = tokenizer.encode(read_text_file(path))
+    ids = tokenizer.encode(read_book(path))
     return np.array([*ids, tokenizer.vocab[NEWLINE]], dtype=np.uint16)
 
 
@@ -89,6 +105,7 @@ def prepare(
     files, `train.npy`, `val.npy`; what is there is not made again. Raises OSError where there can
     be no such folder.
     """
+    OpenAIGPTTokenizer.choose_pipeline("original")  # raises ImportError early
     make_folder(out)
     if not (out / "merges.txt").is_file():
         for stale in ("train.npy", "val.npy"):  # ids of another vocabulary

@@ -194,11 +194,11 @@ def test_a_command_that_writes_tidies_up_after_ctrl_c(monkeypatch, function, wor
     assert seen == [signal.default_int_handler]
 
 
-CONVERT = "old.checkpoint.convert"
+CONVERT = "hf.loading.convert"
 
 INTERRUPTED = """
 import signal, sys, time
-import minigpt.old.checkpoint as formats
+import minigpt.hf.formats as formats
 from minigpt.cli.app import app
 
 def slow(*arguments, **options):
