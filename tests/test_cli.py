@@ -48,7 +48,7 @@ GONE = "not checked  official (shapes|files|ids): .*\n"  # checks that said noth
 def comparable(words: list[str], text: str) -> str:
     """What of an answer does not differ between machines and days."""
     if words[0] == "info":
-        return text.partition("cpu threads")[2].partition("\n")[2]
+        return "\n".join(sorted(text.partition("cpu threads")[2].splitlines()[1:]))
     if words[0] == "verify":
         text = re.sub(GONE + r"|\d+ passed, .*\n", "", text)
         return text.replace("needs the check 'official shapes'", "needs the check 'official'")

@@ -61,12 +61,13 @@ def download_command(
 
     tidy_after_interrupt()
     place = {"revision": revision, "cache_dir": cache_dir}
+    ask_hub(name, CONFIG_FILES, **place)  # None if there is no such file
     if (weights := ask_hub(name, WEIGHT_FILES, **place)) is None:
         raise FileNotFoundError(f"{name} holds none of {', '.join(WEIGHT_FILES)}; pass another")
     open_weights(name, **place)  # fetches the shards and parts that this file names
     single = {*TOKENIZER_FILES, GENERATION_FILE} - {VOCAB_NAMES[0], MERGES_NAMES[0]}
-    for names in (CONFIG_FILES, VOCAB_NAMES, MERGES_NAMES, *((one,) for one in sorted(single))):
-        ask_hub(name, names, **place)  # None if there is no such file
+    for names in (VOCAB_NAMES, MERGES_NAMES, *((one,) for one in sorted(single))):
+        ask_hub(name, names, **place)
     for path in sorted(weights.parent.iterdir()):
         typer.echo(f"{path.stat().st_size:>13,} {path.name}")
     typer.echo(weights.parent)

@@ -69,7 +69,7 @@ def read_arrays(found: SimpleNamespace) -> str:
 @check("vocabulary", "checkpoint")
 def read_vocabulary(found: SimpleNamespace) -> str:
     try:
-        find_file(found.checkpoint, *TOKENIZER_FILES, **found.hub)
+        find_file(found.checkpoint, *{*TOKENIZER_FILES, *VOCAB_NAMES, *MERGES_NAMES}, **found.hub)
     except FileNotFoundError as error:
         raise Verdict("not checked", "there is none, only weights") from error
     found.tokenizer = OpenAIGPTTokenizerFast.from_pretrained(found.checkpoint, **found.hub)
