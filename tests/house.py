@@ -158,18 +158,6 @@ def describes_pictures(notebook, name: str) -> list[str]:
     return complaints
 
 
-NOTEBOOK_RULES = [
-    has_a_title,
-    has_run,
-    has_clean_outputs,
-    compares_something,
-    ignores_with_a_reason,
-    has_short_cells,
-    describes_pictures,
-    keeps_within_bounds,
-]
-
-
 def keeps_within_bounds(notebook, name: str) -> list[str]:
     """Of a chapter: words, code cells, ignored outputs, and the share of its code that is exported."""
     if not name[:2].isdigit():
@@ -193,6 +181,21 @@ def is_exported(source: str) -> bool:
 
 def lines_of(sources) -> int:
     return sum(bool(line.strip()) for source in sources for line in source.splitlines())
+
+
+# -- rules for the whole house
+
+
+NOTEBOOK_RULES = [
+    has_a_title,
+    has_run,
+    has_clean_outputs,
+    compares_something,
+    ignores_with_a_reason,
+    has_short_cells,
+    describes_pictures,
+    keeps_within_bounds,
+]
 
 
 # -- rules for the whole house
