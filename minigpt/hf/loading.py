@@ -163,7 +163,7 @@ def build(
         )
     with torch.device("meta"), WithoutValues():
         model = cls(config)
-    if getattr(config, "tie_word_embeddings", True) is False and hasattr(model, "lm_head"):
+    if not config.tie_word_embeddings and hasattr(model, "lm_head"):
         raise ValueError(
             "tie_word_embeddings=False, but in GPT-1 the head that scores tokens is the embedding "
             "matrix; remove the line from config.json if that is so here"
