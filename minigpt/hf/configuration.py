@@ -42,6 +42,7 @@ SWITCHES = (
     "output_attentions",
     "output_hidden_states",
     "return_dict",
+    "tie_word_embeddings",
 )
 RANGES = {  # name -> least, most; a size beyond that is an error in a file
     **dict.fromkeys(("vocab_size", "n_positions"), (1, 10**9)),
@@ -102,6 +103,7 @@ HIDDEN = {  # settings that are saved only if they have another value
     "output_attentions": False,
     "output_hidden_states": False,
     "return_dict": True,
+    "tie_word_embeddings": True,
 }
 
 
@@ -128,6 +130,7 @@ class OpenAIGPTConfig(GPTConfig):
     return_dict: bool = True
     dtype: torch.dtype | None = None  # of the weights; its name is taken, too
     architectures: list[str] | None = None  # the class that was saved
+    tie_word_embeddings: bool = True  # False is refused by models with a head that scores tokens
     model_type: str = MODEL_TYPE
     id2label: dict[int, str] | None = None  # names of the classes; None: LABEL_0, LABEL_1
 
@@ -146,7 +149,9 @@ class OpenAIGPTConfig(GPTConfig):
         self.validate()
 
     def __setattr__(self, name: str, value) -> None:
-        name, value = ALIASES.get(name, name), to_number(value)
+        name = ALIASES.get(name, name)
+        if hasattr(value, "item"):
+            value = to_number(value)
         if name == "num_labels" and value == self.num_labels:
             return  # the names stay
         if name == "dtype" and isinstance(value, str):

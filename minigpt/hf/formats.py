@@ -193,7 +193,7 @@ def open_release(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]
     names = parameter_names((len(shapes) - 2) // len(BLOCK_PARAMETERS))
     pieces = zip(names, row.split([math.prod(shape) for shape in shapes]), shapes, strict=True)
     # a matrix is stored as (1, in, out): a convolution of width 1, hence the name Conv1D
-    return in_memory({name: piece.view(shape[-2:]) for name, piece, shape in pieces})
+    return in_memory({name: piece.view(shape[-2:]).clone() for name, piece, shape in pieces})
 
 
 def open_weights(checkpoint: str | Path, **hub) -> dict[str, Stored]:

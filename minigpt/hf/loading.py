@@ -163,6 +163,11 @@ def build(
         )
     with torch.device("meta"), WithoutValues():
         model = cls(config)
+    if not config.tie_word_embeddings and hasattr(model, "lm_head"):
+        raise ValueError(
+            "tie_word_embeddings=False, but in GPT-1 the head that scores tokens is the embedding "
+            "matrix; remove the line from config.json if that is so here"
+        )
     info = compare(model, weights, ignore_mismatched_sizes)
     new = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
     own = dict(model.named_parameters())
