@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import torch
 
 from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizer, __version__
-from tests import parity
+from tests import helpers
 
 PROMPT = "The future of AI is"
 
@@ -33,21 +33,21 @@ def continue_text(prompt: str, tokens: int = 120) -> tuple[str, float]:
 
 def proof() -> list[str]:
     """Three lines: OpenAI's code, transformers, OpenAI's tokenizer."""
-    openai = max(parity.openai_differences().values())
+    openai = max(helpers.openai_differences().values())
     lines = [
         f"OpenAI's own code    largest difference {openai:.1e} (golden arrays: every layer, logits)"
     ]
     if find_spec("transformers"):
-        theirs = max(parity.transformers_differences().values())
+        theirs = max(helpers.transformers_differences().values())
         compared = "same weights: layers, attention, logits, loss, gradients"
         lines.append(f"transformers         largest difference {theirs:.1e} ({compared})")
     else:
         lines.append("transformers         not checked: not installed (pip install transformers)")
-    if parity.OFFICIAL.is_dir():
-        same, of = parity.tokenizer_agreement()
+    if helpers.OFFICIAL.is_dir():
+        same, of = helpers.tokenizer_agreement()
         lines.append(f"OpenAI's tokenizer   {same} of {of} golden strings give the same ids")
     else:
-        lines.append(f"OpenAI's tokenizer   {parity.NO_OFFICIAL}")
+        lines.append(f"OpenAI's tokenizer   {helpers.NO_OFFICIAL}")
     return lines
 
 

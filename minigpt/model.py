@@ -79,11 +79,11 @@ class KeyValueCache(NoCache):
                 layer.keys = layer.keys[..., :max_length, :]
                 layer.values = layer.values[..., :max_length, :]
 
-# %% ../notebooks/06_model.ipynb #e3c50925
+# %% ../notebooks/06_model.ipynb #ignore01
 def ignore(x: Tensor, weights: Tensor | None = None) -> None:
     """Let hidden states and attention weights pass unseen: the default of `watch`."""
 
-
+# %% ../notebooks/06_model.ipynb #e3c50925
 class GPT(nn.Module):
     """GPT-1 up to its last block: token ids (B, T) in, hidden states (B, T, C) out.
 

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt.old import bpe
-from tests import parity
+from tests import helpers
 
-official = pytest.mark.skipif(not parity.OFFICIAL.is_dir(), reason=parity.NO_OFFICIAL)
+official = pytest.mark.skipif(not helpers.OFFICIAL.is_dir(), reason=helpers.NO_OFFICIAL)
 TINY = Path(bpe.__file__).parent / "assets" / "tiny"
 
 
 def vocabularies():
     yield pytest.param(TINY / "vocab.json", TINY / "merges.txt", id="tiny")
     names = ("encoder_bpe_40000.json", "vocab_40000.bpe")
-    yield pytest.param(*(parity.OFFICIAL / name for name in names), id="official", marks=official)
+    yield pytest.param(*(helpers.OFFICIAL / name for name in names), id="official", marks=official)
 
 
 # -- learning

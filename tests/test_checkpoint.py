@@ -21,7 +21,7 @@ from minigpt.old.checkpoint import (
     read_release,
     read_weights,
 )
-from tests import parity
+from tests import helpers
 
 SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
 
@@ -46,7 +46,7 @@ def test_the_base_model_reads_what_the_head_wrote(tmp_path):
 
 
 def test_openais_release_is_read_with_a_table_of_names():
-    weights = read_release(parity.GOLDEN / "model")
+    weights = read_release(helpers.GOLDEN / "model")
     assert list(weights) == parameter_names(3)
     assert weights["tokens_embed.weight"].shape == (97, 32)
     assert weights["h.2.mlp.c_proj.weight"].shape == (128, 32)
@@ -89,7 +89,7 @@ def test_another_model_type_is_refused(tmp_path):
 
 
 def test_a_release_with_a_part_misnumbered_is_refused(tmp_path):
-    shutil.copytree(parity.GOLDEN / "model", tmp_path / "model")
+    shutil.copytree(helpers.GOLDEN / "model", tmp_path / "model")
     (tmp_path / "model" / "params_4.npy").rename(tmp_path / "model" / "params_44.npy")
     with pytest.raises(ValueError, match="without a gap"):
         OpenAIGPTModel.from_pretrained(tmp_path / "model", n_head=4)
@@ -119,7 +119,7 @@ def test_a_parameter_of_another_shape_is_named(tmp_path):
 
 
 def test_a_release_with_a_part_missing_is_refused(tmp_path):
-    shutil.copytree(parity.GOLDEN / "model", tmp_path / "model")
+    shutil.copytree(helpers.GOLDEN / "model", tmp_path / "model")
     (tmp_path / "model" / "params_4.npy").unlink()
     with pytest.raises(ValueError, match="params_"):
         OpenAIGPTModel.from_pretrained(tmp_path / "model", n_head=4)
@@ -154,7 +154,7 @@ def test_an_impossible_config_names_field_and_value(field, value):
 
 
 def theirs_in(folder, **options):
-    theirs, ours = parity.random_pair()
+    theirs, ours = helpers.random_pair()
     theirs.save_pretrained(folder, **options)
     return dict(ours.named_parameters())
 

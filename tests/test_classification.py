@@ -18,8 +18,8 @@ from minigpt.old.classification import (
     last_real,
     problem_of,
 )
-from tests import parity
-from tests.parity import GOLDEN, largest_difference
+from tests import helpers
+from tests.helpers import GOLDEN, largest_difference
 
 SIZES = {"vocab_size": 60, "n_positions": 16, "n_embd": 32, "n_layer": 2, "n_head": 4}
 B, T, PAD = 4, 9, 5
@@ -30,14 +30,14 @@ def random_pair(attn_implementation="eager", num_labels=3, pad_token_id=PAD, **o
     """A model of transformers with random weights, and ours with the same."""
     kind = {"kind": "OpenAIGPTForSequenceClassification"}
     kind |= {"attn_implementation": attn_implementation, "num_labels": num_labels}
-    return parity.random_pair(**kind, pad_token_id=pad_token_id, **(SIZES | overrides))
+    return helpers.random_pair(**kind, pad_token_id=pad_token_id, **(SIZES | overrides))
 
 
 def some_texts(side="right", seed=0):
     """Ids (B, T), padded on one side with PAD, and their mask; PAD stands in no text."""
     draw = torch.Generator().manual_seed(seed)
     ids = torch.randint(PAD + 1, SIZES["vocab_size"], (B, T), generator=draw)
-    mask = parity.padded(side, (T, 6, 1, 3), T)
+    mask = helpers.padded(side, (T, 6, 1, 3), T)
     return ids.masked_fill(mask == 0, PAD), mask
 
 
@@ -143,7 +143,7 @@ def test_the_padding_token_s_id_decides_whatever_the_mask_says():
 def test_what_is_read_at_padding_equals_transformers(pad_token_id, texts, implementation):
     """The ids hold no padding token, so the last place is read, whatever the mask says."""
     theirs, ours = random_pair(implementation, pad_token_id=pad_token_id)
-    ids, mask = torch.randint(PAD + 1, 60, (texts, T)), parity.padded("right", (6, T, 1, 3), T)
+    ids, mask = torch.randint(PAD + 1, 60, (texts, T)), helpers.padded("right", (6, T, 1, 3), T)
     inputs = {"input_ids": ids, "attention_mask": mask[:texts], "labels": torch.tensor([2] * texts)}
     found, expected = ours(**inputs), theirs(**inputs)
     assert largest_difference(found.logits, expected.logits) < 1e-5

@@ -30,7 +30,7 @@ from minigpt import (
 from minigpt.old.checkpoint import FORMATS, OFFICIAL, OpenAIGPTConfig, parameter_shapes, read_weights
 from minigpt.old.command_line import CHECKS, Task, app, as_openai_wrote, examine
 from minigpt.old.pipeline import TASKS, WRITING
-from tests import parity
+from tests import helpers
 from tests.hub import FILES, LARGE, point_at, running_hub
 
 PYTHON = f"{sys.executable} -m minigpt"
@@ -759,9 +759,9 @@ def test_verify_knows_the_page_of_a_release_by_its_checksum(tiny_is_official, tm
     assert verdicts(path.parent, n_head=4)["official files"][0] == "not checked"
 
 
-@pytest.mark.skipif(not parity.OFFICIAL.is_dir(), reason="MINIGPT_OFFICIAL_DIR names no folder")
+@pytest.mark.skipif(not helpers.OFFICIAL.is_dir(), reason="MINIGPT_OFFICIAL_DIR names no folder")
 def test_verify_knows_openais_vocabulary():
-    found = verdicts(parity.OFFICIAL)
+    found = verdicts(helpers.OFFICIAL)
     assert found["official vocabulary"] == ("passed", "the SHA-256 of both files")
     assert found["official ids"][0] == "passed"
 

@@ -24,8 +24,8 @@ from minigpt.old.double_heads import (
     states_at,
 )
 from minigpt.old.lm_head import next_token_loss
-from tests import parity
-from tests.parity import GOLDEN, largest_difference
+from tests import helpers
+from tests.helpers import GOLDEN, largest_difference
 
 transformers.utils.logging.set_verbosity_error()
 SIZES = {"vocab_size": 60, "n_positions": 16, "n_embd": 32, "n_layer": 2, "n_head": 4}
@@ -42,7 +42,7 @@ def quiet(call, *args, **options):
 def random_pair(attn_implementation="eager", **overrides):
     """A model of transformers with random weights, and ours with the same."""
     kind = {"kind": "OpenAIGPTDoubleHeadsModel", "attn_implementation": attn_implementation}
-    return parity.random_pair(**kind, **(SIZES | overrides))
+    return helpers.random_pair(**kind, **(SIZES | overrides))
 
 
 def questions(seed=0):
@@ -251,7 +251,7 @@ def test_masks_equal_transformers(side):
 def padded_on_the_right():
     """Six texts in one column, their mask, and labels that count everywhere, at padding too."""
     ids = questions()["input_ids"].flatten(0, 1)
-    return ids, parity.padded("right", (T, 4, 1, 8, 6, 2), T), ids
+    return ids, helpers.padded("right", (T, 4, 1, 8, 6, 2), T), ids
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
@@ -267,7 +267,7 @@ def test_what_is_read_at_padding_equals_transformers(kind, place, implementation
     for name in ("loss", "mc_logits"):
         assert largest_difference(found[name], expected[name]) < 1e-5
     (found.loss + found.mc_logits.sum() + expected.loss + expected.mc_logits.sum()).backward()
-    assert parity.gradient_difference(ours, theirs) < 1e-4
+    assert helpers.gradient_difference(ours, theirs) < 1e-4
 
 
 def masks_made(monkeypatch, model, *inputs, **options):

@@ -9,7 +9,7 @@ from transformers.generation.utils import _speculative_sampling
 
 from minigpt.old.generation import GenerationConfig, make_criteria, make_processors
 from minigpt.old.speculative import accept, rounds, speculate, write_assisted
-from tests import parity
+from tests import helpers
 from tests.test_generation_parity import lively_pair
 
 V = 31
@@ -163,10 +163,10 @@ def test_the_rule_is_that_of_transformers():
 @torch.no_grad()
 def test_drawn_texts_have_the_probability_that_the_model_gives_them():
     """Three drawn tokens out of three: 27 texts."""
-    _, large = parity.random_pair(
+    _, large = helpers.random_pair(
         vocab_size=3, n_embd=16, n_layer=1, n_head=2, initializer_range=0.15
     )
-    _, small = parity.random_pair(1, vocab_size=3, n_embd=16, n_layer=1, n_head=2)
+    _, small = helpers.random_pair(1, vocab_size=3, n_embd=16, n_layer=1, n_head=2)
     settings = {"do_sample": True, "temperature": 4.0, "max_new_tokens": 3}
     ids, generator = torch.tensor([[0, 1]]), torch.Generator().manual_seed(0)
     texts = [speculate(large, small, ids, 2, generator, **settings) for _ in range(1500)]
@@ -241,10 +241,10 @@ def test_what_cannot_be_done_is_refused(pair, draft, settings, message):
 def test_an_assistant_that_does_not_fit_is_refused(pair):
     with pytest.raises(ValueError, match="nobody guesses; pass assistant_model"):
         speculate(pair[1], None, some_ids(0))
-    _, other = parity.random_pair(vocab_size=30)
+    _, other = helpers.random_pair(vocab_size=30)
     with pytest.raises(ValueError, match="assistant_model has 30 tokens, the model has 31"):
         speculate(pair[1], other, some_ids(0))
-    _, short = parity.random_pair(vocab_size=V, n_positions=24)
+    _, short = helpers.random_pair(vocab_size=V, n_positions=24)
     with pytest.raises(ValueError, match="25 tokens, but this checkpoint has 24 positions"):
         speculate(pair[1], short, some_ids(0))
     with pytest.raises(ValueError, match="assistant_model is on meta, the model on cpu"):

@@ -40,7 +40,7 @@ from minigpt.old.checkpoint import (
     write_release,
 )
 from minigpt.old.tokenizer import locked, while_read
-from tests import parity
+from tests import helpers
 
 SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
 KINDS = {
@@ -81,7 +81,7 @@ def first_output(model):
 @pytest.mark.parametrize("size", ["50GB", "40KB"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_we_save_transformers_loads(tmp_path, kind, size):
-    _, ours = parity.random_pair(kind=kind, attn_implementation="eager")
+    _, ours = helpers.random_pair(kind=kind, attn_implementation="eager")
     ours.save_pretrained(tmp_path, max_shard_size=size)
     assert (tmp_path / "model.safetensors").exists() == (size == "50GB")
     for name in filter(None, (kind, KINDS[kind])):
@@ -96,7 +96,7 @@ def test_what_we_save_transformers_loads(tmp_path, kind, size):
 @pytest.mark.parametrize("size", ["50GB", "40KB"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_transformers_saves_we_load(tmp_path, kind, size):
-    theirs, ours = parity.random_pair(kind=kind, attn_implementation="eager")
+    theirs, ours = helpers.random_pair(kind=kind, attn_implementation="eager")
     theirs.save_pretrained(tmp_path, max_shard_size=size)
     again, info = getattr(minigpt, kind).from_pretrained(
         tmp_path, attn_implementation="eager", output_loading_info=True
@@ -464,7 +464,7 @@ def test_settings_of_the_caller_win_in_every_format(tmp_path, format):
 @pytest.mark.filterwarnings(WARNS)
 @pytest.mark.parametrize("through", ["safetensors", "bin"])
 def test_a_release_comes_back_bit_for_bit(tmp_path, through):
-    release = parity.GOLDEN / "model"
+    release = helpers.GOLDEN / "model"
     convert(release, tmp_path / "there", through, max_shard_size="20KB", n_head=4)
     assert len(list((tmp_path / "there").glob("*.index.json"))) == 1
     written = convert(tmp_path / "there", tmp_path / "back", "openai")
@@ -621,10 +621,10 @@ def test_a_vocabulary_is_not_written_where_another_would_be_read(tmp_path):
 
 
 def test_copies_of_parts_of_a_release_are_passed_over(tmp_path):
-    shutil.copytree(parity.GOLDEN / "model", tmp_path / "0")
+    shutil.copytree(helpers.GOLDEN / "model", tmp_path / "0")
     for copy in ("params_3 (1).npy", "params_3_old.npy"):
         shutil.copy(tmp_path / "0" / "params_3.npy", tmp_path / "0" / copy)
-    assert same(read_weights(tmp_path / "0"), read_weights(parity.GOLDEN / "model"))
+    assert same(read_weights(tmp_path / "0"), read_weights(helpers.GOLDEN / "model"))
 
 
 def test_a_release_is_not_written_where_it_would_not_be_read(tmp_path):
@@ -644,7 +644,7 @@ def test_whole_numbers_are_no_weights(tmp_path, kind, wrong):
     save_file(load_file(path) | {name: torch.from_numpy(np.ones(8, kind))}, path)
     with pytest.raises(ValueError, match=f"h.0.ln_1.bias holds torch.{wrong}; only floats"):
         OpenAIGPTModel.from_pretrained(tmp_path)
-    shutil.copytree(parity.GOLDEN / "model", tmp_path / "release")
+    shutil.copytree(helpers.GOLDEN / "model", tmp_path / "release")
     part = tmp_path / "release" / "params_3.npy"
     np.save(part, np.load(part).astype(kind))
     with pytest.raises(ValueError, match=f"params_3.npy holds {wrong}"):
@@ -668,12 +668,12 @@ def test_the_official_facts_agree_with_each_other_and_with_the_files():
     assert (
         OFFICIAL["continuation"][:3] == OFFICIAL["prompt"] and len(OFFICIAL["continuation"]) == 20
     )
-    if not parity.OFFICIAL.is_dir():
-        pytest.skip(parity.NO_OFFICIAL)
+    if not helpers.OFFICIAL.is_dir():
+        pytest.skip(helpers.NO_OFFICIAL)
     for name, (size, digest) in OFFICIAL["files"].items():
-        data = (parity.OFFICIAL / name).read_bytes()
+        data = (helpers.OFFICIAL / name).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (size, digest)
-    shapes = json.loads((parity.OFFICIAL / "params_shapes.json").read_text())
+    shapes = json.loads((helpers.OFFICIAL / "params_shapes.json").read_text())
     assert [tuple(shape[-2:]) for shape in shapes] == list(OFFICIAL["shapes"].values())
 
 
@@ -698,7 +698,7 @@ def test_every_flipped_bit_of_a_header_is_noticed(tmp_path):
 
 @pytest.mark.parametrize("left", [0, 100, 128, 200, -1])
 def test_a_part_of_a_release_cut_short_is_named(tmp_path, left):
-    shutil.copytree(parity.GOLDEN / "model", tmp_path / "release")
+    shutil.copytree(helpers.GOLDEN / "model", tmp_path / "release")
     part = tmp_path / "release" / "params_3.npy"
     part.write_bytes(part.read_bytes()[:left])
     with pytest.raises(ValueError, match="params_3.npy is not a whole array"):

@@ -15,7 +15,7 @@ from minigpt import AutoConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
 from minigpt.old.checkpoint import convert, read_weights
 from minigpt.old.command_line import app
 from minigpt.old.tokenizer import HUB_OPTIONS, OFFICIAL_NAME, ask_hub, find_file
-from tests import parity
+from tests import helpers
 from tests.hub import COMMIT, FILES, LARGE, point_at, running_hub
 
 
@@ -93,7 +93,7 @@ def test_shards_come_from_the_hub_too(hub, tmp_path, format):
 
 
 def test_a_release_comes_from_the_hub_too(hub, tmp_path):
-    release = parity.GOLDEN / "model"
+    release = helpers.GOLDEN / "model"
     files = {path.name: path.read_bytes() for path in release.iterdir()}
     hub.repositories["me/2018"] = files
     weights, expected = read_weights("me/2018"), read_weights(release)

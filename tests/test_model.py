@@ -1,595 +1,127 @@
-"""The model and its language model head: what may be passed, what comes back, what is refused."""
+"""The network without options: caches, masks, and what passes by; the layers are OpenAI's."""
 
-import inspect
 import json
-import re
-import warnings
-from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
-from minigpt import (
-    OpenAIGPTConfig,
-    OpenAIGPTDoubleHeadsModel,
-    OpenAIGPTForSequenceClassification,
-    OpenAIGPTLMHeadModel,
-    OpenAIGPTModel,
-)
-from minigpt.old.attention import ATTENTION
-from minigpt.old.model import KeyValueCache, ModelOutput
+from minigpt.attention import make_mask
+from minigpt.config import GPTConfig
+from minigpt.lm_head import LanguageModel, next_token_loss, shift_labels
+from minigpt.model import GPT, KeyValueCache
+from tests.helpers import GOLDEN
 
-SMALL = {"vocab_size": 31, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}
-KINDS = [OpenAIGPTModel, OpenAIGPTLMHeadModel]
-ALL_KINDS = [*KINDS, OpenAIGPTDoubleHeadsModel, OpenAIGPTForSequenceClassification]
-NAME = "attn_implementation"
+SMALL = GPTConfig(vocab_size=31, n_positions=16, n_embd=16, n_layer=2, n_head=2)
 
 
-def make(kind=OpenAIGPTLMHeadModel, seed=0, **settings):
-    torch.manual_seed(seed)
-    return kind(OpenAIGPTConfig(**SMALL | settings)).eval()
+def make(kind=GPT, config=SMALL):
+    torch.manual_seed(0)
+    return kind(config).eval().requires_grad_(False)
 
 
 def some_ids(*shape):
-    return torch.randint(SMALL["vocab_size"], shape)
-
-
-# -- inputs
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_first_arguments_stand_in_transformers_order(kind):
-    import transformers
-
-    def names(model):
-        return list(inspect.signature(model.forward).parameters)[1:7]
-
-    assert names(kind)[:5] == names(getattr(transformers, kind.__name__))[:5]
-    model, mask = make(kind), torch.tensor([[1, 1, 1, 0]])
-    ids = some_ids(1, 4)
-    assert torch.equal(model(ids, mask)[0], model(input_ids=ids, attention_mask=mask)[0])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_vectors_may_stand_in_for_ids(kind):
-    model, ids = make(kind), some_ids(2, 5)
-    vectors = model.get_input_embeddings()(ids)
-    assert torch.equal(model(inputs_embeds=vectors)[0], model(ids)[0])
-
-
-@pytest.mark.parametrize("given, wrong", [({}, "neither was given"), (2, "both were given")])
-def test_either_ids_or_vectors(given, wrong):
-    given = given or {}
-    if given == 2:
-        given = {"input_ids": some_ids(1, 3), "inputs_embeds": torch.zeros(1, 3, 16)}
-    with pytest.raises(ValueError, match=f"input_ids or inputs_embeds; {wrong}"):
-        make()(**given)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_axes_in_front_are_texts(kind):
-    model, ids = make(kind), some_ids(2, 3, 5)
-    mask = torch.ones(2, 3, 5).long()
-    mask[0, 1, 3:] = 0
-    types = some_ids(2, 3, 5)
-    out = model(ids, mask, types, output_hidden_states=True)
-    flat = model(*(x.flatten(0, 1) for x in (ids, mask, types)))
-    assert torch.equal(out[0].flatten(0, 1), flat[0])
-    assert {tuple(x.shape) for x in out.hidden_states} == {(2, 3, 5, 16)}
-    assert torch.equal(model(ids[0, 0])[0], model(ids[0, :1])[0][0])  # and one text without axes
-
-
-def test_a_mask_for_another_number_of_texts_is_refused():
-    with pytest.raises(ValueError, match=re.escape("attention_mask (2, 5) for texts (3,)")):
-        make()(some_ids(3, 5), attention_mask=torch.ones(2, 5))
-
-
-@pytest.mark.parametrize(
-    "inputs, wrong",
-    [
-        ({"input_ids": torch.tensor([[31]])}, "token id 31, .*0 to 30"),
-        ({"input_ids": torch.tensor([[-1]])}, "token id -1"),
-        ({"input_ids": torch.zeros(1, 17).long()}, "17 tokens, .*16 positions"),
-        ({"inputs_embeds": torch.zeros(1, 17, 16)}, "17 tokens, .*16 positions"),
-        ({"input_ids": some_ids(1, 3), "position_ids": torch.tensor([[0, 1, 16]])}, "position 16"),
-        ({"input_ids": some_ids(1, 2), "token_type_ids": torch.tensor([[0, 99]])}, "type id 99"),
-    ],
-)
-def test_what_the_tables_do_not_have_is_named(inputs, wrong):
-    with pytest.raises(ValueError, match=wrong):
-        make()(**inputs)
-
-
-@pytest.mark.parametrize(
-    "inputs, wrong",
-    [
-        ({"input_ids": torch.zeros(2, 0).long()}, "input_ids (2, 0) hold no token"),
-        ({"input_ids": torch.tensor(3)}, "input_ids () hold no token"),
-        ({"inputs_embeds": torch.zeros(2, 0, 16)}, "inputs_embeds (2, 0, 16) hold no token"),
-        ({"inputs_embeds": torch.zeros(16)}, "inputs_embeds (16,) hold no token"),
-        ({"inputs_embeds": torch.zeros(2, 3, 8)}, "inputs_embeds (2, 3, 8) of torch.float32"),
-        ({"inputs_embeds": torch.zeros(2, 3, 16).long()}, "takes floats, 16 channels a token"),
-        ({"input_ids": torch.zeros(2, 3)}, "token ids are torch.float32; pass whole numbers"),
-        ({"input_ids": torch.zeros(2, 3).bool()}, "token ids are torch.bool"),
-        ({"position_ids": torch.zeros(3)}, "positions are torch.float32"),
-        ({"token_type_ids": torch.zeros(2, 3)}, "token type ids are torch.float32"),
-        ({"position_ids": torch.tensor(0)}, "position_ids () for texts of (2, 3) tokens"),
-        ({"position_ids": torch.zeros(2, 4).long()}, "position_ids (2, 4) for texts of (2, 3)"),
-        ({"token_type_ids": torch.zeros(4).long()}, "token_type_ids (4,) for texts of (2, 3)"),
-        ({"attention_mask": torch.tensor(1)}, "attention_mask () for texts (2,)"),
-        ({"attention_mask": torch.ones(2, 4)}, "the attention mask covers 4 positions, but there"),
-        ({"attention_mask": torch.ones(2, 2)}, "the attention mask covers 2 positions, but there"),
-    ],
-)
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_does_not_fit_is_named(kind, inputs, wrong):
-    ids = {} if "inputs_embeds" in inputs else {"input_ids": some_ids(2, 3)}
-    with pytest.raises(ValueError, match=re.escape(wrong)):
-        make(kind)(**ids | inputs)
-
-
-def test_labels_need_as_many_logits():
-    ids = some_ids(2, 6)
-    with pytest.raises(ValueError, match=re.escape("labels (2, 6) for logits of (2, 1) tokens")):
-        make()(ids, labels=ids, logits_to_keep=1)
-
-
-def test_logits_to_keep_is_a_number_or_places():
-    model, ids = make(), some_ids(2, 6)
-    logits = model(ids).logits
-    assert torch.allclose(model(ids, logits_to_keep=2).logits, logits[:, -2:], atol=1e-6)
-    places = torch.tensor([0, 3])
-    assert torch.allclose(model(ids, logits_to_keep=places).logits, logits[:, places], atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "mask, wrong",
-    [
-        (torch.ones(1, 1, 5, 5).tril(), "attention_mask (1, 1, 5, 5) for texts (5,)"),
-        (torch.full((5, 5), 0.5), "attention_mask has other values than 1"),
-        (torch.tensor([[0.0, 0, 0, -1e9, -1e9]]), "attention_mask has other values than 1"),
-    ],
-)
-def test_a_mask_of_another_kind_is_refused(mask, wrong):
-    with pytest.raises(ValueError, match=re.escape(wrong)):
-        make()(some_ids(5, 5), attention_mask=mask)
-
-
-@pytest.mark.parametrize("name", ["position_ids", "token_type_ids"])
-def test_rows_for_other_texts_are_refused(name):
-    for ids, rows in [
-        (some_ids(1, 5), (3, 5)),
-        (some_ids(3, 1), (5,)),
-        (some_ids(2, 2, 5), (2, 5)),
-    ]:
-        with pytest.raises(ValueError, match=re.escape(f"{name} {rows} for texts of")):
-            make()(ids, **{name: torch.zeros(rows).long()})
-
-
-def test_a_text_without_a_real_token_does_not_depend_on_its_neighbours():
-    model, ids = make(), some_ids(3, 6)
-    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0]])
-    alone = model(ids[1:2], attention_mask=mask[1:2]).logits
-    assert torch.allclose(model(ids, attention_mask=mask).logits[1:2], alone, atol=1e-6)
-    mask[2] = torch.tensor([0, 0, 1, 1, 1, 1])
-    assert torch.allclose(model(ids, attention_mask=mask).logits[1:2], alone, atol=1e-6)
-
-
-@pytest.mark.parametrize("label", [31, -1, 1000])
-def test_a_label_that_is_no_token_is_named(label):
-    ids = some_ids(1, 4)
-    with pytest.raises(ValueError, match=f"labels hold {label}, but there are tokens 0 to 30"):
-        make()(ids, labels=torch.tensor([[1, 2, label, -100]]))
-
-
-def test_labels_are_whole_numbers_of_any_width():
-    ids, model = some_ids(1, 4), make()
-    losses = [model(ids, labels=ids.to(kind)).loss for kind in (torch.int64, torch.int32)]
-    assert torch.equal(*losses)
-    with pytest.raises(ValueError, match="labels of torch.float32; a label is a token id"):
-        model(ids, labels=ids.float())
-
-
-def test_a_frozen_table_stays_frozen():
-    model = make()
-    model.get_input_embeddings().weight.requires_grad_(False)
-    assert not model.resize_token_embeddings(40).weight.requires_grad
-
-
-def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path):
-    model = make()
-    model.save_pretrained(tmp_path)
-    model.resize_token_embeddings(40)
-    model.config.eos_token_id = object()
-    with pytest.raises(TypeError):
-        model.save_pretrained(tmp_path)
-    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).config.vocab_size == 31
-
-
-# -- outputs
-
-
-def test_an_output_is_a_tuple_and_a_dictionary():
-    out = make()(some_ids(1, 4), output_hidden_states=True)
-    assert isinstance(out, ModelOutput)
-    assert out.keys() == ["logits", "hidden_states"] and len(out) == 2
-    assert "logits" in out and "loss" not in out
-    logits, states = out
-    assert logits is out.logits is out["logits"] is out[0] and out[1:] == (states,)
-    assert dict(out)["logits"] is logits and dict(out.items()).keys() == {**out}.keys()
-    with pytest.raises(KeyError, match="'loss' was not computed; there are: logits, hidden_states"):
-        out["loss"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_tuple_on_request(kind):
-    ids = some_ids(1, 4)
-    flags = {"output_hidden_states": True, "use_cache": True}
-    model = make(kind)
-    named, plain = model(ids, **flags), model(ids, return_dict=False, **flags)
-    assert type(plain) is tuple and len(plain) == 3
-    assert torch.equal(plain[0], named[0])
-    by_config = make(kind, return_dict=False)
-    assert type(by_config(ids)) is tuple
-    assert not isinstance(by_config(ids, return_dict=True), tuple)
-
-
-def test_the_config_says_what_a_call_does_not():
-    ids = some_ids(1, 4)
-    model = make(output_hidden_states=True, output_attentions=True, attn_implementation="eager")
-    assert model(ids).keys() == ["logits", "hidden_states", "attentions"]
-    assert model(ids, output_hidden_states=False).keys() == ["logits", "attentions"]
-
-
-def test_attention_patterns_are_computed_and_said_to_need_eager():
-    ids = some_ids(2, 4)
-    with pytest.warns(UserWarning, match="output_attentions=True: .*'sdpa'.*runs 'eager'"):
-        patterns = make()(ids, output_attentions=True).attentions
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        eager = make(attn_implementation="eager")(ids, output_attentions=True).attentions
-    assert len(patterns) == 2 and all(map(torch.equal, patterns, eager))
-
-
-def test_the_constructor_overrules_the_config():
-    config = OpenAIGPTConfig(**SMALL)
-    for kind in KINDS:
-        model = kind(config, attn_implementation="eager")
-        assert model.config.attn_implementation == "eager"
-        assert {block.attn.config.attn_implementation for block in model.base_model.h} == {"eager"}
-    assert config.attn_implementation == "sdpa"  # the caller's is left alone
-
-
-# -- the token table
-
-
-def test_new_rows_are_new_and_old_rows_are_kept():
-    model = make(vocab_size=500, n_embd=64)
-    old = model.lm_head.weight.data.clone()
-    table = model.resize_token_embeddings(2000)
-    assert torch.equal(table.weight[:500], old)
-    assert abs(table.weight[500:].std() - 0.02) < 1e-3
-    assert model.lm_head.weight is model.transformer.tokens_embed.weight is table.weight
-    assert model.config.vocab_size == model.lm_head.out_features == 2000
-    assert model(torch.tensor([[1999]])).logits.shape == (1, 1, 2000)
-
-
-def test_a_resized_model_is_saved_and_trained_as_such(tmp_path):
-    model = make()
-    model.resize_token_embeddings(35)
-    model(torch.tensor([[33, 34]]), labels=torch.tensor([[33, 34]])).loss.backward()
-    assert model.lm_head.weight.grad[33].any()
-    model.save_pretrained(tmp_path)
-    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
-    assert torch.equal(again.lm_head.weight, model.lm_head.weight)
-
-
-def test_a_table_may_shrink_or_stay_but_not_vanish():
-    model = make().to(torch.bfloat16)
-    assert model.resize_token_embeddings() is model.get_input_embeddings()
-    old = model.lm_head.weight.data.clone()
-    assert torch.equal(model.resize_token_embeddings(7).weight, old[:7])
-    assert model.dtype == torch.bfloat16
-    with pytest.raises(ValueError, match="new_num_tokens=0"):
-        model.resize_token_embeddings(0)
-
-
-def test_an_exchanged_table_reaches_the_head():
-    model, table = make(), torch.nn.Embedding(9, 16)
-    model.set_input_embeddings(table)
-    assert model.get_output_embeddings().weight is table.weight
-    assert make(OpenAIGPTModel).get_output_embeddings() is None
-
-
-# -- a cache, and gradient checkpointing
-
-
-def test_the_cache_changes_nothing():
-    model, ids = make(), some_ids(2, 9)
-    cache = KeyValueCache(2)
-    logits = [model(piece, past_key_values=cache).logits for piece in ids.split([1, 3, 5], dim=1)]
-    assert torch.allclose(torch.cat(logits, dim=1), model(ids).logits, atol=1e-5)
-    with pytest.raises(ValueError, match="18 tokens"):
-        model(some_ids(2, 9), past_key_values=cache)
-
-
-def test_a_cut_cache_goes_on_as_if_the_rest_had_never_been_read():
-    model, ids, other = make(), some_ids(2, 9), some_ids(2, 9)
-    cache = KeyValueCache(2)
-    cache.crop(3)  # nothing there yet
-    model(ids, past_key_values=cache)
-    cache.crop(12)  # nothing behind it
-    assert len(cache) == 9
-    cache.crop(4)
-    text = torch.cat([ids[:, :4], other[:, 4:]], dim=1)
-    logits = model(text[:, 4:], past_key_values=cache).logits
-    assert torch.allclose(logits, model(text).logits[:, 4:], atol=1e-5)
-
-
-HAD = "past_key_values hold 2 texts, 2 heads of 8 channels, torch.float32 on cpu, but this call"
-
-
-@pytest.mark.parametrize(
-    "settings, texts, wrong",
-    [
-        ({}, 3, f"{HAD} makes 3 texts, 2 heads"),
-        ({}, 1, f"{HAD} makes 1 texts"),
-        ({"n_head": 4}, 2, f"{HAD} makes 2 texts, 4 heads of 4 channels"),
-        ({"n_embd": 32}, 2, f"{HAD} makes 2 texts, 2 heads of 16 channels"),
-        ({"n_layer": 3}, 2, "past_key_values hold 2 layers, but this model has 3"),
-    ],
-)
-def test_a_cache_of_others_is_refused_and_stays_as_it_was(settings, texts, wrong):
-    cache = make()(some_ids(2, 4), use_cache=True).past_key_values
-    for mask in (None, torch.ones(texts, 6).long()):
-        with pytest.raises(ValueError, match=re.escape(wrong)):
-            make(**settings)(some_ids(texts, 2), mask, past_key_values=cache)
-    assert {layer.keys.shape[2] for layer in cache.layers} == {4}
-
-
-@pytest.mark.parametrize("kind", [{"dtype": torch.bfloat16}, {"device": "meta"}])
-def test_a_cache_of_another_type_or_device_is_refused(kind):
-    cache = make()(some_ids(2, 4), use_cache=True).past_key_values
-    ids = some_ids(2, 2).to(kind.get("device", "cpu"))
-    with pytest.raises(ValueError, match=re.escape(f"{HAD} makes 2 texts")):
-        make().to(**kind)(ids, past_key_values=cache)
-
-
-@pytest.mark.parametrize("cache", [(), [(1, 2)], object()])
-def test_what_is_no_cache_is_refused(cache):
-    with pytest.raises(ValueError, match=f"is a {type(cache).__name__}, not a KeyValueCache"):
-        make()(some_ids(2, 2), past_key_values=cache)
-
-
-def test_a_cache_goes_on_under_autocast():
-    model, ids = make(), some_ids(2, 6)
-    with torch.autocast("cpu", torch.bfloat16):
-        cache = model(ids[:, :4], use_cache=True).past_key_values
-        rest, whole = model(ids[:, 4:], past_key_values=cache).logits, model(ids).logits[:, 4:]
-    assert torch.allclose(rest, whole, atol=1e-2)
-
-
-def gradients(model, ids, **options):
-    torch.manual_seed(1)  # the same dropout
-    model.zero_grad()
-    model(ids, labels=ids, **options).loss.backward()
-    return [parameter.grad for parameter in model.parameters()]
-
-
-def test_gradient_checkpointing_gives_the_same_gradients():
-    model, ids = make().train(), some_ids(2, 9)
-    plain, runs = gradients(model, ids), []
-    model.transformer.h[0].register_forward_pre_hook(lambda *_: runs.append(1))
-    model.gradient_checkpointing_enable()
-    for a, b in zip(plain, gradients(model, ids), strict=True):
-        torch.testing.assert_close(a, b)
-    assert len(runs) == 2  # forward, and once more in the backward pass
-    with pytest.raises(ValueError, match="cache must not grow twice"):
-        model(ids, use_cache=True)
-    model.eval()(ids, use_cache=True)  # no gradients, no second run
-    model.train().gradient_checkpointing_disable()
-    gradients(model, ids)
-    assert len(runs) == 4  # one for eval, one for this
-
-
-# -- compiled, and on a device where nobody looks
-
-
-def labels_of(kind, ids):
-    if kind is OpenAIGPTForSequenceClassification:
-        return {"labels": torch.tensor([0, 1], device=ids.device)}
-    if kind is OpenAIGPTDoubleHeadsModel:
-        mc = {"mc_labels": torch.tensor([0], device=ids.device)}
-        return mc | {"labels": ids[None], "mc_token_ids": torch.tensor([[5, 3]], device=ids.device)}
-    return {} if kind is OpenAIGPTModel else {"labels": ids}
-
-
-def everything(kind, device="cpu"):
-    """All arguments but a cache, for two texts (or two choices) of six tokens."""
-    ids = some_ids(2, 6).to(device)
-    mask = torch.tensor([[0, 0, 1, 1, 1, 1], [1] * 6], device=device)
-    places = torch.arange(6, device=device)
-    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids.flip(-1)}
-    if kind is OpenAIGPTDoubleHeadsModel:
-        inputs = {name: x[None] for name, x in inputs.items()}
-    return inputs | {"position_ids": places} | labels_of(kind, ids)
-
-
-@pytest.mark.parametrize("implementation", ["sdpa", "flash_attention_2"])
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_it_compiles_in_one_piece(kind, implementation):
-    model = make(kind, attn_implementation=implementation, pad_token_id=30)
-    torch.compiler.reset()
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
-    inputs = everything(kind)
-    for given in (inputs, {k: x for k, x in inputs.items() if k != "attention_mask"}):
-        for found, expected in zip(compiled(**given), model(**given), strict=True):
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_cache_compiles_in_one_piece(kind):
-    model, ids = make(kind), some_ids(2, 9)
-    torch.compiler.reset()
-    compiled, cache, found = torch.compile(model, backend="eager", fullgraph=True), None, []
-    for piece in ids.split([4, 1, 1, 3], dim=1):
-        out = compiled(piece, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
-        found.append(out[0])
-    assert torch.allclose(torch.cat(found, dim=1), model(ids)[0], atol=1e-5)
+    return torch.randint(SMALL.vocab_size, shape)
+
+
+def golden_model(**overrides) -> GPT:
+    """The weights that OpenAI's code was run with, special tokens as further rows."""
+    row = np.concatenate([np.load(GOLDEN / "model" / f"params_{n}.npy") for n in range(10)])
+    shapes = json.loads((GOLDEN / "model" / "params_shapes.json").read_text(encoding="utf-8"))
+    parts = torch.from_numpy(row).split([int(np.prod(shape)) for shape in shapes])
+    special = torch.from_numpy(np.load(GOLDEN / "golden.npz")["special"])
+    tokens = torch.cat([parts[1].view(97, 32), special])
+    sizes = {"vocab_size": 100, "n_positions": 24, "n_embd": 32, "n_layer": 3, "n_head": 4}
+    model = make(config=GPTConfig(**sizes | overrides))
+    own, arrays = model.state_dict(), [tokens, parts[0], *parts[2:]]
+    named = zip(own.items(), arrays, strict=True)
+    model.load_state_dict({name: array.view_as(x) for (name, x), array in named})
+    return model
+
+
+def errors_of(model) -> list[float]:
+    """Largest difference from OpenAI's embedding and hidden states."""
+    golden, states = np.load(GOLDEN / "golden.npz"), []
+    X = torch.from_numpy(golden["X"]).long().flatten(0, 1)  # (6, T, 2): token, position
+    model(X[..., 0], X[..., 1] - 100, watch=lambda x, weights=None: states.append(x))
+    names = ["embedding", "hidden_0", "hidden_1", "hidden_2"]
+    pairs = zip(states, names, strict=True)
+    return [(x - torch.from_numpy(golden[name])).abs().max().item() for x, name in pairs]
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_nothing_reads_numbers_but_one_look_at_the_mask(kind, implementation, monkeypatch):
-    """On "meta" there are none, so that reading one is an error; on a GPU it would be a wait."""
-    looks = []
-
-    def look_at(padding, read=None):
-        looks.append(padding.shape)
-        return True, False
-
-    model = make(kind, attn_implementation=implementation, pad_token_id=30).to("meta")
-    inputs = everything(kind, "meta")
-    monkeypatch.setattr("minigpt.old.attention.look_at", look_at)
-    out = model(**inputs, use_cache=True)
-    assert out[0].is_meta and looks == [(2, 6)]
-    del inputs["attention_mask"]
-    assert len(model(**inputs)) == len(out) - 1 and len(looks) == 1
+def test_every_layer_equals_openai(implementation):
+    assert max(errors_of(golden_model(attn_implementation=implementation))) < 1e-5
 
 
-# -- config
+def test_the_comparison_can_fail():
+    assert max(errors_of(golden_model(afn="relu"))) > 1e-3
 
 
-def used(model, monkeypatch):
-    """Which implementations of attention a call runs."""
-    names = []
-    for name, attend in list(ATTENTION.items()):
-        monkeypatch.setitem(ATTENTION, name, lambda *x, n=name, f=attend: names.append(n) or f(*x))
-    model(some_ids(1, 4))
-    return set(names)
+@pytest.mark.parametrize("parts", [[1] * 9, [4, 5], [9]])
+def test_a_cache_changes_nothing(parts):
+    model, ids, cache = make(), some_ids(2, 9), KeyValueCache(2)
+    states = [model(part, cache=cache) for part in ids.split(parts, dim=1)]
+    torch.testing.assert_close(torch.cat(states, dim=1), model(ids))
+    assert len(cache) == 9
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_attention_may_change_after_a_model_is_built(kind, monkeypatch):
-    model = make(kind)
-    assert used(model, monkeypatch) == {"sdpa"}
-    model.set_attn_implementation("eager")
-    assert used(model, monkeypatch) == {"eager"} and model.config.attn_implementation == "eager"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # no word of a detour
-        model(some_ids(1, 4), output_attentions=True)
-    model.config.attn_implementation = "flash_attention_2"
-    assert used(model, monkeypatch) == {"flash_attention_2"}
-    for change in (model.set_attn_implementation, partial(setattr, model.config, NAME)):
-        with pytest.raises(ValueError, match="attn_implementation='fast'; choose from eager"):
-            change("fast")
-            model(some_ids(1, 4))
+def test_a_cut_cache_forgets():
+    model, ids, cache = make(), some_ids(2, 9), KeyValueCache(2)
+    cache.crop(3)  # nothing there yet
+    model(torch.cat([ids[:, :4], some_ids(2, 5)], dim=1), cache=cache)
+    cache.crop(4)
+    torch.testing.assert_close(model(ids[:, 4:], cache=cache), model(ids)[:, 4:])
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_what_is_a_wish_for_each_call_is_read_anew(kind):
-    model, ids = make(kind, attn_implementation="eager"), some_ids(1, 4)
-    few = len(model(ids))
-    model.config.output_hidden_states = model.config.output_attentions = True
-    assert len(model(ids)) == few + 2
-    model.config.return_dict = False
-    assert type(model(ids)) is tuple
-    model.config.n_positions = 3
-    with pytest.raises(ValueError, match="4 tokens, but this checkpoint has 3 positions"):
-        model(ids)
+def test_a_reordered_cache_continues_other_texts():
+    model, ids, cache = make(), some_ids(2, 9), KeyValueCache(2)
+    model(ids[:, :4], cache=cache)
+    rows = torch.tensor([1, 0, 1])
+    cache.reorder(rows)
+    torch.testing.assert_close(model(ids[rows, 4:], cache=cache), model(ids[rows])[:, 4:])
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS)
-def test_what_made_the_model_changes_nothing_afterwards(kind):
-    model, ids = make(kind).train(), some_ids(1, 4)
-    torch.manual_seed(0)
-    before = model(ids)[0]
-    changes = {"n_head": 4, "n_layer": 1, "n_embd": 8, "vocab_size": 5, "num_labels": 7}
-    changes |= {"afn": "relu", "layer_norm_epsilon": 1.0, "summary_type": "mean"}
-    changes |= {"resid_pdrop": 0.9, "embd_pdrop": 0.9, "attn_pdrop": 0.9}
-    changes |= {"summary_first_dropout": 0.9, "summary_use_proj": False}
-    for name, value in changes.items():
-        setattr(model.config, name, value)
-    torch.manual_seed(0)
-    assert torch.equal(model(ids)[0], before)
+def test_padding_on_the_left_needs_mask_and_positions():
+    model, ids = make(), some_ids(1, 5)
+    padded = torch.cat([some_ids(1, 3), ids], dim=1)
+    mask = make_mask(8, 8, torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]]))
+    positions = torch.tensor([[0, 0, 0, 0, 1, 2, 3, 4]])
+    torch.testing.assert_close(model(padded, positions, mask)[:, 3:], model(ids))
+    assert not torch.allclose(model(padded, None, mask)[:, 3:], model(ids), atol=1e-3)
 
 
-def test_names_and_number_of_the_classes_agree():
-    config = OpenAIGPTConfig(id2label={"0": "no", "1": "yes", "2": "both"})
-    assert config.num_labels == 3 and config.id2label == {0: "no", 1: "yes", 2: "both"}
-    assert OpenAIGPTConfig(num_labels=3).to_dict()["id2label"][2] == "LABEL_2"
-    assert "id2label" not in OpenAIGPTConfig().to_dict()
+def test_vectors_stand_in_for_ids():
+    model, ids = make(), some_ids(2, 5)
+    assert torch.equal(model(model.tokens_embed(ids)), model(ids))
 
 
-def test_a_config_comes_back_and_overrides_win(tmp_path):
-    config = OpenAIGPTConfig(
-        **SMALL,
-        id2label={0: "no", 1: "yes", 2: "both"},
-        problem_type="regression",
-        pad_token_id=3,
-        summary_type="mean",
-        attn_implementation="eager",
-    )
-    OpenAIGPTModel(config).save_pretrained(tmp_path)
-    again = OpenAIGPTConfig.from_pretrained(tmp_path)
-    assert again.attn_implementation == "sdpa"  # a choice of the run, not saved
-    again.attn_implementation = "eager"
-    assert again == config
-    changed = OpenAIGPTConfig.from_pretrained(tmp_path, num_labels=2)
-    assert changed.num_labels == 2 and changed.id2label == {0: "LABEL_0", 1: "LABEL_1"}
+def test_attention_weights_pass_by_on_request():
+    model, seen = make(), []
+    x = model(some_ids(2, 5), watch=lambda x, weights=None: seen.append(weights), need_weights=True)
+    assert x.shape == (2, 5, 16) and seen[0] is None
+    assert [tuple(weights.shape) for weights in seen[1:]] == [(2, 2, 5, 5)] * 2
 
 
-def test_transformers_reads_our_config_and_we_theirs(tmp_path):
-    import transformers
-
-    ours = OpenAIGPTConfig(**SMALL, num_labels=3, pad_token_id=0, summary_activation="tanh")
-    OpenAIGPTModel(ours).save_pretrained(tmp_path)
-    theirs = transformers.OpenAIGPTConfig.from_pretrained(tmp_path)
-    assert theirs.num_labels == 3 and theirs.summary_activation == "tanh"
-    theirs.save_pretrained(tmp_path / "theirs")
-    again = OpenAIGPTConfig.from_pretrained(tmp_path / "theirs")
-    assert again.num_labels == 3 and again.pad_token_id == 0 and again.hidden_size == 16
+# -- the first head
 
 
-def test_gelu_new_is_saved_under_the_name_that_transformers_knows(tmp_path):
-    OpenAIGPTModel(OpenAIGPTConfig(**SMALL, afn="gelu_new")).save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["afn"] == "gelu"
+def test_the_head_is_the_embedding():
+    model = make(LanguageModel)
+    assert model.lm_head.weight is model.transformer.tokens_embed.weight
+    assert len(list(model.parameters())) == len(list(model.transformer.parameters()))
 
 
-def test_the_longer_names_are_read(tmp_path):
-    names = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
-    sizes = {"vocab_size": 5, "max_position_embeddings": 9, **names}
-    settings = {"model_type": "openai-gpt", **sizes}
-    (tmp_path / "config.json").write_text(json.dumps(settings))
-    config = OpenAIGPTConfig.from_pretrained(tmp_path)
-    assert (config.n_embd, config.n_head, config.n_layer, config.n_positions) == (16, 2, 3, 9)
-    assert (config.hidden_size, config.max_position_embeddings) == (16, 9)
+def test_the_loss_is_the_mean_surprise():
+    model, ids = make(LanguageModel), some_ids(1, 6)
+    logits, loss = model(ids, labels=ids)
+    log_probabilities = logits.log_softmax(-1)
+    surprise = [-log_probabilities[0, t, ids[0, t + 1]] for t in range(5)]
+    torch.testing.assert_close(loss, torch.stack(surprise).mean())
 
 
-@pytest.mark.parametrize(
-    "field, value",
-    [
-        ("num_labels", 0),
-        ("summary_first_dropout", 2),
-        ("summary_type", "middle"),
-        ("summary_activation", "gelu"),
-        ("problem_type", "ranking"),
-        ("pad_token_id", -1),
-        ("eos_token_id", [1, "a"]),
-    ],
-)
-def test_an_impossible_setting_names_field_and_value(field, value):
-    with pytest.raises(ValueError, match=re.escape(f"{field}={value!r}")):
-        OpenAIGPTConfig(**{field: value})
-
-
-# -- loading
-
-
-def test_what_is_left_over_is_named_and_what_is_missing_refused(tmp_path):
-    make(n_layer=3).save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match=r"h\.2\..*\(12 in all\) not used by OpenAIGPTLMHeadModel"):
-        OpenAIGPTLMHeadModel.from_pretrained(tmp_path, n_layer=2)
-    with pytest.raises(ValueError, match="lacks 12 of 50 parameters"):
-        OpenAIGPTLMHeadModel.from_pretrained(tmp_path, n_layer=4)
+def test_ignored_labels_do_not_count():
+    logits, labels = torch.randn(1, 4, 7), torch.tensor([[3, -100, 5, -100]])
+    expected = -logits[0, 1].log_softmax(-1)[5]
+    torch.testing.assert_close(next_token_loss(logits, labels), expected)
+    assert shift_labels(labels).tolist() == [[-100, 5, -100, -100]]

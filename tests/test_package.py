@@ -13,7 +13,7 @@ import yaml
 
 import minigpt
 from benchmarks import demo
-from tests import parity
+from tests import helpers
 from tests.house import NOTEBOOKS, ROOT, module_of, public_names, read
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -139,7 +139,7 @@ def test_the_demo_proves_three_references():
     openai, transformers, tokenizer = demo.proof()
     for line in (openai, transformers):
         assert float(re.search(r"difference (\S+)", line)[1]) < 1e-4
-    assert ("40 of 40" if parity.OFFICIAL.is_dir() else "not checked") in tokenizer
+    assert ("40 of 40" if helpers.OFFICIAL.is_dir() else "not checked") in tokenizer
 
 
 def shell_lines(markdown: str) -> list[str]:

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 
 from minigpt import OpenAIGPTLMHeadModel
 from minigpt.old.model import KeyValueCache
-from tests import parity
+from tests import helpers
 
 IMPLEMENTATIONS = ["eager", "sdpa", "flash_attention_2"]
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_every_layer_equals_openai(implementation):
-    differences = parity.openai_differences(attn_implementation=implementation)
+    differences = helpers.openai_differences(attn_implementation=implementation)
     assert set(differences) == {"embedding", "hidden_0", "hidden_1", "hidden_2", "lm_logits"}
     assert max(differences.values()) < 1e-4
     assert differences["embedding"] == 0
@@ -23,7 +23,7 @@ def test_every_layer_equals_openai(implementation):
 
 def test_the_openai_comparison_can_fail():
     # another activation function: the same weights, used differently
-    assert parity.openai_differences(afn="relu")["lm_logits"] > 1e-3
+    assert helpers.openai_differences(afn="relu")["lm_logits"] > 1e-3
 
 
 KINDS = ["OpenAIGPTModel", "OpenAIGPTLMHeadModel"]
@@ -35,7 +35,7 @@ WISHES += ["mask left positions types", "mask right embeds types"]
 @pytest.mark.parametrize("wishes", WISHES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_equals_transformers(kind, wishes, implementation):
-    differences = parity.transformers_differences(
+    differences = helpers.transformers_differences(
         wishes, kind=kind, attn_implementation=implementation
     )
     names = {f"hidden_{i}" for i in range(4)} | {f"attention_{i}" for i in range(3)}
@@ -50,7 +50,7 @@ FULL = {"vocab_size": 40478, "n_positions": 512, "n_embd": 768, "n_layer": 12, "
 
 @pytest.mark.parametrize("wishes", ["", "mask left positions", "mask right embeds types"])
 def test_everything_equals_transformers_at_full_size(wishes):
-    differences = parity.transformers_differences(wishes, B=2, T=64, **FULL)
+    differences = helpers.transformers_differences(wishes, B=2, T=64, **FULL)
     assert differences.pop("gradients") < 1e-4
     assert max(differences.values()) < 1e-4
 
@@ -61,27 +61,27 @@ EVERYTHING = {"output_hidden_states": True, "output_attentions": True}
 def largest_of(ours, theirs, shape) -> float:
     """The largest difference of two lists of arrays, each brought into this shape."""
     pairs = zip(ours, theirs, strict=True)
-    return max(parity.largest_difference(a.reshape(shape), b.reshape(shape)) for a, b in pairs)
+    return max(helpers.largest_difference(a.reshape(shape), b.reshape(shape)) for a, b in pairs)
 
 
 def test_double_heads_equal_transformers_at_full_size():
-    theirs, ours = parity.random_pair(
+    theirs, ours = helpers.random_pair(
         kind="OpenAIGPTDoubleHeadsModel", **FULL, attn_implementation="eager"
     )
     ids = torch.randint(40478, (1, 2, 40))
     task = {"mc_token_ids": torch.tensor([[39, 20]]), "labels": ids, "mc_labels": torch.tensor([1])}
     out, expected = ours(ids, **task, **EVERYTHING), theirs(ids, **task, **EVERYTHING)
     for name in ("loss", "mc_loss", "logits", "mc_logits"):
-        assert parity.largest_difference(out[name], expected[name]) < 1e-4
+        assert helpers.largest_difference(out[name], expected[name]) < 1e-4
     # transformers folds the choices into the batch
     assert largest_of(out.hidden_states, expected.hidden_states, (1, 2, 40, 768)) < 1e-4
     assert largest_of(out.attentions, expected.attentions, (2, 12, 40, 40)) < 1e-4
     (out.loss + out.mc_loss + expected.loss + expected.mc_loss).backward()
-    assert parity.gradient_difference(ours, theirs) < 1e-4
+    assert helpers.gradient_difference(ours, theirs) < 1e-4
 
 
 def test_classification_equals_transformers_at_full_size():
-    theirs, ours = parity.random_pair(
+    theirs, ours = helpers.random_pair(
         kind="OpenAIGPTForSequenceClassification",
         **FULL,
         num_labels=3,
@@ -93,14 +93,14 @@ def test_classification_equals_transformers_at_full_size():
     inputs = {"attention_mask": (ids != 0).long(), "labels": torch.tensor([2, 0])}
     out, expected = ours(ids, **inputs, **EVERYTHING), theirs(ids, **inputs, **EVERYTHING)
     for name in ("loss", "logits"):
-        assert parity.largest_difference(out[name], expected[name]) < 1e-4
+        assert helpers.largest_difference(out[name], expected[name]) < 1e-4
     real = (ids != 0)[..., None]  # what stands at padding means nothing
     states = [[x * real for x in y.hidden_states] for y in (out, expected)]
     assert largest_of(*states, (2, 40, 768)) < 1e-4
     patterns = [[x * real[:, None] for x in y.attentions] for y in (out, expected)]
     assert largest_of(*patterns, (2, 12, 40, 40)) < 1e-4
     (out.loss + expected.loss).backward()
-    assert parity.gradient_difference(ours, theirs) < 1e-4
+    assert helpers.gradient_difference(ours, theirs) < 1e-4
 
 
 ALL_KINDS = [*KINDS, "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"]
@@ -130,7 +130,7 @@ def some_arguments(draw, kind: str, model) -> dict:
     if len(texts) == 1 and draw.random() < 0.3 and "Class" not in kind:
         inputs = {"inputs_embeds": torch.randn(*texts, T, 32)}
     if len(texts) == 1 and draw.random() < 0.6:  # transformers knows no mask for choices
-        inputs["attention_mask"] = parity.padded("right", (T, (T + 1) // 2, 1)[: texts[0]], T)
+        inputs["attention_mask"] = helpers.padded("right", (T, (T + 1) // 2, 1)[: texts[0]], T)
     if draw.random() < 0.3:
         inputs["token_type_ids"] = torch.randint(60, (*texts, T))
     if draw.random() < 0.3:
@@ -169,7 +169,7 @@ def what_counts(x: torch.Tensor, mask: torch.Tensor | None, T: int) -> torch.Ten
 @pytest.mark.parametrize("seed", range(25))
 def test_any_arguments_and_any_config_equal_transformers(kind, seed):
     draw = random.Random(seed)
-    theirs, ours = parity.random_pair(
+    theirs, ours = helpers.random_pair(
         seed, kind, attn_implementation=draw.choice(["eager", "sdpa"]), **some_config(draw, kind)
     )
     inputs = some_arguments(draw, kind, ours)
@@ -184,7 +184,7 @@ def test_any_arguments_and_any_config_equal_transformers(kind, seed):
     for a, b in zip(tuple_of(found), tuple_of(expected), strict=True):
         for x, y in zip(*(x if isinstance(x, tuple) else (x,) for x in (a, b)), strict=True):
             pair = what_counts(x, mask, T), what_counts(y, mask, T)
-            assert parity.largest_difference(*pair) < 1e-5
+            assert helpers.largest_difference(*pair) < 1e-5
 
 
 def tuple_of(output) -> tuple:
@@ -196,7 +196,7 @@ def tuple_of(output) -> tuple:
 def test_training_with_dropout_equals_transformers(kind, implementation):
     """All dropouts at 0.1; they roll the same dice in the same order."""
     heads = {"num_labels": 3, "pad_token_id": 0} if "Class" in kind else {}
-    theirs, ours = parity.random_pair(
+    theirs, ours = helpers.random_pair(
         kind=kind, attn_implementation=implementation, **TINY, n_head=4, **heads
     )
     ids, results = torch.randint(1, 60, (2, 9)), []
@@ -204,31 +204,31 @@ def test_training_with_dropout_equals_transformers(kind, implementation):
         torch.manual_seed(1)
         results.append(model(ids)[0])
         results[-1].square().mean().backward()
-    assert parity.largest_difference(*results) < 1e-5
-    assert parity.gradient_difference(ours, theirs) < 1e-4
-    assert parity.largest_difference(results[0], ours.eval()(ids)[0]) > 1e-3
+    assert helpers.largest_difference(*results) < 1e-5
+    assert helpers.gradient_difference(ours, theirs) < 1e-4
+    assert helpers.largest_difference(results[0], ours.eval()(ids)[0]) > 1e-3
 
 
 @pytest.mark.parametrize("rows", [40, 75])
 @pytest.mark.parametrize("kind", ["OpenAIGPTLMHeadModel", "OpenAIGPTDoubleHeadsModel"])
 def test_a_resized_model_equals_transformers(kind, rows):
-    theirs, ours = parity.random_pair(kind=kind, **TINY, n_head=4)
+    theirs, ours = helpers.random_pair(kind=kind, **TINY, n_head=4)
     tables = [model.resize_token_embeddings(rows).weight for model in (ours, theirs)]
     assert torch.equal(tables[0][:60], tables[1][:60])
     tables[0].data.copy_(tables[1].data)  # new rows are random
     ids = torch.randint(rows, (2, 9))
     found, expected = (model(ids, labels=ids) for model in (ours, theirs))
-    assert parity.largest_difference(found.logits, expected.logits) < 1e-5
+    assert helpers.largest_difference(found.logits, expected.logits) < 1e-5
     (found.loss + expected.loss).backward()
-    assert parity.gradient_difference(ours, theirs) < 1e-4
+    assert helpers.gradient_difference(ours, theirs) < 1e-4
 
 
 @QUIET
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_attentions_with_a_cache_and_padding_are_those_of_transformers(implementation, side):
-    theirs, ours = parity.random_pair(attn_implementation=implementation, **TINY, n_head=4)
-    ids, mask = torch.randint(60, (2, 9)), parity.padded(side, (9, 6), 9)
+    theirs, ours = helpers.random_pair(attn_implementation=implementation, **TINY, n_head=4)
+    ids, mask = torch.randint(60, (2, 9)), helpers.padded(side, (9, 6), 9)
     places = (mask.cumsum(-1) - 1).clamp(min=0)
     cache, patterns = KeyValueCache(2), []
     for start, end in ((0, 4), (4, 5), (5, 9)):
@@ -239,30 +239,30 @@ def test_attentions_with_a_cache_and_padding_are_those_of_transformers(implement
     for layer, pattern in enumerate(expected.attentions):
         found = torch.cat([piece[layer] for piece in patterns], dim=2)
         pair = [x.transpose(1, 2)[mask.bool()] for x in (found, pattern)]
-        assert parity.largest_difference(*pair) < 1e-5
+        assert helpers.largest_difference(*pair) < 1e-5
 
 
 def test_labels_behind_padding_count_as_in_transformers():
-    ours, theirs = parity.random_pair()
+    ours, theirs = helpers.random_pair()
     ids = torch.randint(30, (3, 12))
-    mask = parity.padded("right", (12, 7, 3), 12)
+    mask = helpers.padded("right", (12, 7, 3), 12)
     loss, expected = (model(ids, attention_mask=mask, labels=ids).loss for model in (ours, theirs))
     assert abs(loss - expected) < 1e-5
 
 
 def test_the_transformers_comparison_can_fail():
-    theirs, ours = parity.random_pair()
+    theirs, ours = helpers.random_pair()
     ours.transformer.h[1].ln_1.eps = 1e-2
     ids = torch.randint(211, (2, 20))
     out, expected = ours(ids, labels=ids), theirs(ids, labels=ids)
-    assert parity.largest_difference(out.logits, expected.logits) > 1e-4
+    assert helpers.largest_difference(out.logits, expected.logits) > 1e-4
     (out.loss + expected.loss).backward()
-    assert parity.gradient_difference(ours, theirs) > 1e-4
+    assert helpers.gradient_difference(ours, theirs) > 1e-4
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_greedy_ids_equal_transformers(seed):
-    theirs, ours = parity.random_pair(seed=seed)
+    theirs, ours = helpers.random_pair(seed=seed)
     ids = torch.randint(ours.config.vocab_size, (2, 5))
     options = {"max_new_tokens": 40, "do_sample": False, "pad_token_id": 0}
     expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), **options)  # 0 is a token
@@ -271,13 +271,13 @@ def test_greedy_ids_equal_transformers(seed):
 
 @pytest.mark.parametrize("afn", ["gelu", "relu", "silu", "swish"])
 def test_activations_equal_transformers(afn):
-    assert max(parity.transformers_differences(afn=afn).values()) < 1e-4
+    assert max(helpers.transformers_differences(afn=afn).values()) < 1e-4
 
 
 def test_a_folder_of_either_side_loads_in_the_other(tmp_path):
     import transformers
 
-    theirs, ours = parity.random_pair()
+    theirs, ours = helpers.random_pair()
     ids = torch.randint(ours.config.vocab_size, (2, 20))
     expected = ours(ids).logits
     ours.save_pretrained(tmp_path / "ours")

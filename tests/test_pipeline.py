@@ -19,7 +19,7 @@ from minigpt import (
     pipeline,
 )
 from minigpt.old.model import best_device, find_device
-from tests import parity
+from tests import helpers
 
 MODULE = sys.modules["minigpt.old.pipeline"]  # the name minigpt.old.pipeline is the function
 TEXTS = ["I am here", "The old house by the sea was empty, and nobody knew why.", "you"]
@@ -45,7 +45,7 @@ def folders(tmp_path_factory):
     sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     root = tmp_path_factory.mktemp("models")
     for name, (kind, settings) in KINDS.items():
-        theirs, _ = parity.random_pair(kind=kind, **sizes, **settings)
+        theirs, _ = helpers.random_pair(kind=kind, **sizes, **settings)
         names = theirs.config.id2label
         theirs.config.label2id = {label: index for index, label in names.items()}
         theirs.save_pretrained(root / name)
@@ -102,7 +102,7 @@ def test_keywords_are_passed_on(folders):
 
 
 def test_the_release_of_2018_is_a_gpt_1():
-    folder = parity.GOLDEN / "model"
+    folder = helpers.GOLDEN / "model"
     assert AutoConfig.from_pretrained(folder, n_head=4).n_head == 4
     assert type(AutoModel.from_pretrained(folder, n_head=4)) is minigpt.OpenAIGPTModel
 

@@ -18,10 +18,10 @@ from tokenizers import AddedToken, Regex, normalizers
 
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 from minigpt.old import tokenizer as module
-from tests import parity
+from tests import helpers
 
-official = pytest.mark.skipif(not parity.OFFICIAL.is_dir(), reason=parity.NO_OFFICIAL)
-TINY = parity.ROOT / "minigpt" / "assets" / "tiny"
+official = pytest.mark.skipif(not helpers.OFFICIAL.is_dir(), reason=helpers.NO_OFFICIAL)
+TINY = helpers.ROOT / "minigpt" / "assets" / "tiny"
 BOTH = (OpenAIGPTTokenizer, OpenAIGPTTokenizerFast)
 FILES = ["merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
 
@@ -62,24 +62,24 @@ def theirs():
 @official
 @pytest.mark.parametrize("pipeline", ["original", "basic"])
 def test_every_golden_string_gives_the_ids_of_the_reference(pipeline):
-    assert parity.tokenizer_agreement(pipeline) == (40, 40)
+    assert helpers.tokenizer_agreement(pipeline) == (40, 40)
 
 
 @official
 def test_fast_gives_transformers_ids_on_every_golden_string():
-    assert parity.tokenizer_agreement("basic", OpenAIGPTTokenizerFast) == (40, 40)
+    assert helpers.tokenizer_agreement("basic", OpenAIGPTTokenizerFast) == (40, 40)
 
 
 @official
 def test_fast_misses_openais_ids_only_where_its_notebook_says():
-    cases = json.loads((parity.GOLDEN / "tokenizer_original.json").read_text())["cases"]
-    fast = OpenAIGPTTokenizerFast.from_pretrained(parity.OFFICIAL)
+    cases = json.loads((helpers.GOLDEN / "tokenizer_original.json").read_text())["cases"]
+    fast = OpenAIGPTTokenizerFast.from_pretrained(helpers.OFFICIAL)
     missed = [case["text"] for case in cases if fast.encode(case["text"]) != case["ids"]]
     assert [text.split()[0] for text in missed] == ["schÃ¶n", "ﬁne", "ＦＵＬＬ", "İstanbul"]
 
 
 def golden_words(name):
-    cases = json.loads((parity.GOLDEN / f"tokenizer_{name}.json").read_text())["cases"]
+    cases = json.loads((helpers.GOLDEN / f"tokenizer_{name}.json").read_text())["cases"]
     return [(case["text"], "".join(case["tokens"]).split("</w>")[:-1]) for case in cases]
 
 

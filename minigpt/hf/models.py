@@ -20,6 +20,7 @@ from minigpt.double_heads import (
     mean_over_texts,
     state_at,
 )
+from minigpt.fast.flash_attention import flash_attention
 from minigpt.fast.static_cache import is_stock
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.generation import GenerationConfig, GenerationMixin
@@ -33,10 +34,20 @@ from minigpt.hf.outputs import (
 from minigpt.lm_head import LanguageModel, next_token_loss, shift_labels
 from minigpt.model import GPT, KeyValueCache, NoCache
 
+ATTENTION["flash_attention_2"] = flash_attention
+
 
 def may_look(x: Tensor) -> bool:
     """Say whether values may be checked: where that costs no wait for a GPU, and nothing traces."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    return (
+        x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    )
+
+
+def check_attention(name: str) -> None:
+    """Raise ValueError, naming all, for an implementation of attention that is not known."""
+    if name not in ATTENTION:
+        raise ValueError(f"attn_implementation={name!r}; choose from {', '.join(ATTENTION)}")
 
 
 class OpenAIGPTPreTrainedModel(nn.Module):
@@ -78,9 +89,7 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
         Raises ValueError, naming all, for one that is not known.
         """
-        if attn_implementation not in ATTENTION:
-            known = ", ".join(ATTENTION)
-            raise ValueError(f"attn_implementation={attn_implementation!r}; choose from {known}")
+        check_attention(attn_implementation)
         self.config.attn_implementation = attn_implementation
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None) -> None:
@@ -160,12 +169,11 @@ def check_inputs(model: "OpenAIGPTModel", x: Tensor, past: int, **rows: Tensor |
     `rows` are (T,), (1, T) or (.., T); those of `attention_mask` have entries for the past, too.
     """
     *texts, T, C = x.shape
-    limit = model.config.n_positions
-    if C != model.config.n_embd or not x.is_floating_point():
+    limit, width = model.config.n_positions, model.tokens_embed.embedding_dim
+    check_attention(model.config.attn_implementation)
+    if C != width or not x.is_floating_point():
         given = f"{tuple(x.shape)} of {x.dtype}"
-        raise ValueError(f"inputs_embeds {given}; pass floats, {model.config.n_embd} a token")
-    if T == 0:
-        raise ValueError(f"input of shape {(*texts, T)} holds no token; pass one or more a text")
+        raise ValueError(f"inputs_embeds {given}; pass floats, {width} channels a token")
     if past + T > limit:
         way = "pass truncation=True or max_length to the tokenizer, or shorten the text"
         raise ValueError(f"{past + T} tokens, but this checkpoint has {limit} positions; {way}")
@@ -186,21 +194,34 @@ def flat(rows: Tensor) -> Tensor:
     return rows.reshape(-1, rows.shape[-1])
 
 
-def open_cache(model: "OpenAIGPTModel", past_key_values, use_cache: bool, B: int):
+def open_cache(model: "OpenAIGPTModel", past_key_values, use_cache: bool, B: int) -> NoCache:
     """Return the cache to go on from: the one given, a new one if `use_cache`, or `NoCache`.
 
-    Raises ValueError for a cache of another model or of other texts.
+    Raises ValueError for a cache of another model or of other texts, and for any if gradient
+    checkpointing would make it grow twice.
     """
     n_layer = len(model.h)
+    if past_key_values is None and not use_cache:
+        return NoCache(n_layer)
+    if model.gradient_checkpointing and model.training:
+        way = "pass use_cache=False or call gradient_checkpointing_disable()"
+        raise ValueError(
+            f"gradient checkpointing runs blocks twice, a cache must not grow twice; {way}"
+        )
     if past_key_values is None:
-        return KeyValueCache(n_layer) if use_cache else NoCache(n_layer)
-    layers = getattr(past_key_values, "layers", ())
-    keys = getattr(layers[0], "keys", None) if layers else None
-    if len(layers) != n_layer or keys is not None and len(keys) != B:
-        found = f"{len(layers)} layers of {'no' if keys is None else len(keys)} texts"
-        wanted = f"this call wants {n_layer} layers of {B}"
-        way = "pass what the last call with use_cache=True returned for these texts"
-        raise ValueError(f"past_key_values hold {found}, but {wanted}; {way}")
+        return KeyValueCache(n_layer)
+    if not isinstance(past_key_values, NoCache):
+        given, way = type(past_key_values).__name__, "pass what a call with use_cache=True returned"
+        raise ValueError(f"past_key_values is a {given}, not a KeyValueCache; {way}")
+    layers, H = past_key_values.layers, model.config.n_head
+    makes = n_layer, B, H, model.tokens_embed.embedding_dim // H
+    keys = layers[0].keys if layers else None  # (B, H, S, D)
+    had = (len(layers), *(makes[1:] if keys is None else (*keys.shape[:2], keys.shape[3])))
+    if had != makes:
+        kind = "{} layers, {} texts, {} heads of {} channels"
+        found, wanted = kind.format(*had), kind.format(*makes)
+        way = "pass the cache that this model made of the same texts, or none"
+        raise ValueError(f"past_key_values hold {found}, but this call makes {wanted}; {way}")
     return past_key_values
 
 
@@ -239,6 +260,11 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         if (input_ids is None) == (inputs_embeds is None):
             given = "neither was" if input_ids is None else "both were"
             raise ValueError(f"pass either input_ids or inputs_embeds; {given} given")
+        shape = inputs_embeds.shape[:-1] if input_ids is None else input_ids.shape
+        if math.prod(shape) == 0 or not shape:
+            raise ValueError(
+                f"input of shape {tuple(shape)} holds no token; pass one or more a text"
+            )
         if input_ids is None:
             return inputs_embeds
         check_range("input_ids", input_ids, self.tokens_embed.num_embeddings)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minigpt import GenerationConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
-from tests import parity
+from tests import helpers
 
 V = 31  # few tokens, so that an end token, a repeated n-gram and full beams come often
 
@@ -18,7 +18,7 @@ def lively_pair(**sizes):
     In float64, so that no other machine's rounding decides between two tokens.
     """
     small = {"vocab_size": V, "n_embd": 32, "n_layer": 2, "initializer_range": 0.3}
-    pair = parity.random_pair(**small | sizes)
+    pair = helpers.random_pair(**small | sizes)
     for model in pair:
         model.transformer.positions_embed.weight.data.mul_(3)
         for weight in model.transformer.h.parameters():
@@ -107,7 +107,7 @@ def test_scores_equal_transformers(pair, seed):
         assert torch.equal(out.beam_indices, expected.beam_indices)
     for a, b in steps:
         assert torch.equal(a.isinf(), b.isinf())
-        assert parity.largest_difference(a.nan_to_num(neginf=0), b.nan_to_num(neginf=0)) < 1e-5
+        assert helpers.largest_difference(a.nan_to_num(neginf=0), b.nan_to_num(neginf=0)) < 1e-5
 
 
 def test_a_filler_of_0_is_0(pair):
@@ -245,7 +245,7 @@ def test_samples_come_as_often_as_transformers_own_distribution_says(pair, setti
         ask(**wanted, **named).scores[0].softmax(-1)[0]
         for ask in (lambda **x: ask_theirs(theirs, ids, **x), lambda **x: ours.generate(ids, **x))
     )
-    assert parity.largest_difference(mine, p) < 1e-6
+    assert helpers.largest_difference(mine, p) < 1e-6
     generator = torch.Generator().manual_seed(0)
     drawn = ours.generate(ids, num_return_sequences=20_000, generator=generator, **wanted)[:, -1]
     assert chi_square(drawn.bincount(minlength=V).double(), p.double()) < 4
@@ -275,7 +275,7 @@ def test_drawn_beams_are_as_often_as_those_of_transformers(pair):
 
 def test_full_size_equals_transformers_with_and_without_cache():
     sizes = {"vocab_size": 40478, "n_positions": 512, "n_embd": 768, "n_layer": 12, "n_head": 12}
-    theirs, ours = parity.random_pair(**sizes)
+    theirs, ours = helpers.random_pair(**sizes)
     ids = torch.randint(40478, (2, 7))
     for method in ({"no_repeat_ngram_size": 2}, {"num_beams": 3, "no_repeat_ngram_size": 2}):
         settings = {"max_new_tokens": 5, "do_sample": False, **method}
@@ -285,4 +285,4 @@ def test_full_size_equals_transformers_with_and_without_cache():
     named = {"output_scores": True, "return_dict_in_generate": True, "max_new_tokens": 1}
     drawn = {"do_sample": True, "top_k": 30, "top_p": 0.9, "temperature": 0.7, **named}
     a, b = ours.generate(ids, **drawn).scores[0], ask_theirs(theirs, ids, **drawn).scores[0]
-    assert parity.largest_difference(a.softmax(-1), b.softmax(-1)) < 1e-6
+    assert helpers.largest_difference(a.softmax(-1), b.softmax(-1)) < 1e-6
