@@ -1,6 +1,6 @@
 """`generate`: settings, padding, limits, hooks, streamers, clear errors.
 
-`tests/parity/test_generate.py` compares with transformers.
+`tests/parity/test_generation.py` compares with transformers.
 """
 
 from threading import Thread
@@ -18,7 +18,7 @@ from minigpt import (
     TextStreamer,
 )
 from minigpt.hf.generation import can_occur
-from tests import parity
+from tests import helpers
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def lively():
-    return parity.lively_pair()[1]
+    return helpers.lively_pair()[1]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ METHODS = [
 @pytest.mark.parametrize("settings", METHODS)
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_with_cache_equals_without(settings, implementation):
-    _, ours = parity.lively_pair(n_positions=16, attn_implementation=implementation)
+    _, ours = helpers.lively_pair(n_positions=16, attn_implementation=implementation)
     results = [
         ours.generate(
             torch.tensor([[1, 2, 3, 4], [9, 8, 7, 6]]),
@@ -124,7 +124,7 @@ def test_more_tokens_than_there_are_may_be_kept_and_all_be_alike(tiny):
     ],
 )
 def test_each_row_of_a_padded_batch_is_what_it_is_alone(lively, side, settings):
-    mask = parity.padded(side, (9, 5, 1), 11)  # two columns of padding alone
+    mask = helpers.padded(side, (9, 5, 1), 11)  # two columns of padding alone
     ids = torch.randint(31, mask.shape).masked_fill(mask == 0, 4)  # 4 is a token, too
     together = lively.generate(ids, mask, max_new_tokens=15, **settings)
     assert torch.equal(together[:, :11], ids)
@@ -216,7 +216,7 @@ def test_hooks_get_ids_and_scores_as_in_transformers(tiny):
 @pytest.mark.parametrize("way", WAYS[:5])
 def test_what_is_returned_are_ordinary_tensors(way):
     """They may be changed in place and used in training, also those of a call in inference mode."""
-    _, model = parity.lively_pair()
+    _, model = helpers.lively_pair()
     with torch.inference_mode():
         model.generate(torch.tensor([[1, 2]]), max_new_tokens=3, **way)
     named = {"return_dict_in_generate": True, "max_new_tokens": 4}
@@ -322,7 +322,7 @@ def test_null_in_a_file_sets_nothing_and_nonsense_names_the_file(tmp_path):
 def test_the_generation_config_travels_with_the_checkpoint(tmp_path):
     import transformers
 
-    theirs, ours = parity.random_pair(eos_token_id=3, pad_token_id=5)
+    theirs, ours = helpers.random_pair(eos_token_id=3, pad_token_id=5)
     assert (ours.generation_config.eos_token_id, ours.generation_config.pad) == (3, 5)
     ours.generation_config.num_beams = 3
     ours.generation_config.eos_token_id = [3, 4]
