@@ -235,7 +235,7 @@ class FastGenerator:
         pad: int | None = None,  # default: the first end token
     ):
         self.model, self.do_sample, self.processors = model, do_sample, processors
-        self.pad, weight = next(iter(end), 0) if pad is None else pad, model.lm_head.weight
+        self.pad, weight = next(iter(end), 0) if pad is None else pad, next(model.parameters())
         device, shape = weight.device, (batch_size, length or model.config.n_positions)
         with lock_of(model), torch.inference_mode(False), torch.no_grad():
             self.cache = StaticCache(model.config, *shape, weight.dtype, device)
@@ -246,7 +246,8 @@ class FastGenerator:
             known = model.config.afn in ("gelu", "gelu_new") and importlib.util.find_spec("triton")
             self.graph = None
             if device.type == "cuda" and known and is_stock_model(model):
-                self.table = F.pad(weight, (0, 0, 0, -len(weight) % 64))  # (W, C): whole tiles
+                table = model.lm_head.weight
+                self.table = F.pad(table, (0, 0, 0, -len(table) % 64))  # (W, C): whole tiles
                 self.graph = self.record()
 
     def record(self) -> torch.cuda.CUDAGraph:

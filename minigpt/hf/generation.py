@@ -251,16 +251,21 @@ class Request:
         plan = self.new, choose, self.processors, self.criteria, self.pad
         return core.stream(self.next_logits, prompts, *plan)
 
-    def beams(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Search with beams: new ids (B n, new), scores (B n,) and beam indices (B n, new)."""
-        config, T = self.config, self.ids.shape[-1]
+    def beams(self, streamer) -> GenerateBeamDecoderOnlyOutput:
+        """Search with beams."""
+        if streamer is not None:
+            raise ValueError("a streamer cannot show beams; pass num_beams=1")
+        config, T, scores = self.config, self.ids.shape[-1], self.scores
         rules = config.num_beams, config.length_penalty, config.early_stopping
         finished = [Finished(*rules) for _ in self.ids]
         plan = self.new, finished, self.processors, self.criteria, len(config.eos)
         choice = {"do_sample": config.do_sample, "generator": self.generator}
         beam_search(self.next_logits, self.ids, *plan, **choice)
-        ids, scores, indices = best_texts(finished, config.num_return_sequences, self.pad)
-        return ids[:, T:], scores, indices
+        ids, sums, indices = best_texts(finished, config.num_return_sequences, self.pad)
+        if not config.output_scores:
+            return GenerateBeamDecoderOnlyOutput(ids[:, T:])
+        first = [step.repeat_interleave(config.num_beams, 0) for step in scores[:1]]  # (B K, V)
+        return GenerateBeamDecoderOnlyOutput(ids[:, T:], sums, (*first, *scores[1:]), indices)
 
     def static(self, streamer) -> Tensor:
         """Return new ids (B n, new) of a static cache."""
@@ -297,19 +302,13 @@ class Request:
     def run(self, streamer=None, assistant_model: "GenerationMixin | None" = None, K: int = 4):
         """Return the output of `generate`, with the new ids alone, and show them to a streamer."""
         config, scores = self.config, self.scores
-        if config.num_beams > 1 and self.new and assistant_model is None:
-            if streamer is not None:
-                raise ValueError("a streamer cannot show beams; pass num_beams=1")
-            ids, sums, indices = self.beams()
-            if not config.output_scores:
-                return GenerateBeamDecoderOnlyOutput(ids)
-            first = [step.repeat_interleave(config.num_beams, 0) for step in scores[:1]]  # (B K, V)
-            return GenerateBeamDecoderOnlyOutput(ids, sums, (*first, *scores[1:]), indices)
         if assistant_model is not None:
             rounds = self.rounds(assistant_model, K)
             steps = (new for one in rounds for new in one.new.split(1, dim=-1))
         elif config.cache_implementation == "static":
             steps = [self.static(streamer)]
+        elif config.num_beams > 1 and self.new:
+            return self.beams(streamer)
         else:
             steps = self.steps()
         found = [self.ids[:, :0].repeat_interleave(config.num_return_sequences, dim=0)]
