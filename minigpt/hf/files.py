@@ -4,6 +4,7 @@ A checkpoint is `"tiny"` (inside this package), a folder, or a name on the hub.
 """
 
 import json
+import math
 import os
 import random
 import re
@@ -32,20 +33,13 @@ MAX_TRIES = 20  # of saving while other processes save into the same folder
 Writer = Callable[[Path], object]  # writes one file to a path
 
 
-def to_path(name: str | Path) -> Path:
-    """Return a path. Raises TypeError for what is neither a string nor a path."""
-    if not isinstance(name, str | os.PathLike):
-        raise TypeError(f"{name!r} is no name of a checkpoint or folder; pass a str or a Path")
-    return Path(name)
-
-
 def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
     """Return the path of the first of `names` that a checkpoint holds.
 
     `hub` may hold `HUB_OPTIONS`. Raises FileNotFoundError, naming what was looked for and where, if
     there is none, NotADirectoryError for a file, and the errors of `download_file`.
     """
-    folder = to_path(str(files("minigpt") / "assets" / "tiny") if checkpoint == "tiny" else checkpoint)
+    folder = Path(str(files("minigpt") / "assets" / "tiny") if checkpoint == "tiny" else checkpoint)
     if folder.is_file():
         raise NotADirectoryError(f"{checkpoint} is a file; pass the folder in which it lies")
     if checkpoint == "" or not folder.is_dir():  # Path("") would be the current folder
@@ -95,12 +89,13 @@ def read_json(path: Path, kind: type = dict):
 
 def to_number(value):
     """Return the Python number of a numpy number or one-element tensor; anything else as it is."""
-    return value.item() if hasattr(value, "item") and getattr(value, "size", 1) != 0 else value
+    is_one = hasattr(value, "item") and math.prod(getattr(value, "shape", ())) == 1
+    return value.item() if is_one else value
 
 
 def json_text(settings: dict) -> str:
-    """Return settings as JSON; numpy numbers become numbers, other objects their text."""
-    as_json = {"default": lambda value: to_number(value) if hasattr(value, "item") else str(value)}
+    """Return settings as JSON; arrays become lists, other objects their text."""
+    as_json = {"default": lambda value: value.tolist() if hasattr(value, "tolist") else str(value)}
     return json.dumps(settings, indent=2, **as_json) + "\n"
 
 
@@ -130,15 +125,17 @@ def make_folder(folder: str | Path) -> Path:
     if str(folder) in ("", "tiny"):
         reason = "'tiny' is read from inside minigpt, an empty name from nowhere"
         raise ValueError(f"{str(folder)!r} is no name to save under: {reason}; choose another")
-    if (path := to_path(folder)).exists() and not path.is_dir():
+    if (path := Path(folder)).exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is a file; pass a folder, which need not exist yet")
     with saving(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def stamp(path: Path) -> tuple | None:
+def stamp(path: Path | None) -> tuple | None:
     """Return what tells a file from another of the same name; None if there is no file."""
+    if path is None:
+        return None
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -147,7 +144,7 @@ def stamp(path: Path) -> tuple | None:
 
 
 @contextmanager
-def unchanged(path: Path) -> Iterator[None]:
+def unchanged(path: Path | None) -> Iterator[None]:
     """Raise OSError if a file is saved anew while the block reads it and the files beside it."""
     before = stamp(path)
     yield

@@ -8,15 +8,21 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import minigpt
 from minigpt import AutoConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
-from minigpt.old.checkpoint import convert, read_weights
-from minigpt.old.command_line import app
-from minigpt.old.tokenizer import HUB_OPTIONS, OFFICIAL_NAME, ask_hub, find_file
-from tests import helpers
+from minigpt.hf.files import HUB_OPTIONS, find_file
+from minigpt.hf.formats import open_weights
+from minigpt.hf.hub import OFFICIAL_NAME
+from minigpt.hf.loading import convert
 from tests.hub import COMMIT, FILES, LARGE, point_at, running_hub
+
+RELEASE = Path(__file__).parents[1] / "golden" / "model"
+
+
+def same(first: dict, second: dict) -> bool:
+    both = first.keys() | second.keys()
+    return all(first[name].read().equal(second[name].read()) for name in both)
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def test_a_newer_main_is_loaded_on_request_only(hub):
     newer = find_file("me/tiny", "config.json", revision=hub.main)
     assert newer.read_bytes() == b"new"
     assert find_file("me/tiny", "config.json").read_bytes() == b"old"
-    ask_hub("me/tiny", ["config.json"])  # what `minigpt download` does
+    find_file("me/tiny", "config.json", force_download=True)
     assert find_file("me/tiny", "config.json").read_bytes() == b"new"
 
 
@@ -87,26 +93,19 @@ def test_shards_come_from_the_hub_too(hub, tmp_path, format):
     files = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
     assert sum("-of-" in name for name in files) > 2
     hub.repositories["me/shards"] = files
-    weights, expected = read_weights("me/shards"), read_weights("tiny")
-    assert weights.keys() == expected.keys()
-    assert all(weights[name].equal(expected[name]) for name in weights)
+    assert same(open_weights("me/shards"), open_weights("tiny"))
 
 
-def test_a_release_comes_from_the_hub_too(hub, tmp_path):
-    release = helpers.GOLDEN / "model"
-    files = {path.name: path.read_bytes() for path in release.iterdir()}
+def test_a_release_comes_from_the_hub_too(hub):
+    files = {path.name: path.read_bytes() for path in RELEASE.iterdir()}
     hub.repositories["me/2018"] = files
-    weights, expected = read_weights("me/2018"), read_weights(release)
-    assert all(weights[name].equal(expected[name]) for name in weights.keys() | expected.keys())
+    assert same(open_weights("me/2018"), open_weights(RELEASE))
     assert not any("params_10" in path for path in hub.asked("GET") + hub.asked("HEAD"))
     model = OpenAIGPTLMHeadModel.from_pretrained("me/2018", n_head=4, local_files_only=True)
     assert model.config.n_layer == 3
-    result = CliRunner().invoke(app, ["download", "me/2018", "--cache-dir", str(tmp_path)])
-    assert result.exit_code == 0
-    assert {f"params_{n}.npy" for n in range(10)} <= set(result.stdout.split())
-    del files["params_4.npy"]
-    result = CliRunner().invoke(app, ["download", "me/2018", "--cache-dir", str(tmp_path / "new")])
-    assert result.exit_code == 1 and "params_4.npy" in result.stderr
+    hub.repositories["me/part"] = {name: x for name, x in files.items() if name != "params_4.npy"}
+    with pytest.raises(FileNotFoundError, match="params_4.npy"):
+        open_weights("me/part")
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(hub):
@@ -172,7 +171,7 @@ def test_a_damaged_optional_file_is_not_taken_for_a_missing_one(hub):
     hub.repositories["me/tiny"] = FILES | {"tokenizer_config.json": b'{"pad_token": "<pad>"}'}
     hub.damage = True
     with pytest.raises(ValueError, match="tokenizer_config.json.*damaged"):
-        ask_hub("me/tiny", ["tokenizer_config.json"])
+        find_file("me/tiny", "tokenizer_config.json", force_download=True)
 
 
 def test_local_files_only_without_a_cache(hub):
@@ -190,21 +189,21 @@ def test_local_files_only_with_a_cache_and_another_cache(hub, tmp_path):
     error_of(FileNotFoundError, "me/tiny", "config.json", local_files_only=True)
 
 
-def test_the_tokenizer_takes_all_four_options(hub, tmp_path):
+def test_the_tokenizer_takes_all_options(hub, tmp_path):
     options = {"revision": COMMIT, "cache_dir": tmp_path / "other", "token": "good"}
     tokenizer = OpenAIGPTTokenizer.from_pretrained("me/private", **options)
     assert tokenizer == OpenAIGPTTokenizer.from_pretrained("tiny")
     hub.requests.clear()
     options["local_files_only"] = True
-    assert set(options) == set(HUB_OPTIONS)
+    assert {*options, "force_download"} == set(HUB_OPTIONS)
     assert OpenAIGPTTokenizer.from_pretrained("me/private", **options) == tokenizer
     assert hub.requests == []
-    with pytest.raises(TypeError, match="no setting revison"):
+    with pytest.warns(UserWarning, match="unknown options of a tokenizer are ignored: revison"):
         OpenAIGPTTokenizer.from_pretrained("me/tiny", revison="main")
 
 
 def load_pipeline(name, **hub):
-    return minigpt.old.pipeline("text-generation", model=name, device="cpu", model_kwargs=hub)
+    return minigpt.pipeline("text-generation", model=name, device="cpu", model_kwargs=hub)
 
 
 LOADERS = [minigpt.AutoConfig, minigpt.AutoModelForCausalLM, minigpt.AutoTokenizer]
@@ -212,7 +211,7 @@ LOADERS = [kind.from_pretrained for kind in LOADERS] + [load_pipeline]
 
 
 @pytest.mark.parametrize("load", LOADERS)
-def test_whatever_loads_takes_all_four_options(hub, tmp_path, load):
+def test_whatever_loads_takes_all_options(hub, tmp_path, load):
     options = {"revision": COMMIT, "cache_dir": tmp_path / "other", "token": "good"}
     load("me/private", **options)
     hub.requests.clear()

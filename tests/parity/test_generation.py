@@ -6,29 +6,22 @@ from collections import Counter
 import pytest
 import torch
 
-from minigpt import GenerationConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
+from minigpt import (
+    GenerationConfig,
+    OpenAIGPTLMHeadModel,
+    OpenAIGPTTokenizer,
+    TextIteratorStreamer,
+)
+from minigpt.generation import process
+from minigpt.hf.generation import make_processors
 from tests import helpers
 
 V = 31  # few tokens, so that an end token, a repeated n-gram and full beams come often
 
 
-def lively_pair(**sizes):
-    """A random pair that does not write one token for ever: blocks and positions weigh more.
-
-    In float64, so that no other machine's rounding decides between two tokens.
-    """
-    small = {"vocab_size": V, "n_embd": 32, "n_layer": 2, "initializer_range": 0.3}
-    pair = helpers.random_pair(**small | sizes)
-    for model in pair:
-        model.transformer.positions_embed.weight.data.mul_(3)
-        for weight in model.transformer.h.parameters():
-            weight.data.mul_(8 if weight.ndim == 2 else 1)
-    return [model.double() for model in pair]
-
-
 @pytest.fixture(scope="module")
 def pair():
-    return lively_pair()
+    return helpers.lively_pair()
 
 
 def test_the_texts_below_differ(pair):
@@ -48,6 +41,7 @@ def random_settings(seed: int) -> dict:
         "repetition_penalty": dice.choice([1.0, 1.0, 1.3, 0.8]),
         "no_repeat_ngram_size": dice.choice([0, 0, 1, 2, 3]),
         "min_new_tokens": dice.choice([None, None, 4]),
+        "min_length": dice.choice([None, None, 9]),
     }
     if seed % 2:
         K = dice.choice([2, 3, 5])
@@ -151,7 +145,7 @@ def test_a_sheet_of_settings_is_laid_over_that_of_the_model(seed):
     said = {"max_new_tokens": 20, **dice.choice([{}, {"num_beams": 1}, {"num_beams": 2}])}
     said |= dice.choice([{}, {"no_repeat_ngram_size": 0}])
     makers |= dice.choice([{}, {"no_repeat_ngram_size": 2}])
-    models = lively_pair()
+    models = helpers.lively_pair()
     for model, kind in zip(models, reversed(kinds), strict=True):
         model.generation_config = kind(**makers)
     ids = random_prompts(seed)
@@ -186,6 +180,53 @@ def test_stop_strings_end_a_text_where_transformers_does(tiny_pair, strings):
         )
     ]
     assert torch.equal(*texts)
+
+
+def test_stop_strings_that_never_occur_are_refused_there_too(tiny_pair):
+    theirs, _ = tiny_pair
+    for strings in ("STOP", "The", "thing.", ["A", "q'Z"]):
+        with pytest.raises(ValueError, match="Stop string preprocessing"):
+            ask_theirs(
+                theirs[0], torch.tensor([[5]]), stop_strings=strings, tokenizer=theirs[1]
+            )
+
+
+def test_a_streamer_shows_the_text_that_theirs_shows(tiny_pair):
+    import transformers
+
+    (_, their_tokenizer), (model, tokenizer) = tiny_pair
+    ids = tokenizer('"I do not know," said', return_tensors="pt").input_ids
+    ours = TextIteratorStreamer(tokenizer)
+    theirs = transformers.TextIteratorStreamer(their_tokenizer)
+    for streamer in (ours, theirs):
+        text = model.generate(ids, max_new_tokens=30, streamer=streamer)[0]
+    assert "".join(ours) == "".join(theirs) == tokenizer.decode(text)
+
+
+PROCESSORS = [
+    {"do_sample": True, "temperature": 0.7, "top_k": 0},
+    {"do_sample": True, "top_k": 1},
+    {"do_sample": True, "temperature": 0.7, "top_k": 50, "top_p": 0.9},
+    {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "min_new_tokens": 9},
+]
+
+
+@pytest.mark.parametrize("settings", PROCESSORS)
+def test_processors_change_scores_as_theirs_do(settings):
+    import transformers as t
+
+    theirs = {
+        "repetition_penalty": t.RepetitionPenaltyLogitsProcessor,
+        "no_repeat_ngram_size": t.NoRepeatNGramLogitsProcessor,
+        "min_new_tokens": lambda n: t.MinNewTokensLengthLogitsProcessor(25, n, [4, 7]),
+        "temperature": t.TemperatureLogitsWarper,
+        "top_k": t.TopKLogitsWarper,
+        "top_p": t.TopPLogitsWarper,
+    }
+    theirs = [make(settings[name]) for name, make in theirs.items() if settings.get(name)]
+    ours = make_processors(GenerationConfig(eos_token_id=[4, 7], **settings), T=25)
+    ids, logits = torch.randint(50, (200, 30)), 3 * torch.randn(200, 1000)
+    assert torch.equal(process(ours, ids, logits), process(theirs, ids, logits))
 
 
 @pytest.mark.parametrize("method", [{}, {"num_beams": 3}])
