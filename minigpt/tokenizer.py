@@ -54,7 +54,10 @@ def split_chunk(chunk: str) -> tuple[str, ...]:
 
 
 def split_words(text: str) -> list[str]:
-    """Split a text into lower-case words. Source: `TextEncoder.encode` of OpenAI's `text_utils.py`."""
+    """Split a text into lower-case words.
+
+    Source: `TextEncoder.encode` of OpenAI's `text_utils.py`.
+    """
     return [word for chunk in split_chunks(text) for word in split_chunk(chunk)]
 
 # %% ../notebooks/02_tokenizer.ipynb #a713caef

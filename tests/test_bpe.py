@@ -53,7 +53,9 @@ def test_the_counts_of_a_symbol_list_stay_right(word_counts, num_merges):
     for merge in learn_by_recounting(word_counts, num_merges):
         bpe.merge_everywhere(symbols, merge)
         words = {word: bpe.merge_pair(found, merge) for word, found in words.items()}
-        assert {x: n for x, n in symbols.pair_counts.items() if n} == count_pairs(words, word_counts)
+        assert {x: n for x, n in symbols.pair_counts.items() if n} == count_pairs(
+            words, word_counts
+        )
 
 
 @settings(max_examples=100, deadline=None)

@@ -67,7 +67,9 @@ def test_a_very_long_word_takes_no_time_to_speak_of(kind, pipeline, unit):
     assert isinstance(load(kind, pipeline).encode(text), list)
 
 
-@pytest.mark.parametrize("text", ["<unk> mill", "a<pad>b", "Mr. Zeppelin's", "ZEPPELIN x-ray", "I'd"])
+@pytest.mark.parametrize(
+    "text", ["<unk> mill", "a<pad>b", "Mr. Zeppelin's", "ZEPPELIN x-ray", "I'd"]
+)
 def test_slow_gives_the_same_ids_with_and_without_the_library(four, text):
     """Ids alone come from the course's tokenizer, the rest from the library."""
     slow = four[OpenAIGPTTokenizer, "original"]
@@ -119,7 +121,7 @@ def test_a_batch_is_a_dictionary_that_moves_and_tells_of_its_tokens(four):
         assert batch.to("meta") is batch and batch.input_ids.device.type == "meta"
         assert batch.names == ["x"]
         with pytest.raises(AttributeError, match="no entry 'labels'; there are: input_ids"):
-            batch.labels
+            _ = batch.labels
 
 
 @every_kind
@@ -134,7 +136,9 @@ def test_a_post_processor_acts():
     tokenizer = load(OpenAIGPTTokenizerFast)
     tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A $B:1 </s>:1", special_tokens=[("<s>", 8192), ("</s>", 8193)]
+        single="<s> $A </s>",
+        pair="<s> $A $B:1 </s>:1",
+        special_tokens=[("<s>", 8192), ("</s>", 8193)],
     )
     assert tokenizer.encode("the old") == tokenizer("the old").input_ids == [8192, 194, 553, 8193]
     assert tokenizer("the old", add_special_tokens=False).input_ids == [194, 553]
@@ -150,7 +154,11 @@ def test_a_post_processor_acts():
         ({"text": 5}, TypeError, "cannot encode 5"),
         ({"text": ["a", None]}, TypeError, "cannot encode None; pass a string for each"),
         ({"text": "a", "text_pair": 3}, TypeError, "cannot encode 3"),
-        ({"text": ["a"], "is_split_into_words": True, "text_pair": ["b", 3]}, TypeError, "a list of"),
+        (
+            {"text": ["a"], "is_split_into_words": True, "text_pair": ["b", 3]},
+            TypeError,
+            "a list of",
+        ),
         ({"text": ["a", "b"], "text_pair": ["c"]}, ValueError, "2 texts, but 1 second"),
         ({"text": "a", "padding": "nope"}, ValueError, "padding='nope'.*longest"),
         ({"text": "a", "truncation": "nope"}, ValueError, "truncation='nope'.*only_first"),
@@ -214,7 +222,11 @@ def test_roles_can_be_given_to_tokens_that_exist(kind):
     with pytest.raises(ValueError, match="id 9999, but"):
         tokenizer.sep_token_id = 9999
     tokenizer.pad_token_id, tokenizer.cls_token_id = None, 194
-    assert (tokenizer.pad_token, tokenizer.pad_token_id, tokenizer.cls_token) == (None, None, "the</w>")
+    assert (tokenizer.pad_token, tokenizer.pad_token_id, tokenizer.cls_token) == (
+        None,
+        None,
+        "the</w>",
+    )
     tokenizer.unk_token = "the</w>"
     assert tokenizer.encode("日") == [194] == load(kind, unk_token="the</w>").encode("日")
 
@@ -238,14 +250,16 @@ def test_a_token_that_no_text_can_hold_is_refused(kind):
         with pytest.raises(ValueError, match="cannot be added"):
             tokenizer.add_tokens(token)
     for token in (5, "a\ud800"):
-        with pytest.raises((TypeError, ValueError)):
+        with pytest.raises(TypeError, match="is no token; pass a string"):
             tokenizer.add_tokens(token)
     assert len(tokenizer) == 8192
 
 
 @every_kind
 @every_pipeline
-@pytest.mark.parametrize("make_copy", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize(
+    "make_copy", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
 def test_a_copy_is_equal_and_shares_nothing(four, kind, pipeline, make_copy):
     tokenizer, text = four[kind, pipeline], "Mr. Zeppelin isn't<pad>\nhere, i'm <unk> x-ray."
     other = make_copy(tokenizer)
@@ -276,7 +290,9 @@ def test_lengths_and_sides_of_the_wrong_kind_are_named(four, value):
     tokenizer = copy.copy(four[OpenAIGPTTokenizer, "basic"])
     with pytest.raises(ValueError, match=rf"max_length={value!r}; pass a whole number"):
         tokenizer.pad({"input_ids": [1]}, max_length=value)
-    with pytest.raises(ValueError, match=rf"padding_side={value or 'x'!r}; choose one of right, left"):
+    with pytest.raises(
+        ValueError, match=rf"padding_side={value or 'x'!r}; choose one of right, left"
+    ):
         tokenizer("a", padding="max_length", padding_side=value or "x")
     for name in ("model_max_length", "padding_side", "truncation_side"):
         with pytest.raises(ValueError, match=rf"^{name}={value!r}; "):

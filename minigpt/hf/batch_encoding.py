@@ -1,12 +1,24 @@
-"""What a tokenizer returns: ids and masks of a batch, and the conversions to rows and tensors."""
+"""What calling a tokenizer takes and returns: texts and pairs; ids, masks, tensors."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Encoding
 
+from .tokenizer_files import choose
+from .vocabulary import replace_surrogates
+
+PADDINGS = ("longest", "max_length", "do_not_pad")
+TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
+
 Row = dict[str, list]  # one text: lists with an entry for each token
-PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1, "offset_mapping": (0, 0)}
+PADS = {
+    "attention_mask": 0,
+    "token_type_ids": 0,
+    "special_tokens_mask": 1,
+    "offset_mapping": (0, 0),
+}
 
 
 class BatchEncoding(dict):
@@ -63,12 +75,14 @@ class BatchEncoding(dict):
 
     def char_to_token(self, batch_or_char_index: int, char_index=None, sequence_index=0):
         """The position of the token that holds a character of a text; None if there is none."""
-        place = (0, batch_or_char_index) if char_index is None else (batch_or_char_index, char_index)
+        place = (
+            (0, batch_or_char_index) if char_index is None else (batch_or_char_index, char_index)
+        )
         return self[place[0]].char_to_token(place[1], sequence_index)
 
 
 def to_array(name: str, values: list) -> np.ndarray:
-    """Make an array: int64, or float32 if there are fractions. Raises ValueError for ragged rows."""
+    """Make an array: int64, or float32 of fractions. Raises ValueError for ragged rows."""
     try:
         array = np.array(values)
         return array.astype(np.float32 if array.size and array.dtype.kind == "f" else np.int64)
@@ -103,7 +117,9 @@ def to_rows(encoded, with_mask: bool) -> tuple[list[Row], bool]:
     single = False
     if isinstance(encoded, Mapping):
         ids = encoded.get("input_ids", ())
-        single = not len(ids) or not hasattr(ids[0], "__len__") or not getattr(ids[0], "shape", (1,))
+        single = (
+            not len(ids) or not hasattr(ids[0], "__len__") or not getattr(ids[0], "shape", (1,))
+        )
         rows = zip(*encoded.values(), strict=True) if not single else ()
         encoded = [encoded] if single else [dict(zip(encoded, row, strict=True)) for row in rows]
     rows = [{k: x.tolist() if hasattr(x, "tolist") else x for k, x in e.items()} for e in encoded]
@@ -130,3 +146,80 @@ def kind_of(encoded) -> str | None:
     first = encoded if isinstance(encoded, Mapping) else next(iter(encoded), {})
     ids = first.get("input_ids")
     return "pt" if hasattr(ids, "numpy") else "np" if isinstance(ids, np.ndarray) else None
+
+
+# -- what a caller passes
+
+
+class Request(NamedTuple):
+    """What a call asks for: texts, second texts, and how to encode them."""
+
+    texts: list
+    pairs: list | None
+    is_split: bool  # texts are lists of words
+    special: bool  # add the special tokens of a post-processor
+    limit: int  # tokens
+    truncation: str  # one of TRUNCATIONS
+    stride: int
+
+
+def is_text(value, is_split: bool) -> bool:
+    """Say whether `value` is one text: a string, or, if `is_split`, a list of words."""
+    if is_split:
+        return isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
+    return isinstance(value, str)
+
+
+def is_pair(value, is_split: bool) -> bool:
+    is_two = isinstance(value, list | tuple) and len(value) == 2 and not is_text(value, is_split)
+    return is_two and all(is_text(text, is_split) for text in value)
+
+
+def to_texts(texts, pairs, is_split: bool) -> tuple[list, list | None]:
+    """Turn what callers pass into a list of texts and a list of second texts (or None).
+
+    Raises TypeError, naming the value, for what is no text, ValueError for lists of two lengths.
+    """
+    if is_text(texts, is_split):
+        texts, pairs = [texts], None if pairs is None else [pairs]
+    for value in (texts, () if pairs is None else pairs):
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"cannot encode {value!r:.80}; pass a string or a list of strings")
+    if pairs is None and texts and all(is_pair(value, is_split) for value in texts):
+        texts, pairs = zip(*texts, strict=True)
+    if pairs is not None and len(texts) != len(pairs):
+        raise ValueError(f"{len(texts)} texts, but {len(pairs)} second texts; pass one for each")
+    for value in (*texts, *(pairs or ())):
+        if not is_text(value, is_split):
+            wanted = "a list of words" if is_split else "a string"
+            raise TypeError(f"cannot encode {value!r:.80}; pass {wanted} for each text")
+    clean = replace_surrogates
+    rows = [
+        [[*map(clean, x)] if is_split else clean(x) for x in row] for row in (texts, pairs or ())
+    ]
+    return rows[0], None if pairs is None else rows[1]
+
+
+def pick(name: str, value, choices: tuple[str, ...]) -> str:
+    """Return the choice meant: True is the first, False and None the last, else one by name."""
+    return choose(name, choices[0] if value is True else value or choices[-1], choices)
+
+
+def lengths_to_keep(first: int, second: int, limit: int, strategy: str) -> tuple[int, int]:
+    """Say how many tokens of two texts to keep, `limit` in all.
+
+    Raises ValueError if the text that should be shortened alone would have nothing left.
+    """
+    surplus = first + second - limit
+    if surplus <= 0 or strategy == "do_not_truncate":
+        return first, second
+    if strategy == "longest_first":
+        shorter = min(first, second, limit // 2)
+        return (limit - shorter, shorter) if first > second else (shorter, limit - shorter)
+    keep = (first - surplus, second) if strategy == "only_first" else (first, second - surplus)
+    if keep[strategy == "only_second"] < 1:
+        raise ValueError(
+            f"truncation={strategy!r} cannot shorten {first} and {second} tokens to {limit}; "
+            "choose 'longest_first' or a larger max_length"
+        )
+    return keep

@@ -1,32 +1,45 @@
 """The tokenizers, with the interface of transformers, over the library `tokenizers`.
 
-`OpenAIGPTTokenizer` prepares a text in Python, exactly as OpenAI's code did; `OpenAIGPTTokenizerFast`
-does it with rules in Rust. Everything else they share.
+`OpenAIGPTTokenizer` prepares a text in Python, exactly as OpenAI's code did, and
+`OpenAIGPTTokenizerFast` with rules in Rust. Everything else they share.
 """
 
 import re
-from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import tokenizers
-from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers, processors
 
 from ..bpe import UNKNOWN, Pair, write_merges, write_vocabulary
 from ..tokenizer import Tokenizer, split_chunk, split_chunks
-from .batch_encoding import BatchEncoding, Row, kind_of, pad_row, to_columns, to_rows
+from .batch_encoding import (
+    PADDINGS,
+    TRUNCATIONS,
+    BatchEncoding,
+    Request,
+    Row,
+    is_text,
+    kind_of,
+    lengths_to_keep,
+    pad_row,
+    pick,
+    to_columns,
+    to_rows,
+    to_texts,
+)
 from .files import json_writer, naming, save_files, saving, split_hub_options
 from .tokenizer_files import (
     EXTRA,
-    FLAGS,
     MERGES_NAMES,
     PIPELINES,
     ROLES,
     SETTINGS,
     VOCAB_NAMES,
+    as_page,
     check_setting,
+    check_unknown,
     choose,
     parse_settings,
     read_checkpoint,
@@ -34,106 +47,11 @@ from .tokenizer_files import (
     read_vocabulary,
 )
 from .tokenizer_rules import original_normalizer, split_at_spaces
-from .vocabulary import Vocabulary, replace_surrogates, to_ids, warn
+from .vocabulary import Vocabulary, clean_up, replace_surrogates, to_ids, warn, warn_unknown
 
-PADDINGS = ("longest", "max_length", "do_not_pad")
-TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
 ENDLESS = 10**20  # a model_max_length above means, as in transformers, that there is none
+JOIN = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
 LONG_CHUNK = 500  # characters; spaCy's time grows with the square of a chunk's length
-WITHOUT_EFFECT = (  # options that scripts pass to tokenizers too
-    "attn_implementation clean_up_tokenization_spaces device device_map do_lower_case dtype errors "
-    "ignore_mismatched_sizes output_loading_info torch_dtype verbose"
-).split()
-
-
-def warn_unknown(names: Iterable[str]) -> None:
-    if unknown := sorted(set(names) - set(WITHOUT_EFFECT)):
-        warn(f"unknown options of a tokenizer are ignored: {', '.join(unknown)}")
-
-
-# -- what a caller passes
-
-
-class Request(NamedTuple):
-    """What a call asks for: texts, second texts, and how to encode them."""
-
-    texts: list
-    pairs: list | None
-    is_split: bool  # texts are lists of words
-    special: bool  # add the special tokens of a post-processor
-    limit: int  # tokens
-    truncation: str  # one of TRUNCATIONS
-    stride: int
-
-
-def is_text(value, is_split: bool) -> bool:
-    """Say whether `value` is one text: a string, or, if `is_split`, a list of words."""
-    if is_split:
-        return isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
-    return isinstance(value, str)
-
-
-def is_pair(value, is_split: bool) -> bool:
-    is_two = isinstance(value, list | tuple) and len(value) == 2 and not is_text(value, is_split)
-    return is_two and all(is_text(text, is_split) for text in value)
-
-
-def to_texts(texts, pairs, is_split: bool) -> tuple[list, list | None]:
-    """Turn what callers pass into a list of texts and a list of second texts (or None).
-
-    Raises TypeError, naming the value, for what is no text, ValueError for lists of two lengths.
-    """
-    if is_text(texts, is_split):
-        texts, pairs = [texts], None if pairs is None else [pairs]
-    for value in (texts, () if pairs is None else pairs):
-        if not isinstance(value, list | tuple):
-            raise TypeError(f"cannot encode {value!r:.80}; pass a string or a list of strings")
-    if pairs is None and texts and all(is_pair(value, is_split) for value in texts):
-        texts, pairs = zip(*texts, strict=True)
-    if pairs is not None and len(texts) != len(pairs):
-        raise ValueError(f"{len(texts)} texts, but {len(pairs)} second texts; pass one for each")
-    for value in (*texts, *(pairs or ())):
-        if not is_text(value, is_split):
-            wanted = "a list of words" if is_split else "a string"
-            raise TypeError(f"cannot encode {value!r:.80}; pass {wanted} for each text")
-    clean = replace_surrogates
-    rows = [[[*map(clean, x)] if is_split else clean(x) for x in row] for row in (texts, pairs or ())]
-    return rows[0], None if pairs is None else rows[1]
-
-
-def pick(name: str, value, choices: tuple[str, ...]) -> str:
-    """Return the choice meant: True is the first, False and None the last, else one by name."""
-    return choose(name, choices[0] if value is True else value or choices[-1], choices)
-
-
-def lengths_to_keep(first: int, second: int, limit: int, strategy: str) -> tuple[int, int]:
-    """Say how many tokens of two texts to keep, `limit` in all.
-
-    Raises ValueError if the text that should be shortened alone would have nothing left.
-    """
-    surplus = first + second - limit
-    if surplus <= 0 or strategy == "do_not_truncate":
-        return first, second
-    if strategy == "longest_first":
-        shorter = min(first, second, limit // 2)
-        return (limit - shorter, shorter) if first > second else (shorter, limit - shorter)
-    keep = (first - surplus, second) if strategy == "only_first" else (first, second - surplus)
-    if keep[strategy == "only_second"] < 1:
-        raise ValueError(
-            f"truncation={strategy!r} cannot shorten {first} and {second} tokens to {limit}; "
-            "choose 'longest_first' or a larger max_length"
-        )
-    return keep
-
-
-def clean_up(text: str) -> str:
-    """Remove the spaces before punctuation and contractions, as transformers does."""
-    for ending in (".", "?", "!", ","):
-        text = text.replace(f" {ending}", ending)
-    text = text.replace(" ' ", "'")
-    for ending in ("n't", "'m", "'s", "'ve", "'re"):
-        text = text.replace(f" {ending}", ending)
-    return text
 
 
 class TokenizerBase(Vocabulary):
@@ -161,7 +79,7 @@ class TokenizerBase(Vocabulary):
         merges = read_merges(Path(merges)) if isinstance(merges, str | Path) else merges or ()
         self.merges = [tuple(pair) for pair in merges]
         self.text_pipeline = self.choose_pipeline(text_pipeline)
-        self.roles = {"unk_token": self.check_unknown(str(unk_token), self.vocab)}
+        self.roles = {"unk_token": check_unknown(str(unk_token), self.vocab)}
         suffix = {"unk_token": str(unk_token), "end_of_word_suffix": "</w>"}
         try:
             self.backend_tokenizer = self.assemble(models.BPE(self.vocab, self.merges, **suffix))
@@ -171,12 +89,6 @@ class TokenizerBase(Vocabulary):
             self.add_tokens([str(unk_token)], special_tokens=True)
         warn_unknown(options.keys() - {*ROLES, *SETTINGS, *EXTRA})
         self.configure(parse_settings(options))
-
-    @staticmethod
-    def check_unknown(token: str, vocab: dict[str, int]) -> str:
-        if token not in vocab:
-            raise ValueError(f"the vocabulary lacks {token!r}; name its unk_token")
-        return token
 
     def configure(self, settings: dict) -> None:
         """Take over added and special tokens, sides and length, as `parse_settings` gives them."""
@@ -234,8 +146,7 @@ class TokenizerBase(Vocabulary):
         return hash((type(self), len(self.vocab)))
 
     def __repr__(self) -> str:
-        about = f"vocab_size={self.vocab_size}, text_pipeline={self.text_pipeline!r}"
-        return f"{type(self).__name__}({about}, added={self.added_tokens_encoder}, roles={self.roles})"
+        return f"{type(self).__name__}(vocab_size={self.vocab_size}, {self.describe()})"
 
     # -- text to ids
 
@@ -258,22 +169,21 @@ class TokenizerBase(Vocabulary):
                     if not 0 <= stride < max(n, 1):
                         raise ValueError(f"stride={stride}, but {n} tokens are kept; pass less")
                     x.truncate(n, stride=stride, direction=self.truncation_side)
-        return [backend.post_process(*both, special) for both in zip(firsts, seconds, strict=True)]
+        process = (backend.post_processor or JOIN).process
+        return [process(*both, special) for both in zip(firsts, seconds, strict=True)]
 
-    def columns(self, found: Encoding, types, special, offsets) -> Row:
+    @staticmethod
+    def columns(found: Encoding, types, special, offsets) -> Row:
         """Turn an encoding of the library into a row, with the columns that are wanted."""
         row = {"input_ids": found.ids}
-        if types and self.backend_tokenizer.post_processor:
-            row["token_type_ids"] = found.type_ids
-        elif types:  # without a post-processor, the library leaves them at 0
-            row["token_type_ids"] = [x or 0 for x in found.sequence_ids]
+        row |= {"token_type_ids": found.type_ids} if types else {}
         row |= {"special_tokens_mask": found.special_tokens_mask} if special else {}
         return row | ({"offset_mapping": found.offsets} if offsets else {})
 
     def rows_of(self, request: Request, wanted: tuple, overflowing: bool):
         """Return a row for each text, and the library's encodings as far as they were needed."""
-        processor = self.backend_tokenizer.post_processor
-        if not (request.pairs or request.is_split or overflowing or any(wanted) or processor):
+        special = request.special and self.num_special_tokens_to_add()
+        if not (request.pairs or request.is_split or overflowing or any(wanted) or special):
             cut = partial(self.cut, limit=request.limit, strategy=request.truncation)
             return [{"input_ids": cut(ids)} for ids in self.ids_of(request.texts)], None
         encodings = self.align(request)
@@ -383,7 +293,7 @@ class TokenizerBase(Vocabulary):
     def encode(self, text, text_pair=None, **options) -> list[int]:
         """Return the ids of a text or a pair; `options` are those of a call."""
         is_plain = isinstance(text, str) and text_pair is None and not options
-        if is_plain and not self.backend_tokenizer.post_processor:
+        if is_plain and not self.num_special_tokens_to_add():
             return self.ids_of([replace_surrogates(text)])[0]
         return self(text, text_pair, **options).input_ids
 
@@ -395,7 +305,9 @@ class TokenizerBase(Vocabulary):
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         return self.backend_tokenizer.num_special_tokens_to_add(pair)
 
-    def get_special_tokens_mask(self, token_ids_0, token_ids_1=None, already_has_special_tokens=True):
+    def get_special_tokens_mask(
+        self, token_ids_0, token_ids_1=None, already_has_special_tokens=True
+    ):
         """Say of each id (T,) whether it is that of a special token: 1, or not: 0."""
         special = set(self.all_special_ids)
         return [int(x in special) for x in (*to_ids(token_ids_0), *to_ids(token_ids_1 or ()))]
@@ -443,8 +355,8 @@ class TokenizerBase(Vocabulary):
         stored = settings.pop("unk_token", None) or UNKNOWN
         if "unk_token" not in options:
             with naming(settings["path"]):
-                cls.check_unknown(str(stored), vocab)
-        unknown = cls.check_unknown(str(options.pop("unk_token", stored)), vocab)
+                check_unknown(str(stored), vocab)
+        unknown = check_unknown(str(options.pop("unk_token", stored)), vocab)
         pipeline = cls.choose_pipeline(text_pipeline or settings.get("text_pipeline"))
         with naming(settings["merges_path"]):
             tokenizer = cls(vocab, merges, pipeline, unknown)
@@ -457,19 +369,16 @@ class TokenizerBase(Vocabulary):
 
     def describe(self) -> dict:
         """Collect the settings, as `tokenizer_config.json` holds them."""
-        added = self.added_tokens_decoder
+        # transformers' class rebuilds the basic pipeline; its generic one takes ours as it is
+        is_basic = self.text_pipeline == "basic"
         return {
-            # transformers' class rebuilds the basic pipeline; its generic one takes ours as it is
-            "tokenizer_class": "OpenAIGPTTokenizer"
-            if self.text_pipeline == "basic"
-            else "PreTrainedTokenizerFast",
+            "tokenizer_class": "OpenAIGPTTokenizer" if is_basic else "PreTrainedTokenizerFast",
             "text_pipeline": self.text_pipeline,
             **{name: getattr(self, name) for name in SETTINGS},
             **self.roles,
             "extra_special_tokens": self.extra_special_tokens,
             "added_tokens_decoder": {
-                str(i): {name: getattr(added[i], name) for name in ("content", *FLAGS)}
-                for i in sorted(added)
+                str(i): as_page(token) for i, token in sorted(self.added_tokens_decoder.items())
             },
         }
 
@@ -479,9 +388,8 @@ class TokenizerBase(Vocabulary):
         """Write vocabulary and merges into a folder that exists; returns the two paths."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
         paths = [Path(save_directory, prefix + names[0]) for names in (VOCAB_NAMES, MERGES_NAMES)]
-        with saving(paths[0]):
+        with saving(Path(save_directory)):
             write_vocabulary(paths[0], self.vocab)
-        with saving(paths[1]):
             write_merges(paths[1], self.merges)
         return str(paths[0]), str(paths[1])
 
@@ -523,9 +431,9 @@ class OriginalNormalizer:
 class OpenAIGPTTokenizer(TokenizerBase):
     """GPT-1's tokenizer, with texts prepared in Python, exactly as OpenAI's code did it.
 
-    `text_pipeline`: "original" (the default where ftfy and spaCy are installed) or "basic". Only in a
-    chunk of more than `LONG_CHUNK` characters without a space are words found by the fast
-    tokenizer's rules. Source: `TextEncoder` of OpenAI's `text_utils.py`.
+    `text_pipeline`: "original" (the default where ftfy and spaCy are installed) or "basic". A word
+    of more than `LONG_CHUNK` characters is split by the fast tokenizer's rules.
+    Source: `TextEncoder` of OpenAI's `text_utils.py`.
     """
 
     is_fast = False
@@ -535,7 +443,7 @@ class OpenAIGPTTokenizer(TokenizerBase):
     def choose_pipeline(wanted: str | None) -> str:
         """Return the pipeline asked for; by default "original" where its libraries are installed.
 
-        Where they are not, returns "basic" with a warning, or raises ImportError if it was asked for.
+        Where they are not, warns and returns "basic", or raises ImportError if it was asked for.
         """
         missing = [name for name in ("ftfy", "spacy") if not find_spec(name)]
         if missing and wanted is None:

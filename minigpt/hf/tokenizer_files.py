@@ -3,6 +3,7 @@
 Everything is checked here, once; an error names the file, the value and the way out.
 """
 
+import re
 from collections.abc import Mapping
 from operator import index as to_int
 from pathlib import Path
@@ -29,7 +30,7 @@ def choose(name: str, value, choices: tuple[str, ...]) -> str:
 
 
 def check_setting(name: str, value):
-    """Return a side, a length or a text pipeline. Raises ValueError, naming it, for another value."""
+    """Return a side or a length. Raises ValueError, naming it, for another value."""
     if name.endswith("side"):
         return choose(name, value, ("right", "left"))
     value = to_number(value)
@@ -39,7 +40,7 @@ def check_setting(name: str, value):
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Read a vocabulary, token to id. Raises ValueError, naming the file, unless the ids are 0..V-1."""
+    """Read a vocabulary, token to id. Raises ValueError, naming the file, for wrong ids."""
     return check_vocabulary(read_json(path), path)
 
 
@@ -56,6 +57,13 @@ def check_vocabulary(vocab: dict, path: Path) -> dict[str, int]:
     return vocab
 
 
+def check_unknown(token: str, vocab: dict[str, int]) -> str:
+    """Return the token for unknown characters. Raises ValueError if the vocabulary lacks it."""
+    if token not in vocab:
+        raise ValueError(f"the vocabulary lacks {token!r}; name its unk_token")
+    return token
+
+
 def read_merges(path: Path) -> list[Pair]:
     """Read merges. Raises ValueError, naming the file and the line, for what is no merge."""
     with naming(path):
@@ -63,12 +71,16 @@ def read_merges(path: Path) -> list[Pair]:
     if lines[0].endswith("\r"):  # written on Windows
         lines = [line.removesuffix("\r") for line in lines]
     if not lines[0].startswith(VERSION.split()[0]):
-        raise ValueError(f"{path}, line 1: expected {VERSION!r}, got {lines[0]!r:.40}; pass merges.txt")
+        raise ValueError(
+            f"{path}, line 1: expected {VERSION!r}, got {lines[0]!r:.40}; pass merges.txt"
+        )
     merges = [tuple(line.split(" ")) for line in lines[1:]]
     for number, pair in enumerate(merges[:-1], start=2):
         if len(pair) != 2 or not all(pair):
             line = " ".join(pair)
-            raise ValueError(f"{path}, line {number}: expected two tokens and a space, got {line!r:.80}")
+            raise ValueError(
+                f"{path}, line {number}: expected two tokens and a space, got {line!r:.80}"
+            )
     if merges[-1:] != [("",)]:
         raise ValueError(f"{path}: ends in the middle of line {len(lines)}; copy it again")
     return merges[:-1]
@@ -87,15 +99,23 @@ def read_whole(path: Path) -> tuple[dict[str, int], list[Pair], dict]:
     return model["vocab"], merges, {"text_pipeline": "basic"} if is_basic else {}
 
 
+def as_page(token: AddedToken) -> dict:
+    """Return an added token as files have it."""
+    return {name: getattr(token, name) for name in ("content", *FLAGS)}
+
+
 def to_token(value: str | dict | AddedToken, special: bool = False) -> AddedToken:
     """Make an added token of its text, or of a dictionary with its flags as files have it."""
     if isinstance(value, AddedToken):
-        value = {"content": value.content, **{name: getattr(value, name) for name in FLAGS}}
+        value = as_page(value)
     value = {"content": value} if isinstance(value, str) else value
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{value!r:.40} is no token; pass a string or an AddedToken")
+    content = value.get("content") if isinstance(value, Mapping) else None
+    if not isinstance(content, str) or re.search("[\ud800-\udfff]", content):
+        raise TypeError(
+            f"{value!r:.80} is no token; pass a string without surrogates, or an AddedToken"
+        )
     flags = {name: value[name] for name in FLAGS if name in value}
-    return AddedToken(value["content"], **flags | ({"special": True} if special else {}))
+    return AddedToken(content, **flags | ({"special": True} if special else {}))
 
 
 def parse_settings(page: dict) -> dict:
@@ -137,7 +157,9 @@ def read_all_settings(checkpoint: str | Path, hub: dict) -> dict:
     if "added_tokens_decoder" in config:
         return config
     roles = read_settings(checkpoint, "special_tokens_map.json", hub)
-    special = {x.content for page in (config, roles) for x in page.values() if type(x) is AddedToken}
+    special = {
+        x.content for page in (config, roles) for x in page.values() if type(x) is AddedToken
+    }
     special |= {x.content for page in (config, roles) for x in page.get("extra_special_tokens", ())}
 
     def as_added(ids: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Tokens and ids, added tokens, and the roles of special tokens, kept by the library `tokenizers`."""
+"""Tokens and ids, added tokens and special tokens, kept by the library `tokenizers`."""
 
 import sys
 import warnings
@@ -9,6 +9,11 @@ from tokenizers import AddedToken
 
 from .tokenizer_files import EXTRA, ROLES, to_token
 
+WITHOUT_EFFECT = (  # options that scripts pass to tokenizers too
+    "attn_implementation clean_up_tokenization_spaces device device_map do_lower_case dtype errors "
+    "ignore_mismatched_sizes output_loading_info torch_dtype verbose"
+).split()
+
 
 def warn(message: str) -> None:
     """Warn with the line of the first caller outside this package."""
@@ -16,6 +21,11 @@ def warn(message: str) -> None:
     while frame.f_back and frame.f_globals["__name__"].startswith(f"{__name__.split('.')[0]}."):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
+
+
+def warn_unknown(names: Iterable[str]) -> None:
+    if unknown := sorted(set(names) - set(WITHOUT_EFFECT)):
+        warn(f"unknown options of a tokenizer are ignored: {', '.join(unknown)}")
 
 
 def replace_surrogates(text: str) -> str:
@@ -38,8 +48,20 @@ def to_ids(ids):
     return ids
 
 
+def clean_up(text: str) -> str:
+    """Remove the spaces before punctuation and contractions, as transformers does."""
+    for ending in (".", "?", "!", ","):
+        text = text.replace(f" {ending}", ending)
+    text = text.replace(" ' ", "'")
+    for ending in ("n't", "'m", "'s", "'ve", "'re"):
+        text = text.replace(f" {ending}", ending)
+    return text
+
+
 def role(name: str) -> property:
-    return property(lambda self: self.roles.get(name), lambda self, token: self.set_role(name, token))
+    return property(
+        lambda self: self.roles.get(name), lambda self, token: self.set_role(name, token)
+    )
 
 
 def role_id(name: str) -> property:
@@ -165,7 +187,6 @@ class Vocabulary:
             raise ValueError(f"id {wrong}, but this tokenizer has ids 0 to {size - 1}")
         skipped = set(self.all_special_ids) if skip_special_tokens else ()
         return [x for x in ids if x not in skipped] if skipped else ids
-
 
 
 for name in ROLES:
