@@ -139,9 +139,8 @@ class OpenAIGPTConfig(GPTConfig):
         settings = dict(zip(usual, values, strict=False)) | settings
         for alias in ALIASES.keys() & settings.keys():
             if (value := settings[alias]) != settings.get(name := ALIASES[alias], value):
-                raise ValueError(
-                    f"{alias}={value!r:.80}, but {name}={settings[name]!r:.80}; they are one setting"
-                )
+                both = f"{alias}={value!r:.80}, but {name}={settings[name]!r:.80}"
+                raise ValueError(f"{both}; they are one setting")
         labels = {name: to_number(settings.pop(name)) for name in LABELS if name in settings}
         for name, value in (usual | settings).items():
             setattr(self, name, value)
@@ -180,11 +179,11 @@ class OpenAIGPTConfig(GPTConfig):
         return f"{type(self).__name__} {self.to_json_string(use_diff=True)}"
 
     def validate(self) -> None:
-        """Raise ValueError, naming field and value, for a setting that no model can be built from."""
+        """Raise ValueError, naming it, for a setting that no model can be built from."""
         if self.model_type != MODEL_TYPE:
             raise ValueError(
-                f"model_type={self.model_type!r:.80}, but minigpt builds only {MODEL_TYPE!r}; pass a "
-                "GPT-1 checkpoint"
+                f"model_type={self.model_type!r:.80}, but minigpt builds only {MODEL_TYPE!r}; pass "
+                "a GPT-1 checkpoint"
             )
         for name, known in (CHOICES | dict.fromkeys(SWITCHES, (True, False))).items():
             if (value := getattr(self, name)) not in known or type(value) not in map(type, known):

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 from .hub import download_file
 
+TINY = files("minigpt") / "assets" / "tiny"
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "force_download")
 IGNORED_OPTIONS = (  # options of transformers that change nothing here
     "low_cpu_mem_usage",
@@ -39,7 +40,7 @@ def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
     `hub` may hold `HUB_OPTIONS`. Raises FileNotFoundError, naming what was looked for and where, if
     there is none, NotADirectoryError for a file, and the errors of `download_file`.
     """
-    folder = Path(str(files("minigpt") / "assets" / "tiny") if checkpoint == "tiny" else checkpoint)
+    folder = Path(str(TINY) if checkpoint == "tiny" else checkpoint)
     if folder.is_file():
         raise NotADirectoryError(f"{checkpoint} is a file; pass the folder in which it lies")
     if checkpoint == "" or not folder.is_dir():  # Path("") would be the current folder
@@ -83,7 +84,9 @@ def read_json(path: Path, kind: type = dict):
             f"{path}: not valid JSON ({error}); it may have been cut short, copy it again"
         ) from error
     if not isinstance(found, kind):
-        raise ValueError(f"{path}: expected a JSON {kind.__name__}, got {found!r:.40}; copy it again")
+        raise ValueError(
+            f"{path}: expected a JSON {kind.__name__}, got {found!r:.40}; copy it again"
+        )
     return found
 
 
@@ -132,10 +135,8 @@ def make_folder(folder: str | Path) -> Path:
     return path
 
 
-def stamp(path: Path | None) -> tuple | None:
+def stamp(path: Path) -> tuple | None:
     """Return what tells a file from another of the same name; None if there is no file."""
-    if path is None:
-        return None
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -143,22 +144,13 @@ def stamp(path: Path | None) -> tuple | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-@contextmanager
-def unchanged(path: Path | None) -> Iterator[None]:
-    """Raise OSError if a file is saved anew while the block reads it and the files beside it."""
-    before = stamp(path)
-    yield
-    if stamp(path) != before:
-        raise OSError(f"{path} was saved anew while its checkpoint was read; load it again")
-
-
 def exchange(waiting: Path, folder: Path, names: list[str], stale: str) -> bool:
     """Put the files of one folder into another, in order; False if another process interfered."""
     *others, last = names
     mine = {name: stamp(waiting / name) for name in names}
-    old = [path for path in folder.iterdir() if path.name in mine or re.fullmatch(stale, path.name)]
-    for path in sorted(old, key=lambda path: names.index(path.name) if path.name in mine else -1)[::-1]:
-        path.unlink(missing_ok=True)
+    others_there = [x.name for x in folder.iterdir() if x.name not in mine]
+    for name in [*reversed(names), *(x for x in others_there if re.fullmatch(stale, x))]:
+        (folder / name).unlink(missing_ok=True)
     for name in others:
         os.replace(waiting / name, folder / name)
     if any(stamp(folder / name) != mine[name] for name in others):

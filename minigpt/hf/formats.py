@@ -93,7 +93,7 @@ def open_bin(path: Path) -> dict[str, Stored]:
     Raises ValueError, naming it, if it is damaged or holds more than named tensors.
     """
     with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\3\4"  # the legacy format, without a zip archive, is not mapped
+        is_zip = file.read(4) == b"PK\3\4"  # the legacy format is none, and cannot be mapped
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a damaged pickle can raise any
@@ -220,7 +220,8 @@ def own_names(weights: Mapping[str, Stored]) -> dict[str, Stored]:
         if not name.endswith(MASKS)
     }
     head = found.pop("lm_head.weight", None)
-    if head and not torch.equal(found.setdefault("tokens_embed.weight", head).fresh(), head.fresh()):
+    embedding = found.setdefault("tokens_embed.weight", head) if head else None
+    if head and not torch.equal(embedding.fresh(), head.fresh()):
         raise ValueError(
             "lm_head.weight differs from tokens_embed.weight; in GPT-1 they are one, and minigpt "
             "builds nothing else"

@@ -173,5 +173,5 @@ def download_file(
         reason = "the cache, where local_files_only looks, lacks {}; load it once without"
     else:
         reason = "it holds none of {}; pass another, or if that is news, pass force_download=True"
-    missing = reason.format(", ".join(names))
-    raise FileNotFoundError(f"no checkpoint {checkpoint!r}, revision {revision or 'main'}: {missing}")
+    what = f"no checkpoint {checkpoint!r}, revision {revision or 'main'}"
+    raise FileNotFoundError(f"{what}: {reason.format(', '.join(names))}")

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import sys
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..fast.static_cache import warn_caller
 from .configuration import CONFIG_FILES, DTYPES, OpenAIGPTConfig
 from .files import Writer, find_file, json_writer, save_files, split_hub_options
 from .formats import (
@@ -27,7 +26,6 @@ from .formats import (
     weight_writers,
 )
 
-PACKAGE = str(Path(__file__).parents[1])
 GENERATION_FILE = "generation_config.json"
 VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # of today, and of OpenAI's release
 MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
@@ -41,14 +39,6 @@ TOKENIZER_FILES = (
 )
 FORMATS = (*PATTERNS, "openai")
 NETWORK = ("tokens_embed.", "positions_embed.", "h.")  # how the names below the heads begin
-
-
-def warn(message: str) -> None:
-    """Warn at the line that called minigpt from outside."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back and frame.f_code.co_filename.startswith(PACKAGE):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
 
 
 # -- devices
@@ -92,7 +82,9 @@ def choose_device(device, device_map) -> torch.device | None:
 # -- loading
 
 
-def compare(model: nn.Module, weights: Mapping[str, Stored], ignore_mismatched_sizes: bool = False) -> dict:
+def compare(
+    model: nn.Module, weights: Mapping[str, Stored], ignore_mismatched_sizes: bool = False
+) -> dict[str, set]:
     """Compare the parameters of a model with weights, and return what transformers' info has.
 
     Raises ValueError, naming a parameter, if the network below the heads lacks one, if one has
@@ -196,7 +188,7 @@ def announce(kind: str, info: dict[str, set]) -> None:
     if unused:
         parts.append(f"{', '.join(unused[:3])} ({len(unused)} in all) not used by {kind}")
     if parts:
-        warn("; ".join(parts))
+        warn_caller("; ".join(parts))
 
 
 def changed(config: OpenAIGPTConfig, options: dict) -> OpenAIGPTConfig:
@@ -245,7 +237,10 @@ def load_model(
         weights = own_names(in_memory({n: x.detach().clone() for n, x in state_dict.items()}))
     config.dtype = config.dtype or next(iter(weights.values())).mapped.dtype
     kind = {"dtype": config.dtype, "device": device}
-    model, info = build(cls, config, weights, ignore_mismatched_sizes, **kind)
+    try:
+        model, info = build(cls, config, weights, ignore_mismatched_sizes, **kind)
+    except ValueError as error:
+        raise ValueError(f"{page or name}: {error}") from error
     if needs_files and hasattr(model, "generation_config"):
         with suppress(FileNotFoundError):  # many checkpoints have none
             settings = type(model.generation_config)
@@ -319,15 +314,6 @@ def refuse_hidden(folder: str | Path, name: str, known: tuple[str, ...]) -> None
 # -- converting
 
 
-def find_copies(source: str | Path, names: tuple[str, ...], **hub) -> dict[str, Writer]:
-    """Plan copies of those files that a checkpoint has."""
-    found = {}
-    for name in names:
-        with suppress(FileNotFoundError):
-            found[name] = partial(shutil.copyfile, find_file(source, name, **hub))
-    return found
-
-
 def tokenizer_writers(source: str | Path, to: str, rows: int, **hub) -> dict[str, Writer]:
     """Plan the files of a checkpoint's tokenizer, if it has one.
 
@@ -350,11 +336,10 @@ def tokenizer_writers(source: str | Path, to: str, rows: int, **hub) -> dict[str
             VOCAB_NAMES[1]: partial(write_vocabulary, vocabulary=tokenizer.vocab),
             MERGES_NAMES[1]: partial(write_merges, merges=tokenizer.merges),
         }
-    copies = find_copies(source, TOKENIZER_FILES, **hub)
-    return copies if "tokenizer.json" in copies else tokenizer.writers()
+    return tokenizer.writers()
 
 
-def convert_to_release(target: str | Path, config: OpenAIGPTConfig, weights, tokenizer) -> list[str]:
+def convert_to_release(target, config: OpenAIGPTConfig, weights, tokenizer) -> list[str]:
     """Write OpenAI's 2018 format; warns of settings that it cannot hold."""
     writers = tokenizer | release_writers(weights, config.n_layer)
     for known in (CONFIG_FILES, WEIGHT_FILES, VOCAB_NAMES, MERGES_NAMES):
@@ -367,7 +352,7 @@ def convert_to_release(target: str | Path, config: OpenAIGPTConfig, weights, tok
         if getattr(config, name) != getattr(usual, name)
     )
     if lost:
-        warn(f"OpenAI's format holds no settings; load it with {lost}")
+        warn_caller(f"OpenAI's format holds no settings; load it with {lost}")
     return names
 
 
@@ -401,5 +386,7 @@ def convert(
     named = {
         prefix + name if name.startswith(NETWORK) else name: x.read() for name, x in weights.items()
     }
-    further = tokenizer | find_copies(source, (GENERATION_FILE,), **hub)
-    return save_checkpoint(target, config, named, further, max_shard_size, to)
+    with suppress(FileNotFoundError):
+        path = find_file(source, GENERATION_FILE, **hub)
+        tokenizer[GENERATION_FILE] = partial(shutil.copyfile, path)
+    return save_checkpoint(target, config, named, tokenizer, max_shard_size, to)

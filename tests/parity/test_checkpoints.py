@@ -20,6 +20,7 @@ KINDS = {
     "OpenAIGPTDoubleHeadsModel": None,
     "OpenAIGPTForSequenceClassification": "AutoModelForSequenceClassification",
 }
+KINDS_OF_AUTO = ["AutoConfig", "AutoModel", "AutoTokenizer"]
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
@@ -165,3 +166,17 @@ def test_the_official_sizes_are_those_of_openais_release():
 def test_openais_release_has_the_names_of_the_network():
     names = open_weights(helpers.GOLDEN / "model").keys()
     assert names == dict(helpers.random_pair()[1].transformer.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("kind", ["Config", "LMHeadModel", "Tokenizer", *KINDS_OF_AUTO])
+def test_one_set_of_keywords_loads_and_saves_config_model_and_tokenizer(tmp_path, kind):
+    name = kind if kind.startswith("Auto") else f"OpenAIGPT{kind}"
+    minigpt.OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(tmp_path)
+    minigpt.OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_pretrained(tmp_path)
+    load = {"dtype": "float16", "attn_implementation": "eager", "revision": "main"}
+    load |= {"output_loading_info": False, "ignore_mismatched_sizes": False, "cache_dir": None}
+    for library, own in ((minigpt, {"device": "cpu"}), (transformers, {})):
+        kind = getattr(library, name)
+        thing = kind.from_pretrained(pretrained_model_name_or_path=tmp_path, **load, **own)
+        thing.save_pretrained(save_directory=tmp_path / "again", max_shard_size="5MB")
+        kind.from_pretrained(tmp_path / "again")
