@@ -17,8 +17,8 @@ HOME = {  # public name -> the module that defines it
     "AutoModelForCausalLM": "old.pipeline",
     "AutoModelForSequenceClassification": "old.pipeline",
     "AutoTokenizer": "old.pipeline",
-    "FastGenerator": "old.fast_generation",
-    "GenerationConfig": "old.generation",
+    "FastGenerator": "fast.static_cache",
+    "GenerationConfig": "hf.generation_config",
     "OpenAIGPTConfig": "old.checkpoint",
     "OpenAIGPTDoubleHeadsModel": "old.double_heads",
     "OpenAIGPTForSequenceClassification": "old.classification",
@@ -26,10 +26,10 @@ HOME = {  # public name -> the module that defines it
     "OpenAIGPTModel": "old.model",
     "OpenAIGPTTokenizer": "old.tokenizer",
     "OpenAIGPTTokenizerFast": "old.tokenizer",
-    "TextIteratorStreamer": "old.generation",
-    "TextStreamer": "old.generation",
+    "TextIteratorStreamer": "hf.streamers",
+    "TextStreamer": "hf.streamers",
     "pipeline": "old.pipeline",
-    "speculate": "old.speculative",
+    "speculate": "hf.generation",
 }
 __all__ = [*HOME, "__version__"]
 

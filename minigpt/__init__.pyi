@@ -3,10 +3,10 @@ from minigpt.old.classification import (
     OpenAIGPTForSequenceClassification as OpenAIGPTForSequenceClassification,
 )
 from minigpt.old.double_heads import OpenAIGPTDoubleHeadsModel as OpenAIGPTDoubleHeadsModel
-from minigpt.old.fast_generation import FastGenerator as FastGenerator
-from minigpt.old.generation import GenerationConfig as GenerationConfig
-from minigpt.old.generation import TextIteratorStreamer as TextIteratorStreamer
-from minigpt.old.generation import TextStreamer as TextStreamer
+from minigpt.fast.static_cache import FastGenerator as FastGenerator
+from minigpt.hf.generation_config import GenerationConfig as GenerationConfig
+from minigpt.hf.streamers import TextIteratorStreamer as TextIteratorStreamer
+from minigpt.hf.streamers import TextStreamer as TextStreamer
 from minigpt.old.lm_head import OpenAIGPTLMHeadModel as OpenAIGPTLMHeadModel
 from minigpt.old.model import OpenAIGPTModel as OpenAIGPTModel
 from minigpt.old.pipeline import AutoConfig as AutoConfig
@@ -17,7 +17,7 @@ from minigpt.old.pipeline import (
 )
 from minigpt.old.pipeline import AutoTokenizer as AutoTokenizer
 from minigpt.old.pipeline import pipeline as pipeline
-from minigpt.old.speculative import speculate as speculate
+from minigpt.hf.generation import speculate as speculate
 from minigpt.old.tokenizer import OpenAIGPTTokenizer as OpenAIGPTTokenizer
 from minigpt.old.tokenizer import OpenAIGPTTokenizerFast as OpenAIGPTTokenizerFast
 

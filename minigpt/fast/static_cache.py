@@ -17,7 +17,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from minigpt.block import Block
 from minigpt.config import GPTConfig
 from minigpt.generation import sample
-from minigpt.model import GPT
+from minigpt.model import GPT, NoCache
 
 
 class StaticLayer:
@@ -39,7 +39,7 @@ class StaticLayer:
         return self.keys, self.values
 
 
-class StaticCache:
+class StaticCache(NoCache):
     """Keys and values of B texts of up to S tokens, allocated once: a cache for `GPT.forward`.
 
     Where it is, is told by tensors, so that a recorded step finds other values at each replay.

@@ -39,7 +39,7 @@ def merge(model_config, call_config, settings: dict) -> GenerationConfig:
     for layer in (vars(call_config) if call_config else {}, settings):
         merged |= {name: value for name, value in layer.items() if value is not None}
     notes = {name for name in merged if name[0] == "_"} | {"transformers_version"}
-    if strange := {name for name, value in merged.items() if value} - known - notes:
+    if strange := [name for name in merged.keys() - known - notes if merged[name] is not None]:
         warnings.warn(UNKNOWN.format(", ".join(sorted(strange))), stacklevel=3)
     return GenerationConfig(**merged)
 
@@ -109,20 +109,12 @@ def make_processors(
 
 
 def can_occur(string: str, tokens: set[str]) -> bool:
-    """Say whether a string can occur in some sequence of tokens.
-
-    It lies inside one token, or begins with the end of one, goes on with whole ones, and ends with
-    the beginning of one.
-    """
-    if any(string in token for token in tokens):
-        return True
-    starts = {i for i in range(len(string)) if any(t.endswith(string[:i]) for t in tokens)} - {0}
-    for i in range(1, len(string)):
-        if i in starts and any(token.startswith(string[i:]) for token in tokens):
-            return True
-        if i in starts:
-            starts |= {i + n for n in range(1, len(string) - i) if string[i : i + n] in tokens}
-    return False
+    """Say whether each word of a string is part of a token, or letters that several can spell."""
+    characters = set().union(*tokens)
+    return all(
+        any(word in token for token in tokens) or (word.isalnum() and characters.issuperset(word))
+        for word in string.split()
+    )
 
 
 def make_criteria(
@@ -139,7 +131,7 @@ def make_criteria(
         strings = as_list(config.stop_strings)
         if tokenizer is None:
             raise ValueError(f"stop_strings={strings}, but nothing decodes ids; pass tokenizer=")
-        tokens = {t.replace("</w>", " ") for t in getattr(tokenizer, "get_vocab", dict)()}
+        tokens = {token.removesuffix("</w>") for token in getattr(tokenizer, "get_vocab", dict)()}
         if tokens and not any(can_occur(string, tokens) for string in strings):
             way = "its text is lower case, with a space in front of punctuation; pass such strings"
             raise ValueError(f"stop_strings={strings} never occur in what GPT-1 decodes; {way}")
