@@ -336,7 +336,7 @@ class GenerationMixin:
         return out.logits[:, -1], out.past_key_values
 
     def last_logits(self, ids: Tensor, cache, n: int) -> Tensor:
-        """Return the logits (n, V) after each of the last n of ids (1, T), which follow the cache."""
+        """Return the logits (n, V) after each of the last n of ids (1, T) behind the cache."""
         out = self(ids, past_key_values=cache, logits_to_keep=n, return_dict=True)
         return out.logits[0]  # (1, n, V) -> (n, V)
 
