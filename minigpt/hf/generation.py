@@ -217,7 +217,7 @@ class Request:
     pad: int  # what follows a text that is done
     processors: Sequence[Processor]
     criteria: Sequence[Criterion]
-    scores: list[Tensor]  # with output_scores: filled by the last processor, (B n, V) a step
+    scores: list[Tensor] | None  # output_scores: filled by the last processor, (B n, V) a step
     generator: torch.Generator | None = None
 
     def next_logits(self, ids: Tensor, cache) -> tuple[Tensor, object]:
@@ -254,7 +254,7 @@ class Request:
         choice = {"do_sample": config.do_sample, "generator": self.generator}
         beam_search(self.next_logits, self.ids, *plan, **choice)
         ids, sums, indices = best_texts(finished, config.num_return_sequences, self.pad)
-        if not config.output_scores:
+        if scores is None:
             return GenerateBeamDecoderOnlyOutput(ids[:, T:])
         first = [step.repeat_interleave(config.num_beams, 0) for step in scores[:1]]  # (B K, V)
         return GenerateBeamDecoderOnlyOutput(ids[:, T:], sums, (*first, *scores[1:]), indices)
@@ -310,7 +310,7 @@ class Request:
             found.append(new)
             if streamer is not None:
                 streamer.put(new[:, 0].cpu())
-        scores = tuple(scores) if config.output_scores else None
+        scores = None if scores is None else tuple(scores)
         return GenerateDecoderOnlyOutput(torch.cat(found, dim=-1), scores)
 
 
@@ -350,10 +350,10 @@ class GenerationMixin:
         """
         wanted, limit = count_new_tokens(ids.shape[-1], config), self.config.n_positions
         ids, padding = pad_left(ids, mask)
-        T, scores = ids.shape[-1], []
+        T, scores = ids.shape[-1], [] if config.output_scores else None
         check_length(T, limit)
         processors = make_processors(config, T, padding, given["logits_processor"] or ())
-        if config.output_scores:  # the last one changes nothing and keeps what it sees
+        if scores is not None:  # the last one changes nothing and keeps what it sees
             processors.append(lambda ids, logits: scores.append(logits) or logits)
         criteria = make_criteria(config, tokenizer, given["stopping_criteria"] or (), scores)
         rows = len(ids) * config.num_return_sequences
