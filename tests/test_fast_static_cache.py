@@ -1,6 +1,5 @@
 """The static cache: the texts are those of the cache that grows, in every way and thread."""
 
-import os
 import pickle
 import random
 import warnings
@@ -10,9 +9,6 @@ from threading import Thread
 import pytest
 import torch
 from torch import nn
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are made
 
 from minigpt import FastGenerator, OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from minigpt.fast.static_cache import (

@@ -62,7 +62,7 @@ def make_draft(
     processors: Sequence[Processor] = (),
     step: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Let the small model append K tokens: (1, T) -> (1, T + K), and its scores for them, (K, V)."""
+    """Let the small model append K tokens, (1, T + K); return its scores for them, (K, V), too."""
     rows = []
     for k in range(K):
         rows.append(process(processors, text, read(text, 1).float()))  # (1, V)

@@ -1,4 +1,4 @@
-"""Beam search: follow the K best texts at once. `notebooks/further/beam_search.ipynb` explains it."""
+"""Beam search: follow the K best texts at once. `notebooks/further/beam_search.ipynb` explains."""
 
 from collections.abc import Sequence
 

@@ -39,7 +39,7 @@ def merge(model_config, call_config, settings: dict) -> GenerationConfig:
     for layer in (vars(call_config) if call_config else {}, settings):
         merged |= {name: value for name, value in layer.items() if value is not None}
     notes = {name for name in merged if name[0] == "_"} | {"transformers_version"}
-    if strange := {name for name, value in merged.items() if value} - known - notes:
+    if strange := [name for name in merged.keys() - known - notes if merged[name] is not None]:
         warnings.warn(UNKNOWN.format(", ".join(sorted(strange))), stacklevel=3)
     return GenerationConfig(**merged)
 
@@ -109,20 +109,12 @@ def make_processors(
 
 
 def can_occur(string: str, tokens: set[str]) -> bool:
-    """Say whether a string can occur in some sequence of tokens.
-
-    It lies inside one token, or begins with the end of one, goes on with whole ones, and ends with
-    the beginning of one.
-    """
-    if any(string in token for token in tokens):
-        return True
-    starts = {i for i in range(len(string)) if any(t.endswith(string[:i]) for t in tokens)} - {0}
-    for i in range(1, len(string)):
-        if i in starts and any(token.startswith(string[i:]) for token in tokens):
-            return True
-        if i in starts:
-            starts |= {i + n for n in range(1, len(string) - i) if string[i : i + n] in tokens}
-    return False
+    """Say whether each word of a string is part of a token, or letters that several can spell."""
+    characters = set().union(*tokens)
+    return all(
+        any(word in token for token in tokens) or (word.isalnum() and characters.issuperset(word))
+        for word in string.split()
+    )
 
 
 def make_criteria(
@@ -139,7 +131,7 @@ def make_criteria(
         strings = as_list(config.stop_strings)
         if tokenizer is None:
             raise ValueError(f"stop_strings={strings}, but nothing decodes ids; pass tokenizer=")
-        tokens = {t.replace("</w>", " ") for t in getattr(tokenizer, "get_vocab", dict)()}
+        tokens = {token.removesuffix("</w>") for token in getattr(tokenizer, "get_vocab", dict)()}
         if tokens and not any(can_occur(string, tokens) for string in strings):
             way = "its text is lower case, with a space in front of punctuation; pass such strings"
             raise ValueError(f"stop_strings={strings} never occur in what GPT-1 decodes; {way}")
@@ -225,7 +217,7 @@ class Request:
     pad: int  # what follows a text that is done
     processors: Sequence[Processor]
     criteria: Sequence[Criterion]
-    scores: list[Tensor]  # with output_scores: filled by the last processor, (B n, V) a step
+    scores: list[Tensor] | None  # output_scores: filled by the last processor, (B n, V) a step
     generator: torch.Generator | None = None
 
     def next_logits(self, ids: Tensor, cache) -> tuple[Tensor, object]:
@@ -262,7 +254,7 @@ class Request:
         choice = {"do_sample": config.do_sample, "generator": self.generator}
         beam_search(self.next_logits, self.ids, *plan, **choice)
         ids, sums, indices = best_texts(finished, config.num_return_sequences, self.pad)
-        if not config.output_scores:
+        if scores is None:
             return GenerateBeamDecoderOnlyOutput(ids[:, T:])
         first = [step.repeat_interleave(config.num_beams, 0) for step in scores[:1]]  # (B K, V)
         return GenerateBeamDecoderOnlyOutput(ids[:, T:], sums, (*first, *scores[1:]), indices)
@@ -318,7 +310,7 @@ class Request:
             found.append(new)
             if streamer is not None:
                 streamer.put(new[:, 0].cpu())
-        scores = tuple(scores) if config.output_scores else None
+        scores = None if scores is None else tuple(scores)
         return GenerateDecoderOnlyOutput(torch.cat(found, dim=-1), scores)
 
 
@@ -356,7 +348,7 @@ class GenerationMixin:
         return out.logits[:, -1], out.past_key_values
 
     def last_logits(self, ids: Tensor, cache, n: int) -> Tensor:
-        """Return the logits (n, V) after each of the last n of ids (1, T), which follow the cache."""
+        """Return the logits (n, V) after each of the last n of ids (1, T) behind the cache."""
         out = self(ids, past_key_values=cache, logits_to_keep=n, return_dict=True)
         return out.logits[0]  # (1, n, V) -> (n, V)
 
@@ -370,10 +362,10 @@ class GenerationMixin:
         """
         wanted, limit = count_new_tokens(ids.shape[-1], config), self.config.n_positions
         ids, padding = pad_left(ids, mask)
-        T, scores = ids.shape[-1], []
+        T, scores = ids.shape[-1], [] if config.output_scores else None
         check_length(T, limit)
         processors = make_processors(config, T, padding, given["logits_processor"] or ())
-        if config.output_scores:  # the last one changes nothing and keeps what it sees
+        if scores is not None:  # the last one changes nothing and keeps what it sees
             processors.append(lambda ids, logits: scores.append(logits) or logits)
         criteria = make_criteria(config, tokenizer, given["stopping_criteria"] or (), scores)
         rows = len(ids) * config.num_return_sequences

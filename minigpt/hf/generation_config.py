@@ -136,7 +136,7 @@ class GenerationConfig:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name, **options) -> "GenerationConfig":
-        """Read the `generation_config.json` of a checkpoint; `options` are settings and hub options.
+        """Read a checkpoint's `generation_config.json`; `options` are settings and hub options.
 
         Raises FileNotFoundError if it has none, and ValueError, naming the file, for a setting that
         makes no sense.

@@ -186,9 +186,7 @@ def test_stop_strings_that_never_occur_are_refused_there_too(tiny_pair):
     theirs, _ = tiny_pair
     for strings in ("STOP", "The", "thing.", ["A", "q'Z"]):
         with pytest.raises(ValueError, match="Stop string preprocessing"):
-            ask_theirs(
-                theirs[0], torch.tensor([[5]]), stop_strings=strings, tokenizer=theirs[1]
-            )
+            ask_theirs(theirs[0], torch.tensor([[5]]), stop_strings=strings, tokenizer=theirs[1])
 
 
 def test_a_streamer_shows_the_text_that_theirs_shows(tiny_pair):
