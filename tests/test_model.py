@@ -43,7 +43,7 @@ def errors_of(model) -> list[float]:
     """Largest difference from OpenAI's embedding and hidden states."""
     golden, states = np.load(GOLDEN / "golden.npz"), []
     X = torch.from_numpy(golden["X"]).long().flatten(0, 1)  # (6, T, 2): token, position
-    model(X[..., 0], X[..., 1] - 100, watch=lambda x, weights=None: states.append(x))
+    model(X[..., 0], X[..., 1] - 100, watch=lambda x, weights: states.append(x))
     names = ["embedding", "hidden_0", "hidden_1", "hidden_2"]
     pairs = zip(states, names, strict=True)
     return [(x - torch.from_numpy(golden[name])).abs().max().item() for x, name in pairs]
@@ -98,7 +98,7 @@ def test_vectors_stand_in_for_ids():
 
 def test_attention_weights_pass_by_on_request():
     model, seen = make(), []
-    x = model(some_ids(2, 5), watch=lambda x, weights=None: seen.append(weights), need_weights=True)
+    x = model(some_ids(2, 5), watch=lambda x, weights: seen.append(weights), need_weights=True)
     assert x.shape == (2, 5, 16) and seen[0] is None
     assert [tuple(weights.shape) for weights in seen[1:]] == [(2, 2, 5, 5)] * 2
 

@@ -25,7 +25,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from ..block import Block
 from ..config import GPTConfig
 from ..generation import sample
-from ..model import GPT, NoCache
+from ..model import GPT, KeyValueCache
 
 # %% ../../notebooks/further/static_cache.ipynb #64b1355a
 class StaticLayer:
@@ -47,7 +47,7 @@ class StaticLayer:
         return self.keys, self.values
 
 # %% ../../notebooks/further/static_cache.ipynb #12f8a926
-class StaticCache(NoCache):
+class StaticCache(KeyValueCache):
     """Keys and values of B texts of up to S tokens, allocated once: a cache for `GPT.forward`.
 
     Where it is, is told by tensors, so that a recorded step finds other values at each replay.

@@ -1,7 +1,9 @@
 """The four public models: the core's networks with the reference's options around them."""
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from copy import copy
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minigpt.attention import ATTENTION
-from minigpt.block import Block
+from minigpt.attention import ATTENTION, make_mask
 from minigpt.classification import Classifier, classification_loss, last_real, problem_of
 from minigpt.double_heads import (
     DoubleHeads,
@@ -27,12 +28,11 @@ from minigpt.hf.generation import GenerationConfig, GenerationMixin
 from minigpt.hf.outputs import (
     BaseModelOutput,
     CausalLMOutput,
-    ModelOutput,
     OpenAIGPTDoubleHeadsModelOutput,
     SequenceClassifierOutput,
 )
 from minigpt.lm_head import LanguageModel, next_token_loss, shift_labels
-from minigpt.model import GPT, KeyValueCache, NoCache
+from minigpt.model import GPT, KeyValueCache
 
 ATTENTION["flash_attention_2"] = flash_attention
 
@@ -44,12 +44,6 @@ def may_look(x: Tensor) -> bool:
     )
 
 
-def check_attention(name: str) -> None:
-    """Raise ValueError, naming all, for an implementation of attention that is not known."""
-    if name not in ATTENTION:
-        raise ValueError(f"attn_implementation={name!r}; choose from {', '.join(ATTENTION)}")
-
-
 class OpenAIGPTPreTrainedModel(nn.Module):
     """What all GPT-1 models share: a config, checkpoints, an embedding that may grow."""
 
@@ -58,7 +52,8 @@ class OpenAIGPTPreTrainedModel(nn.Module):
     def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
         nn.Module.__init__(self)  # the network is built by the classes below
         if attn_implementation is not None:
-            config = replace(config, attn_implementation=attn_implementation)
+            config = copy(config)
+            config.attn_implementation = attn_implementation
         self.config = config
 
     @classmethod
@@ -85,11 +80,7 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def set_attn_implementation(self, attn_implementation: str) -> None:
-        """Compute attention in another way from now on; the same as to set it in the config.
-
-        Raises ValueError, naming all, for one that is not known.
-        """
-        check_attention(attn_implementation)
+        """Compute attention in another way from now on; the same as to set it in the config."""
         self.config.attn_implementation = attn_implementation
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None) -> None:
@@ -138,9 +129,6 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         """Return what a call asks for or, if it does not say (None), what the config does."""
         return getattr(self.config, name) if value is None else value
 
-    def answer(self, output: ModelOutput, return_dict: bool | None) -> ModelOutput | tuple:
-        return output if self.chosen("return_dict", return_dict) else output.to_tuple()
-
 
 def check_range(name: str, values: Tensor, stop: int, ignored: int = 0) -> None:
     """Raise ValueError unless `values` are whole numbers from 0 to `stop` - 1, or `ignored`.
@@ -177,88 +165,60 @@ def check_labels(labels: Tensor, hidden: Tensor, V: int) -> None:
         raise ValueError("labels hold 1 token a text; the loss of the next needs 2 or more")
 
 
-def check_inputs(model: "OpenAIGPTModel", x: Tensor, past: int, **rows: Tensor | None) -> None:
-    """Raise ValueError for vectors x (.., T, C) that cannot be read, or rows that do not fit them.
+def check_inputs(
+    model: "OpenAIGPTModel", ids: Tensor | None, embeds: Tensor | None, cache, **rows: Tensor | None
+) -> torch.Size:
+    """Return the shape of texts, (.., T). Raises ValueError for what does not fit the model.
 
     `rows` are (T,), (1, T), (.., T) or, with the axes in front made one, (B, T); those of
-    `attention_mask` have entries for the past, too.
+    `attention_mask` have entries for the positions in the cache, too.
     """
-    *texts, T, C = x.shape
-    limit, width = model.config.n_positions, model.tokens_embed.embedding_dim
-    check_attention(model.config.attn_implementation)
-    if C != width or not x.is_floating_point():
-        given = f"{tuple(x.shape)} of {x.dtype}"
+    if (ids is None) == (embeds is None):
+        given = "neither was" if ids is None else "both were"
+        raise ValueError(f"pass either input_ids or inputs_embeds; {given} given")
+    shape = ids.shape if embeds is None else embeds.shape[:-1]
+    if not shape or math.prod(shape) == 0:
+        raise ValueError(f"input of shape {tuple(shape)} holds no token; pass one or more a text")
+    width = model.tokens_embed.embedding_dim
+    if embeds is not None and not (embeds.shape[-1] == width and embeds.is_floating_point()):
+        given = f"{tuple(embeds.shape)} of {embeds.dtype}"
         raise ValueError(f"inputs_embeds {given}; pass floats, {width} channels a token")
-    if past + T > limit:
+    (*texts, T), limit, kind = shape, model.config.n_positions, model.config.attn_implementation
+    if cache is not None:
+        check_cache(model, cache, math.prod(texts))
+    S = T if cache is None else len(cache) + T
+    if S > limit:
         way = "pass truncation=True or max_length to the tokenizer, or shorten the text"
-        raise ValueError(f"{past + T} tokens, but this checkpoint has {limit} positions; {way}")
+        raise ValueError(f"{S} tokens, but this checkpoint has {limit} positions; {way}")
+    if kind not in ATTENTION:
+        raise ValueError(f"attn_implementation={kind!r}; choose from {', '.join(ATTENTION)}")
     for name, row in rows.items():
-        S = past + T if name == "attention_mask" else T
-        shapes = (*texts, S), (math.prod(texts), S), (1, S), (S,)
+        n = S if name == "attention_mask" else T
+        shapes = (*texts, n), (math.prod(texts), n), (1, n), (n,)
         if row is not None and tuple(row.shape) not in shapes:
-            way = f"pass {(*texts, S)}, an entry for each token"
-            raise ValueError(f"{name} {tuple(row.shape)} for texts of {S} tokens; {way}")
-    if (positions := rows["position_ids"]) is not None:
-        check_range("position_ids", positions, limit)
-    mask = rows["attention_mask"]
-    if mask is not None and may_look(mask) and not ((mask == 0) | (mask == 1)).all():
-        raise ValueError("attention_mask has other values than 1, a real token, and 0, padding")
+            way = f"pass {(*texts, n)}, an entry for each token"
+            raise ValueError(f"{name} {tuple(row.shape)} for texts of {n} tokens; {way}")
+    return shape
 
 
-def flat(rows: Tensor) -> Tensor:
-    """Make one of the axes in front: (.., T) -> (B, T)."""
-    return rows.reshape(-1, rows.shape[-1])
-
-
-def spread(rows: Tensor, shape: torch.Size) -> Tensor:
-    """Give rows the axes of texts (.., T): (B, T) -> (.., T), (1, T) -> (T,); keep any others."""
-    if rows.dim() != 2:
-        return rows
-    return rows[0] if rows.shape[0] == 1 else rows.reshape(shape)
-
-
-def open_cache(model: "OpenAIGPTModel", past_key_values, use_cache: bool, B: int) -> NoCache:
-    """Return the cache to go on from: the one given, a new one if `use_cache`, or `NoCache`.
-
-    Raises ValueError for a cache of another model or of other texts, and for any if gradient
-    checkpointing would make it grow twice.
-    """
-    n_layer = len(model.h)
-    if past_key_values is None and not use_cache:
-        return NoCache(n_layer)
-    if model.gradient_checkpointing and model.training:
-        way = "pass use_cache=False or call gradient_checkpointing_disable()"
-        raise ValueError(
-            f"gradient checkpointing runs blocks twice, a cache must not grow twice; {way}"
-        )
-    if past_key_values is None:
-        return KeyValueCache(n_layer)
-    if not isinstance(past_key_values, NoCache):
-        given, way = type(past_key_values).__name__, "pass what a call with use_cache=True returned"
+def check_cache(model: "OpenAIGPTModel", cache: KeyValueCache, B: int) -> None:
+    """Raise ValueError for a cache of another model or of other texts."""
+    if not isinstance(cache, KeyValueCache):
+        given, way = type(cache).__name__, "pass what a call with use_cache=True returned"
         raise ValueError(f"past_key_values is a {given}, not a KeyValueCache; {way}")
-    layers, H = past_key_values.layers, model.config.n_head
-    makes = n_layer, B, H, model.tokens_embed.embedding_dim // H
-    keys = layers[0].keys if layers else None  # (B, H, S, D)
-    had = (len(layers), *(makes[1:] if keys is None else (*keys.shape[:2], keys.shape[3])))
+    H, keys = model.config.n_head, cache.layers[0].keys if cache.layers else None  # (B, H, S, D)
+    makes = len(model.h), B, H, model.tokens_embed.embedding_dim // H
+    had = (len(cache.layers), *(makes[1:] if keys is None else (*keys.shape[:2], keys.shape[3])))
     if had != makes:
         kind = "{} layers, {} texts, {} heads of {} channels"
         found, wanted = kind.format(*had), kind.format(*makes)
         way = "pass the cache that this model made of the same texts, or none"
         raise ValueError(f"past_key_values hold {found}, but this call makes {wanted}; {way}")
-    return past_key_values
 
 
-class Watch:
-    """Keeps hidden states and attention weights, as far as they are wanted: for `GPT.forward`."""
-
-    def __init__(self, want_states: bool, want_weights: bool):
-        self.states, self.weights = [] if want_states else None, [] if want_weights else None
-
-    def __call__(self, x: Tensor, weights: Tensor | None = None) -> None:
-        if self.states is not None:
-            self.states.append(x)
-        if self.weights is not None and weights is not None:
-            self.weights.append(weights)
+def as_batch(rows: Tensor) -> Tensor:
+    """Make one of the axes in front: (.., T) -> (B, T)."""
+    return rows.reshape(-1, rows.shape[-1])
 
 
 class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
@@ -273,29 +233,27 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         super().__init__(config, attn_implementation)
         GPT.__init__(self, self.config)
 
-    def embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None = None) -> Tensor:
-        """Return the vectors of tokens, (.., T) -> (.., T, C), or those that are given."""
-        if (input_ids is None) == (inputs_embeds is None):
-            given = "neither was" if input_ids is None else "both were"
-            raise ValueError(f"pass either input_ids or inputs_embeds; {given} given")
-        shape = inputs_embeds.shape[:-1] if input_ids is None else input_ids.shape
-        if math.prod(shape) == 0 or not shape:
-            raise ValueError(
-                f"input of shape {tuple(shape)} holds no token; pass one or more a text"
-            )
-        if input_ids is None:
-            return inputs_embeds
-        check_range("input_ids", input_ids, self.tokens_embed.num_embeddings)
-        return self.tokens_embed(input_ids)
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the vectors of tokens, (.., T) -> (B, T, C); errors are those of `check_range`."""
+        try:
+            return self.tokens_embed(ids.reshape(-1, ids.shape[-1]))
+        except (IndexError, RuntimeError):  # on a GPU, an unknown id is CUDA's own error
+            check_range("input_ids", ids, self.tokens_embed.num_embeddings)
+            raise
 
-    def run(self, block: Block, x: Tensor, *inputs):
-        """Call a block on (.., T, C); with gradient checkpointing so that it is computed twice."""
-        shape, x = x.shape, x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
-        if self.gradient_checkpointing and self.training:
-            x, weights = checkpoint(block, x, *inputs, use_reentrant=False)
-        else:
-            x, weights = block(x, *inputs)
-        return x.reshape(shape), weights
+    def make_mask(self, attention_mask: Tensor, T: int, cache: KeyValueCache | None) -> Tensor:
+        """Join causality and padding: (.., S) -> (B, 1, T, S). Raises ValueError for odd values."""
+        padding = as_batch(attention_mask.to(self.device))
+        if may_look(padding) and not ((padding == 0) | (padding == 1)).all():
+            raise ValueError("attention_mask has other values than 1, a real token, and 0, padding")
+        return make_mask(T, T, padding) if cache is None else cache.mask(T, padding)
+
+    def recomputed(self, cache: KeyValueCache | None) -> list[Callable]:
+        """Return the blocks so that each keeps only its input, and is computed twice."""
+        if cache is not None:
+            way = "pass use_cache=False or call gradient_checkpointing_disable()"
+            raise ValueError(f"with gradient checkpointing a cache would grow twice; {way}")
+        return [partial(checkpoint, block, use_reentrant=False) for block in self.h]
 
     def forward(
         self,
@@ -316,26 +274,32 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         An attention mask is honoured where it is given. A causal model never attends to padding on
         the right: leave the mask out there. The results at padding have no meaning.
         """
-        x = self.embed(input_ids, inputs_embeds)  # (.., T, C)
-        cache = open_cache(self, past_key_values, use_cache, math.prod(x.shape[:-2]))
         rows = {"token_type_ids": token_type_ids, "position_ids": position_ids}
-        check_inputs(self, x, len(cache), attention_mask=attention_mask, **rows)
-        mask = attention_mask  # (.., S) -> (B, 1, T, S)
-        mask = mask if mask is None else cache.mask(x.shape[-2], flat(mask.to(x.device)))
-        types = None if token_type_ids is None else spread(token_type_ids, x.shape[:-1])
-        positions = None if position_ids is None else spread(position_ids, x.shape[:-1])
-        want_weights = self.chosen("output_attentions", output_attentions)
+        given = input_ids, inputs_embeds, past_key_values
+        *texts, T = check_inputs(self, *given, attention_mask=attention_mask, **rows)
+        mask, cache = None, past_key_values
+        if attention_mask is not None:
+            mask = self.make_mask(attention_mask, T, cache)
+        if cache is None and use_cache:
+            cache = KeyValueCache(len(self.h))
+        if position_ids is not None:
+            check_range("position_ids", position_ids, self.config.n_positions)
+            position_ids = as_batch(position_ids)
+        again = self.gradient_checkpointing and self.training
+        x = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
+        x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
+        x = x if token_type_ids is None else x + self.embed(token_type_ids)
         want_states = self.chosen("output_hidden_states", output_hidden_states)
-        watch = Watch(want_states, want_weights)
-        x = x if types is None else x + self.embed(types)
-        x = GPT.forward(self, x, positions, mask, cache, watch, want_weights)
-        output = BaseModelOutput(
-            x,
-            cache if use_cache or past_key_values is not None else None,
-            tuple(watch.states) if want_states else None,
-            tuple(watch.weights) if want_weights else None,
-        )
-        return self.answer(output, return_dict)
+        want_weights = self.chosen("output_attentions", output_attentions)
+        seen = []  # the states and attention weights that pass by
+        watch = (lambda *pair: seen.append(pair)) if want_states or want_weights else None
+        options = watch, want_weights, self.recomputed(cache) if again else None
+        x = GPT.forward(self, x, position_ids, mask, cache, *options)
+        x = x.reshape(*texts, *x.shape[1:])  # (B, T, C) -> (.., T, C)
+        states = (*(state for state, _ in seen[:-1]), x) if want_states else None
+        weights = tuple(pair[1] for pair in seen[1:]) if want_weights else None
+        output = BaseModelOutput(x, cache, states, weights)
+        return output if self.chosen("return_dict", return_dict) else output.to_tuple()
 
 
 def pays_to_pad(head: nn.Linear, hidden: Tensor, labels: Tensor | None) -> bool:
@@ -344,10 +308,8 @@ def pays_to_pad(head: nn.Linear, hidden: Tensor, labels: Tensor | None) -> bool:
     They are for many positions at once, on a GPU with labels, too. Only a plain layer without hooks
     may be replaced by a padded product.
     """
-    if not is_stock(head, nn.Linear) or torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return False
     quick = hidden.is_cuda or (labels is None and not torch.compiler.is_compiling())
-    return quick and hidden[..., 0].numel() >= 256 and head.out_features % 64 != 0
+    return quick and head.out_features % 64 != 0 and is_stock(head, nn.Linear)
 
 
 def score_tokens(
@@ -360,7 +322,8 @@ def score_tokens(
     V = head.out_features
     if labels is not None:
         check_labels(labels, hidden, V)
-    if not pays_to_pad(head, hidden, labels):
+    many = not torch.compiler.is_exporting() and hidden[..., 0].numel() >= 256
+    if not (many and pays_to_pad(head, hidden, labels)):
         logits = head(hidden)
     else:
         padded = F.linear(hidden, F.pad(head.weight, (0, 0, 0, -V % 64)))  # (.., T, W)
@@ -401,7 +364,8 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
             kept = slice(-int(kept), None)
         logits, loss = score_tokens(self.lm_head, body.last_hidden_state[..., kept, :], labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
-        return self.answer(CausalLMOutput(loss, logits, *rest), return_dict)
+        output = CausalLMOutput(loss, logits, *rest)
+        return output if self.chosen("return_dict", return_dict) else output.to_tuple()
 
 
 class Summary(SequenceSummary):
@@ -445,7 +409,9 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
     """
 
     def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
-        super().__init__(replace(config, num_labels=1, id2label=None), attn_implementation)
+        config = copy(config)
+        config.num_labels = 1  # as the reference sets it; the caller's config is left alone
+        super().__init__(config, attn_implementation)
         DoubleHeads.__init__(self, self.config, OpenAIGPTModel(self.config))
         self.multiple_choice_head = Summary(self.config)
 
@@ -478,7 +444,7 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         mc_loss = None if mc_labels is None else self.compare(scores, mc_labels, states.shape[:-2])
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores, *rest)
-        return self.answer(output, return_dict)
+        return output if self.chosen("return_dict", return_dict) else output.to_tuple()
 
     def score_tokens(self, states: Tensor, labels: Tensor | None, openai_losses: bool):
         """Return logits and loss as `score_tokens` does, or as OpenAI's code does."""
@@ -510,7 +476,7 @@ def end_of_texts(
     if input_ids is not None and pad is not None:
         return last_real(input_ids != pad)
     if input_ids is None and attention_mask is not None:
-        return last_real(flat(attention_mask) != 0).expand(math.prod(texts)).reshape(texts)
+        return last_real(as_batch(attention_mask) != 0).expand(math.prod(texts)).reshape(texts)
     if math.prod(texts) == 1 or (input_ids is None and pad is not None):
         return None
     trouble = "no pad token to tell where each ends"
@@ -576,4 +542,5 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
             check_classes(labels, logits, problem)
             loss = classification_loss(logits, labels, problem)
         rest = body.past_key_values, body.hidden_states, body.attentions
-        return self.answer(SequenceClassifierOutput(loss, logits, *rest), return_dict)
+        output = SequenceClassifierOutput(loss, logits, *rest)
+        return output if self.chosen("return_dict", return_dict) else output.to_tuple()
