@@ -27,8 +27,11 @@ from pathlib import Path
 
 import torch
 
-from minigpt.old.attention import ATTENTION, make_mask
+from minigpt import attention
+from minigpt.attention import make_mask
+from minigpt.fast.flash_attention import flash_attention
 
+ATTENTION = attention.ATTENTION | {"flash_attention_2": flash_attention}
 RESULTS = Path(__file__).parent / "results" / "attention.json"
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
@@ -91,7 +94,7 @@ def errors(name: str, dtype: torch.dtype, T: int, kind: str) -> dict:
     inputs = random_inputs(4, T, dtype)
     if padding is not None:  # padding is in no loss: no gradient comes back from it
         inputs[-1] = inputs[-1] * padding[:, None, :, None]
-    mask = make_mask(T, T, padding)
+    mask = make_mask(T, T, padding) if kind == "left" else None  # on the right, none is needed
     found = forward_backward(ATTENTION[name], inputs, mask)
     exact = forward_backward(ATTENTION["eager"], [x.double() for x in inputs], mask)
     if padding is not None:  # and its answers mean nothing
@@ -229,7 +232,7 @@ def draw(growth: dict, path: Path) -> None:
 
 
 def main(results: str) -> None:
-    torch.backends.cuda.matmul.allow_tf32 = False  # float32 shall be float32
+    torch.backends.cuda.matmul.allow_tf32 = False  # float32 is to be float32
     os.environ["KINETO_LOG_LEVEL"] = "6"  # the profiler does not announce itself
     warnings.simplefilter("ignore")  # PyTorch says in warnings why a kernel cannot run
     path, default = Path(results), results == str(RESULTS)

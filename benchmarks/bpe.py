@@ -26,7 +26,7 @@ from collections import Counter
 from multiprocessing import Pool
 from pathlib import Path
 
-from minigpt.old.bpe import Pair, WordRow, glue, learn_merges
+from minigpt.bpe import Pair, SymbolList, learn_merges, merge_everywhere
 
 RESULTS = Path(__file__).parent / "results" / "bpe.json"
 MERGES = 40_000
@@ -58,11 +58,11 @@ def count_chunks(paths: list[str]) -> Counter:
 
 
 def count_original(paths: list[str]) -> Counter:
-    from minigpt.old.tokenizer import original_pipeline
+    from minigpt.tokenizer import split_words
 
     words = Counter()
     for path in paths:
-        words.update(original_pipeline()(Path(path).read_text(encoding="utf-8")))
+        words.update(split_words(Path(path).read_text(encoding="utf-8")))
     return words
 
 
@@ -193,17 +193,17 @@ def their_words(kind: str, paths: list[str]) -> Counter:
 
 def not_ties(word_counts: Counter, merges: list[Pair]) -> list[int]:
     """Replay `merges`: the steps at which another pair was more frequent than the one chosen."""
-    row, wrong = WordRow(word_counts), []
-    heap = [(-count, pair) for pair, count in row.pair_counts.items()]
+    words, wrong = SymbolList(word_counts), []
+    heap = [(-count, pair) for pair, count in words.pair_counts.items()]
     heapq.heapify(heap)
     for step, chosen in enumerate(merges):
-        while -heap[0][0] != row.pair_counts[heap[0][1]]:  # bring the top of the heap up to date
+        while -heap[0][0] != words.pair_counts[heap[0][1]]:  # bring the top of the heap up to date
             _, pair = heapq.heappop(heap)
-            heapq.heappush(heap, (-row.pair_counts[pair], pair))
-        if row.pair_counts[chosen] != -heap[0][0]:
+            heapq.heappush(heap, (-words.pair_counts[pair], pair))
+        if words.pair_counts[chosen] != -heap[0][0]:
             wrong.append(step)
-        for pair in glue(row, chosen):
-            heapq.heappush(heap, (-row.pair_counts[pair], pair))
+        for pair in merge_everywhere(words, chosen):
+            heapq.heappush(heap, (-words.pair_counts[pair], pair))
     return wrong
 
 

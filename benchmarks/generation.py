@@ -1,7 +1,7 @@
-"""How fast text is written, beside transformers: `python -m benchmarks.generation [RESULTS]`.
+"""How fast text is generated, beside transformers: `python -m benchmarks.generation [RESULTS]`.
 
 Full size (116.5 million weights), random weights, greedy, prompts of 8 tokens, 500 new tokens.
-minigpt's growing cache and its static one (on a GPU: notebook 17's kernels and one recorded graph a
+minigpt's growing cache and its static one (on a GPU: the Triton kernels and one recorded graph a
 step), transformers' GPT, which has no cache, and its GPT-2 of the same size, which has one. On a
 CPU one text in float32 and bfloat16, on a GPU 1 and 64 texts in bfloat16. The floor is the time to
 read all weights and, of the keys and values, those that are there, once a token, at the rate that
@@ -19,7 +19,7 @@ import torch
 import transformers
 
 import minigpt
-from minigpt.old.fast_generation import FastGenerator, fast_step, read_prompt
+from minigpt.fast.static_cache import FastGenerator, kernel_step
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
@@ -84,13 +84,13 @@ def error_of_step(dtype: torch.dtype, B: int) -> dict:
     exact = build(minigpt, "OpenAIGPT", torch.float32)
     model = build(minigpt, "OpenAIGPT", dtype)
     text = torch.randint(40478, (B, PROMPT + 200), device=DEVICE)
-    write = FastGenerator(model, B)
-    read_prompt(model, write.cache, text[:, :PROMPT])
-    write.cache.tokens[:, : text.shape[1]] = text
+    cache = FastGenerator(model, B).cache
+    cache.reset()
+    model.next_logits(text[:, :PROMPT], cache)
     rows = []
-    for place in range(PROMPT, text.shape[1]):
-        write.cache.slot.fill_(place)
-        rows.append(fast_step(model.transformer, write.cache) @ model.lm_head.weight.T)
+    for index in range(PROMPT, text.shape[1]):
+        cache.slot.fill_(index)
+        rows.append(kernel_step(model.transformer, cache, text) @ model.lm_head.weight.T)
     expected, plain = exact(text).logits[:, PROMPT:], model(text).logits[:, PROMPT:]
 
     def relative(logits):
@@ -103,18 +103,18 @@ def measure(B: int, dtype: torch.dtype, rate: float) -> dict:
     ids = torch.randint(40478, (B, PROMPT), device=DEVICE)
     model, least = build(minigpt, "OpenAIGPT", dtype), floor(rate, B, dtype.itemsize)
     begin = wait()
-    write = FastGenerator(model, B)
+    fast = FastGenerator(model, B)
     recorded = wait() - begin
     few = 1 if not GPU else 3
-    rows = {"minigpt, static cache": row(B * NEW, seconds(lambda: write(ids, NEW), few), least)}
+    rows = {"minigpt, static cache": row(B * NEW, seconds(lambda: fast(ids, NEW), few), least)}
     rows["minigpt, static cache"] |= {
         "building and recording, seconds": round(recorded, 2),
-        "first token, milliseconds": round(1000 * seconds(lambda: write(ids, 1), 9), 2),
+        "first token, milliseconds": round(1000 * seconds(lambda: fast(ids, 1), 9), 2),
     }
     if GPU:
         used = torch.cuda.memory_allocated()
         for _ in range(10_000 // NEW):
-            write(ids, NEW)
+            fast(ids, NEW)
         grown = torch.cuda.memory_allocated() - used
         rows["minigpt, static cache"]["bytes more after 10,000 tokens"] = grown
         rows["minigpt, static cache"]["relative error"] = error_of_step(dtype, min(B, 4))

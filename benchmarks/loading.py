@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import minigpt
-from minigpt.old.checkpoint import convert
+from minigpt.hf.loading import convert
 
 RESULTS = Path(__file__).parent / "results" / "loading.json"
 ROUNDS = 5
@@ -50,11 +50,11 @@ COLUMNS = ("load_s", "load_and_read_s", "peak_over_model")
 KINDS = {  # format -> arguments of `convert`, number types that are saved
     "safetensors": ({}, ("float32", "float16")),
     "safetensors in shards": ({"max_shard_size": "200MB"}, ("float32",)),
-    "bin": ({"format": "bin"}, ("float32",)),
-    "bin in shards": ({"format": "bin", "max_shard_size": "200MB"}, ("float32",)),
+    "bin": ({"to": "bin"}, ("float32",)),
+    "bin in shards": ({"to": "bin", "max_shard_size": "200MB"}, ("float32",)),
     "safetensors of old": ({}, ("float32",)),  # see `add_leftovers`
-    "bin of old": ({"format": "bin"}, ("float32",)),
-    "bin of before 2020": ({"format": "bin"}, ("float32",)),  # no zip archive
+    "bin of old": ({"to": "bin"}, ("float32",)),
+    "legacy bin": ({"to": "bin"}, ("float32",)),  # no zip archive
 }
 
 
@@ -85,7 +85,7 @@ def add_leftovers(folder: Path) -> None:
     weights |= {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 512, 512) for n in range(12)}
     weights["lm_head.weight"] = weights["transformer.tokens_embed.weight"].clone()
     if (path := folder / "pytorch_model.bin").exists():
-        torch.save(weights, path, _use_new_zipfile_serialization="2020" not in folder.name)
+        torch.save(weights, path, _use_new_zipfile_serialization="legacy" not in folder.name)
     else:
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -105,7 +105,7 @@ def checkpoints(place: Path) -> Iterator[tuple[str, Path, str]]:
             if not plain.exists():
                 model.to(getattr(torch, saved)).save_pretrained(plain)
             convert(plain, folder, **options)
-            if " of " in kind:
+            if " of old" in kind or "legacy" in kind:
                 add_leftovers(folder)
             for dtype in ("float32", "float16", "bfloat16"):
                 yield f"{kind}, {saved} -> {dtype}", folder, dtype

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 
 from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
-from minigpt.old import block
+from minigpt import block
 
 RESULTS = Path(__file__).parent / "results" / "rounding.json"
 WINDOWS, LENGTH = 4, 512

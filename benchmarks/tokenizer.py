@@ -26,8 +26,8 @@ import tokenizers
 import transformers
 
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
-from minigpt.old.bpe import apply_merges
-from minigpt.old.tokenizer import original_pipeline, standardize
+from minigpt.bpe import apply_merges
+from minigpt.tokenizer import load_libraries, split_chunk, split_words, standardize
 
 RESULTS = Path(__file__).parent / "results" / "tokenizer.json"
 TINY = Path(__file__).parents[1] / "minigpt" / "assets" / "tiny"
@@ -59,13 +59,16 @@ def libraries_alone(texts: list[str]) -> Callable:
 
 def fresh_slow(texts: list[str], keep_words: bool = True) -> Callable:
     """The slow tokenizer with a spaCy that has seen nothing; without memory: spelled each time."""
-    original_pipeline.cache_clear()
+    load_libraries.cache_clear()
+    split_chunk.cache_clear()
     tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny", "original")
-    split, vocab, ranks = tokenizer.pipeline, tokenizer.vocab, tokenizer.speller.ranks
+    vocab, ranks = tokenizer.vocab, {pair: rank for rank, pair in enumerate(tokenizer.merges)}
     if keep_words:
         return each(tokenizer.encode, texts)
     return each(
-        lambda text: [vocab.get(x, 0) for word in split(text) for x in apply_merges(word, ranks)],
+        lambda text: [
+            vocab.get(x, 0) for word in split_words(text) for x in apply_merges(word, ranks)
+        ],
         texts,
     )
 

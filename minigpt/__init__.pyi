@@ -1,24 +1,22 @@
-from minigpt.old.checkpoint import OpenAIGPTConfig as OpenAIGPTConfig
-from minigpt.old.classification import (
+from minigpt.fast.static_cache import FastGenerator as FastGenerator
+from minigpt.hf.auto import AutoConfig as AutoConfig
+from minigpt.hf.auto import AutoModel as AutoModel
+from minigpt.hf.auto import AutoModelForCausalLM as AutoModelForCausalLM
+from minigpt.hf.auto import AutoModelForSequenceClassification as AutoModelForSequenceClassification
+from minigpt.hf.auto import AutoTokenizer as AutoTokenizer
+from minigpt.hf.configuration import OpenAIGPTConfig as OpenAIGPTConfig
+from minigpt.hf.generation import speculate as speculate
+from minigpt.hf.generation_config import GenerationConfig as GenerationConfig
+from minigpt.hf.models import OpenAIGPTDoubleHeadsModel as OpenAIGPTDoubleHeadsModel
+from minigpt.hf.models import (
     OpenAIGPTForSequenceClassification as OpenAIGPTForSequenceClassification,
 )
-from minigpt.old.double_heads import OpenAIGPTDoubleHeadsModel as OpenAIGPTDoubleHeadsModel
-from minigpt.old.fast_generation import FastGenerator as FastGenerator
-from minigpt.old.generation import GenerationConfig as GenerationConfig
-from minigpt.old.generation import TextIteratorStreamer as TextIteratorStreamer
-from minigpt.old.generation import TextStreamer as TextStreamer
-from minigpt.old.lm_head import OpenAIGPTLMHeadModel as OpenAIGPTLMHeadModel
-from minigpt.old.model import OpenAIGPTModel as OpenAIGPTModel
-from minigpt.old.pipeline import AutoConfig as AutoConfig
-from minigpt.old.pipeline import AutoModel as AutoModel
-from minigpt.old.pipeline import AutoModelForCausalLM as AutoModelForCausalLM
-from minigpt.old.pipeline import (
-    AutoModelForSequenceClassification as AutoModelForSequenceClassification,
-)
-from minigpt.old.pipeline import AutoTokenizer as AutoTokenizer
-from minigpt.old.pipeline import pipeline as pipeline
-from minigpt.old.speculative import speculate as speculate
-from minigpt.old.tokenizer import OpenAIGPTTokenizer as OpenAIGPTTokenizer
-from minigpt.old.tokenizer import OpenAIGPTTokenizerFast as OpenAIGPTTokenizerFast
+from minigpt.hf.models import OpenAIGPTLMHeadModel as OpenAIGPTLMHeadModel
+from minigpt.hf.models import OpenAIGPTModel as OpenAIGPTModel
+from minigpt.hf.pipeline import pipeline as pipeline
+from minigpt.hf.streamers import TextIteratorStreamer as TextIteratorStreamer
+from minigpt.hf.streamers import TextStreamer as TextStreamer
+from minigpt.hf.tokenization import OpenAIGPTTokenizer as OpenAIGPTTokenizer
+from minigpt.hf.tokenization import OpenAIGPTTokenizerFast as OpenAIGPTTokenizerFast
 
 __version__: str

@@ -1,4 +1,4 @@
-"""The command line: `python -m minigpt --help`; see notebook 16."""
+"""The command line: `python -m minigpt --help`."""
 
 import signal
 
@@ -12,7 +12,7 @@ def end_at_once() -> None:
 def main() -> None:
     """Run the program; only while a command works is Ctrl-C an exception."""
     end_at_once()
-    from minigpt.old.command_line import app
+    from minigpt.cli.app import app
 
     try:
         app(prog_name="minigpt")

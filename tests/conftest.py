@@ -3,12 +3,16 @@
 `pytest --hypothesis-profile=default` lets hypothesis look for examples it has not tried yet.
 """
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
 
 settings.register_profile("the same examples every time", derandomize=True)
 settings.load_profile("the same examples every time")

@@ -152,3 +152,17 @@ def tokenizer_agreement(pipeline: str = "original", kind=OpenAIGPTTokenizer) -> 
     cases = json.loads((GOLDEN / f"tokenizer_{pipeline}.json").read_text(encoding="utf-8"))["cases"]
     tokenizer = kind.from_pretrained(OFFICIAL, text_pipeline=pipeline)
     return sum(tokenizer.encode(case["text"]) == case["ids"] for case in cases), len(cases)
+
+
+def lively_pair(**sizes):
+    """A random pair that does not repeat one token for ever: blocks and positions weigh more.
+
+    In float64, so that no other machine's rounding decides between two tokens.
+    """
+    small = {"vocab_size": 31, "n_embd": 32, "n_layer": 2, "initializer_range": 0.3}
+    pair = random_pair(**small | sizes)
+    for model in pair:
+        model.transformer.positions_embed.weight.data.mul_(3)
+        for weight in model.transformer.h.parameters():
+            weight.data.mul_(8 if weight.ndim == 2 else 1)
+    return [model.double() for model in pair]

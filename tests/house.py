@@ -275,7 +275,8 @@ def public_names(source: str) -> list[str]:
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             found = [part for target in targets for part in ast.walk(target)]
-            names += [part.id for part in found if isinstance(part, ast.Name)]
+            found = [part for part in found if isinstance(part, ast.Name)]
+            names += [part.id for part in found if isinstance(part.ctx, ast.Store)]
     return [name for name in names if not name.startswith("_")]
 
 

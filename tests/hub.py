@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils.sha import git_hash
 
 import minigpt
-from minigpt.old.tokenizer import OFFICIAL_NAME
+from minigpt.hf.hub import OFFICIAL_NAME
 
 TINY = Path(minigpt.__file__).parent / "assets" / "tiny"
 FILES = {path.name: path.read_bytes() for path in TINY.iterdir()}

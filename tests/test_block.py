@@ -1,112 +1,128 @@
-"""Dropout under torch.compile: fair, different each time, repeatable, with the right gradient."""
+"""The block and its parts against their formulas: projections, GELU, dropout, residuals, cache."""
 
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from minigpt.old.block import Dropout, hash_dropout, stir
+from minigpt.attention import ATTENTION, make_mask
+from minigpt.block import ACTIVATIONS, MLP, Attention, Block, Conv1D, gelu
+from minigpt.config import GPTConfig
+from minigpt.model import KeyValueCache
 
-N = 2**20
-LAGS = [1, 2, 3, 64, 512, 768, 768 * 512, 768 * 511]  # neighbours, rows, texts of the model
-WHERE = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
-]
-
-
-@pytest.fixture(autouse=True)
-def compile_anew():
-    torch.compiler.reset()
+SIZES = {"vocab_size": 30, "n_positions": 16, "n_embd": 32, "n_layer": 1, "n_head": 4}
+PARTS = ["attn.c_attn", "attn.c_proj", "ln_1", "mlp.c_fc", "mlp.c_proj", "ln_2"]
 
 
-def fallen(seed: int) -> torch.Tensor:
-    """Where numbers fell, 0.9 there and -0.1 elsewhere."""
-    torch.manual_seed(seed)
-    return (hash_dropout(torch.ones(N), 0.1) == 0).float() - 0.1
+def make(kind=Block, **overrides):
+    """A layer whose biases and gains, too, are away from their starting values."""
+    layer = kind(GPTConfig(**SIZES | overrides)).eval()
+    for parameter in layer.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    return layer
 
 
-def deviations(a: torch.Tensor, b: torch.Tensor) -> float:
-    """How far two such tensors agree beyond chance, in standard deviations."""
-    return (a * b).mean().item() / 0.09 * math.sqrt(len(a))
+def test_conv1d_is_x_times_w_plus_b():
+    layer = Conv1D(200, 300, std=0.5)
+    assert layer.weight.shape == (200, 300) and not layer.bias.any()
+    assert layer.weight.std().item() == pytest.approx(0.5, rel=0.02)
+    layer.bias.data.normal_()
+    x = torch.randn(2, 3, 200)
+    torch.testing.assert_close(layer(x), x @ layer.weight + layer.bias, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_one_in_ten_falls_and_no_lag_is_favoured(seed):
-    a, b = fallen(seed), fallen(seed + 100)
-    assert abs(a.mean().item()) / 0.3 * math.sqrt(N) < 4
-    assert abs(deviations(a, b)) < 4  # two draws of the same tensor
-    for lag in LAGS:
-        assert abs(deviations(a[lag:], a[:-lag])) < 4.5, lag
-    # all periods at once: the largest of half a million exponentials is near log(N / 2), 13.2
-    power = torch.fft.rfft(a).abs() ** 2 / N / 0.09
-    assert power[1:].max() < 22
+def test_new_weights_follow_the_config():
+    block = Block(GPTConfig(n_embd=128, n_head=4, initializer_range=0.3))
+    for name, parameter in block.named_parameters():
+        if "ln_" in name or "bias" in name:
+            assert torch.equal(parameter, torch.full_like(parameter, "weight" in name))
+        else:
+            assert parameter.std().item() == pytest.approx(0.3, rel=0.02), name
 
 
-def test_the_tests_above_see_a_hash_that_is_too_simple(monkeypatch):
-    def once(n, first, second):
-        n = (n ^ first) * 0x7FEB352D + second
-        return n ^ (n >> 16 & 0xFFFF)
-
-    monkeypatch.setattr("minigpt.old.block.stir", once)
-    with pytest.raises(AssertionError):
-        test_one_in_ten_falls_and_no_lag_is_favoured(0)
-
-
-@pytest.mark.parametrize("p", [1e-12, 0.01, 0.5, 0.99, 1 - 1e-12])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_compiled_dropout_scales_what_stays_and_its_gradient(p, dtype):
-    drop = torch.compile(Dropout(p), backend="aot_eager", fullgraph=True)
-    x = torch.full((300, 70), 2.0, dtype=dtype, requires_grad=True)
-    out = drop(x)
-    out.sum().backward()
-    scale = torch.ones((), dtype=dtype) / (1 - p)
-    assert torch.equal(out, torch.where(out == 0, 0, 2 * scale))
-    assert torch.equal(x.grad, torch.where(out == 0, 0, scale))
-    assert out.dtype == dtype
-    assert abs((out == 0).float().mean().item() - p) < 5 * math.sqrt(p * (1 - p) / x.numel())
+def test_gelu_is_the_tanh_formula():
+    x = torch.linspace(-6, 6, 500)
+    expected = [
+        v / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) for v in x.tolist()
+    ]
+    torch.testing.assert_close(gelu(x), torch.tensor(expected), rtol=0, atol=1e-6)
+    assert not torch.allclose(gelu(x), F.gelu(x), atol=1e-4)
 
 
-@pytest.mark.parametrize("dynamic", [None, True])
-def test_compiled_dropout_follows_a_change_of_p(dynamic):
-    """The compiler makes a symbol of p; what Python computes from it stays as it was first."""
-    module, x = Dropout(0.1), torch.ones(100_000)
-    drop = torch.compile(module, dynamic=dynamic, fullgraph=True)
-    for module.p in (0.1, 0.2, 0.5, 0.9):
-        out = drop(x)
-        assert abs((out == 0).float().mean().item() - module.p) < 0.01
-        assert out.max().item() == pytest.approx(1 / (1 - module.p))
+@pytest.mark.parametrize("afn", ACTIVATIONS)
+def test_the_mlp_widens_and_narrows(afn):
+    mlp, x = make(MLP, afn=afn), torch.randn(2, 5, 32)
+    assert mlp.c_fc(x).shape == (2, 5, 128)
+    expected = mlp.c_proj(ACTIVATIONS[afn](mlp.c_fc(x)))
+    assert torch.equal(mlp(x), expected)
 
 
-def test_compiled_dropout_differs_from_call_to_call_and_follows_the_seed():
-    drop = torch.compile(Dropout(0.3), backend="aot_eager", fullgraph=True)
-    torch.manual_seed(3)
-    first, second = drop(torch.ones(2000)), drop(torch.ones(2000))
-    torch.manual_seed(3)
-    assert torch.equal(drop(torch.ones(2000)), first)
-    assert not torch.equal(first, second)
+def test_the_block_adds_and_then_normalises():
+    block, x = make(layer_norm_epsilon=0.5), torch.randn(2, 5, 32)
+    assert block.ln_1.eps == block.ln_2.eps == 0.5
+    middle = block.ln_1(x + block.attn(x)[0])
+    assert torch.equal(block(x)[0], block.ln_2(middle + block.mlp(middle)))
+    names = {f"{part}.{kind}" for part in PARTS for kind in ("weight", "bias")}
+    assert set(block.state_dict()) == names  # those of OpenAI's checkpoint
 
 
-@pytest.mark.parametrize(("p", "training"), [(0.0, True), (1.0, True), (0.3, False)])
-def test_nothing_or_everything_falls(p, training):
-    drop, x = Dropout(p).train(training), torch.randn(50, requires_grad=True)
-    out = torch.compile(drop, backend="aot_eager", fullgraph=True)(x)
-    out.sum().backward()
-    stays = 0.0 if p == 1 else 1.0
-    assert torch.equal(out, x * stays) and torch.equal(x.grad, torch.full((50,), stays))
+@pytest.mark.parametrize("n_head", [1, 4, 32])
+def test_each_head_attends_for_itself(n_head):
+    attention, x = make(Attention, n_head=n_head), torch.randn(2, 5, 32)
+    D, heads = 32 // n_head, []
+    q, k, v = attention.c_attn(x).split(32, dim=-1)
+    for h in range(n_head):
+        part = slice(h * D, (h + 1) * D)
+        scores = q[..., part] @ k[..., part].mT / math.sqrt(D)  # (B, T, T)
+        scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+        heads.append(scores.softmax(-1) @ v[..., part])
+    expected = attention.c_proj(torch.cat(heads, -1))
+    torch.testing.assert_close(attention(x)[0], expected, rtol=0, atol=1e-5)
 
 
-def test_outside_of_compile_it_is_pytorchs_own():
-    torch.manual_seed(0)
-    found = Dropout(0.3)(torch.ones(100))
-    torch.manual_seed(0)
-    assert torch.equal(found, torch.nn.functional.dropout(torch.ones(100), 0.3))
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_a_cache_gives_the_same_as_the_whole_text(implementation):
+    block, x = make(attn_implementation=implementation), torch.randn(2, 9, 32)
+    layer, found = KeyValueCache(1).layers[0], []
+    for chunk in x.split([4, 1, 1, 3], dim=1):
+        found.append(block(chunk, cache=layer)[0])
+    torch.testing.assert_close(torch.cat(found, dim=1), block(x)[0], rtol=0, atol=1e-5)
+    assert layer.keys.shape == (2, 4, 9, 8)
 
 
-@pytest.mark.parametrize("device", WHERE)
-def test_the_compiler_stirs_bit_for_bit_as_pytorch_does(device):
-    """Real code of the compiler: overflow, shifts and signs of int32 are those of PyTorch."""
-    n = torch.arange(-5000, 5000, dtype=torch.int32)
-    seeds = torch.tensor([2**31 - 1, 987654321], dtype=torch.int32)
-    found = torch.compile(stir, fullgraph=True)(n.to(device), *seeds.to(device))
-    assert torch.equal(found.cpu(), stir(n, *seeds))
+@pytest.mark.parametrize("mask", [None, make_mask(5, 5, torch.tensor([[0, 0, 1, 1, 1]]))])
+def test_weights_are_returned_where_they_are_wanted(mask):
+    block, x = make(), torch.randn(2, 5, 32)
+    out, weights = block(x, mask, need_weights=True)
+    assert weights.shape == (2, 4, 5, 5) and not weights.triu(1).any()
+    plain, none = block(x, mask)
+    assert none is None
+    torch.testing.assert_close(out, plain, rtol=0, atol=1e-5)
+
+
+def test_the_implementation_may_change_after_a_block_is_built(monkeypatch):
+    block, x, used = make(), torch.randn(1, 3, 32), []
+    for name, attend in list(ATTENTION.items()):
+        monkeypatch.setitem(ATTENTION, name, lambda *x, n=name, f=attend: used.append(n) or f(*x))
+    block(x)
+    block.attn.config.attn_implementation = "eager"
+    block(x)
+    assert used == ["sdpa", "eager"]
+
+
+def test_dropout_acts_in_training_on_what_is_added_only():
+    block, x = make(resid_pdrop=1.0), torch.randn(2, 5, 32)
+    assert torch.equal(block.train()(x)[0], block.ln_2(block.ln_1(x)))
+    assert not torch.equal(block.eval()(x)[0], block.ln_2(block.ln_1(x)))
+
+
+@pytest.mark.parametrize("which", ["attn_pdrop", "resid_pdrop"])
+def test_each_dropout_follows_its_rate(which):
+    rates = {"attn_pdrop": 0.0, "resid_pdrop": 0.0}
+    x = torch.randn(1, 6, 32)
+    block = make(**rates | {which: 0.3})
+    expected = block(x)[0]
+    assert not torch.equal(block.train()(x)[0], expected)
+    silent = make(**rates).train()
+    assert torch.equal(silent(x)[0], silent.eval()(x)[0])

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from minigpt import OpenAIGPTLMHeadModel
-from minigpt.old.model import KeyValueCache
+from minigpt.model import KeyValueCache
 from tests import helpers
 
 IMPLEMENTATIONS = ["eager", "sdpa", "flash_attention_2"]

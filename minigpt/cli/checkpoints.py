@@ -1,0 +1,164 @@
+"""The commands for checkpoints: `convert`, `download`, `info` and `verify`."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import minigpt
+from minigpt.cli.common import Checkpoint, Heads, Revision, given, tidy_after_interrupt
+
+
+def convert_command(
+    source: Checkpoint,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Folder to write.")],
+    to: Annotated[
+        Literal["safetensors", "bin", "openai"],
+        typer.Option(help="openai: the 13 files of the release of 2018, the weights in ten parts."),
+    ] = "safetensors",
+    max_shard_size: Annotated[
+        str | None, typer.Option(help="Cut larger weights into several files, such as 500MB.")
+    ] = None,
+    n_head: Heads = None,
+    revision: Revision = None,
+) -> None:
+    """Write a checkpoint in another format: all files, or none.
+
+    \b
+    Examples:
+      minigpt convert tiny FOLDER --to openai
+      minigpt convert FOLDER OTHER --to safetensors --n-head 4
+    """
+    from minigpt.hf.loading import convert
+
+    if to == "openai" and max_shard_size is not None:
+        raise typer.BadParameter("OpenAI's format has ten parts", param_hint="--max-shard-size")
+    tidy_after_interrupt()
+    options = given(max_shard_size=max_shard_size, n_head=n_head, revision=revision)
+    for name in convert(source, target, to, **options):
+        typer.echo(name)
+
+
+def download_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name on the hub.")],
+    revision: Revision = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Instead of the hub's cache.")] = None,
+) -> None:
+    """Fetch a checkpoint from the hub into the cache, or renew it there.
+
+    \b
+    Example:
+      minigpt download openai-community/openai-gpt
+    """
+    if name == "tiny" or (name and Path(name).is_dir()):
+        raise typer.BadParameter(f"{name} is here already", param_hint="NAME")
+    from minigpt.hf.configuration import CONFIG_FILES
+    from minigpt.hf.formats import WEIGHT_FILES, open_weights
+    from minigpt.hf.hub import ask_hub
+    from minigpt.hf.loading import GENERATION_FILE, MERGES_NAMES, TOKENIZER_FILES, VOCAB_NAMES
+
+    tidy_after_interrupt()
+    place = {"revision": revision, "cache_dir": cache_dir}
+    ask_hub(name, CONFIG_FILES, **place)  # None if there is no such file
+    if (weights := ask_hub(name, WEIGHT_FILES, **place)) is None:
+        raise FileNotFoundError(f"{name} holds none of {', '.join(WEIGHT_FILES)}; pass another")
+    open_weights(name, **place)  # fetches the shards and parts that this file names
+    single = {*TOKENIZER_FILES, GENERATION_FILE} - {VOCAB_NAMES[0], MERGES_NAMES[0]}
+    for names in (VOCAB_NAMES, MERGES_NAMES, *((one,) for one in sorted(single))):
+        ask_hub(name, names, **place)
+    for path in sorted(weights.parent.iterdir()):
+        typer.echo(f"{path.stat().st_size:>13,} {path.name}")
+    typer.echo(weights.parent)
+
+
+PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "typer")
+PACKAGES += ("transformers", "ftfy", "spacy")  # not needed, but told where they are
+
+
+def version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def machine_facts() -> dict[str, str]:
+    """Collect versions and devices: name -> value."""
+    import torch
+
+    facts = {"python": platform.python_version(), "platform": platform.platform()}
+    facts["minigpt"] = minigpt.__version__
+    facts |= {package: version_of(package) for package in PACKAGES}
+    facts["torch"] = torch.__version__  # tells what it was built for: +cpu, +cu130
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    facts["cuda"] = ", ".join(gpus) or "none"
+    facts["mps"] = "yes" if torch.backends.mps.is_available() else "none"
+    return facts | {"cpu threads": str(torch.get_num_threads())}
+
+
+def model_facts(checkpoint: str, **options) -> dict[str, str]:
+    """Collect config and sizes of a checkpoint, without loading the weights."""
+    from minigpt import OpenAIGPTConfig
+    from minigpt.hf.files import split_hub_options
+    from minigpt.hf.formats import open_weights
+
+    config = OpenAIGPTConfig.from_pretrained(checkpoint, **options)
+    stored = open_weights(checkpoint, **split_hub_options(options)[0])
+    arrays = [array.mapped for array in stored.values()]
+    count, size = sum(x.numel() for x in arrays), sum(x.nbytes for x in arrays)
+    types = {str(x.dtype).removeprefix("torch.") for x in arrays}
+    return {name: str(value) for name, value in config.to_dict().items()} | {
+        "parameters": f"{count:,} of {', '.join(sorted(types))}",
+        "size of the weights": f"{size / 1e6:,.1f} MB",
+    }
+
+
+def info_command(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help='"tiny", a folder, or a name on the hub.')
+    ] = None,
+    n_head: Heads = None,
+    revision: Revision = None,
+) -> None:
+    """Tell versions and devices and, with MODEL, its config and sizes.
+
+    \b
+    Example:
+      minigpt info tiny
+    """
+    tidy_after_interrupt()
+    options = given(n_head=n_head, revision=revision)
+    if options and model is None:
+        raise typer.BadParameter("--n-head and --revision need one", param_hint="MODEL")
+    facts = machine_facts() | ({} if model is None else model_facts(model, **options))
+    for name, value in facts.items():
+        typer.echo(f"{name:22} {value}")
+
+
+def verify_command(
+    checkpoint: Checkpoint,
+    n_head: Heads = None,
+    revision: Revision = None,
+) -> None:
+    """Check a checkpoint: its files, shapes, numbers and vocabulary.
+
+    One of GPT-1's sizes is also compared with what is known of OpenAI's. The exit code is 1 if a
+    check failed, or if no weights could be read.
+
+    \b
+    Example:
+      minigpt verify openai-community/openai-gpt
+    """
+    tidy_after_interrupt()
+    from minigpt.cli.verify import examine
+
+    counts, has_weights = dict.fromkeys(("passed", "failed", "not checked"), 0), False
+    for check, verdict, why in examine(checkpoint, **given(n_head=n_head, revision=revision)):
+        typer.echo(f"{verdict:12} {check}: {why}")
+        counts[verdict] = counts.get(verdict, 0) + 1
+        has_weights |= (check, verdict) == ("arrays", "passed")
+    typer.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    if counts["failed"] or not has_weights:
+        raise typer.Exit(1)

@@ -1,0 +1,98 @@
+"""What all commands share: one-line errors, exit codes, Ctrl-C, the options' types."""
+
+import signal
+import sys
+import warnings
+from contextlib import suppress
+from importlib import import_module
+from typing import Annotated, Literal
+
+import typer
+from typer.core import TyperGroup
+
+
+def is_wrong_use(error: Exception) -> bool:
+    """Say whether an error is one of typer's, such as an option that does not exist."""
+    return hasattr(error, "exit_code")
+
+
+def one_line(error: Exception) -> str:
+    """Say in one line what an error is; a wrong use or a probable bug also says how to see more."""
+    if is_wrong_use(error):
+        message = " ".join(error.format_message().split()).removesuffix(".")
+        context = getattr(error, "ctx", None)  # None: the words were not even told apart
+        return f"{message}; see {context.command_path if context else 'minigpt'} --help"
+    message = " ".join(str(error).split())
+    if isinstance(error, UnicodeError):
+        message += "; convert the text to UTF-8, as iconv does; if it is, set PYTHONUTF8=1"
+    if isinstance(error, OSError | ValueError | ImportError) and message:
+        return message
+    return f"{type(error).__name__}: {message} (minigpt --debug COMMAND shows where)"
+
+
+def tell(line: str) -> None:
+    """Write a line on stderr; if that cannot be written, go on."""
+    with suppress(OSError):
+        typer.echo(f"minigpt: {line}", err=True)
+
+
+def show_warning(message: Warning | str, *_, **__) -> None:
+    """Write a warning as a line on stderr: for `warnings.showwarning`."""
+    tell(f"warning: {' '.join(str(message).split())}")
+
+
+class Commands(TyperGroup):
+    """The commands of the program; errors become one line and an exit code here.
+
+    0: all went well; 1: it failed; 2: it was called in a wrong way; 130: it was stopped by Ctrl-C.
+    """
+
+    debug = False  # until the options are read
+
+    def main(self, *arguments, **settings):
+        try:
+            raise SystemExit(super().main(*arguments, **settings, standalone_mode=False))
+        except Exception as error:
+            if self.debug and not is_wrong_use(error):
+                raise
+            tell(one_line(error))
+            raise SystemExit(getattr(error, "exit_code", 1)) from error
+
+    def parse_args(self, ctx, args):
+        return super().parse_args(ctx, args or ["--help"])
+
+    def invoke(self, ctx):
+        self.debug = ctx.params["debug"]
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            try:
+                super().invoke(ctx)
+                if sys.stdout is not None:  # a shell can close it: minigpt ... >&-
+                    sys.stdout.flush()
+            except KeyboardInterrupt:
+                raise typer.Exit(130) from None
+
+
+def tidy_after_interrupt() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt from now on, so that half-written files are removed."""
+    import_module("torch")  # nothing of it is used here; the import must be over
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # if it is ignored, leave it so
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+Model = Annotated[str, typer.Option(help='"tiny", a folder, or a name on the hub.')]
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="MODEL", help='"tiny", a folder, or a name on the hub.')
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or the number of a GPU.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "float16", "bfloat16"],
+    typer.Option(help="Type of the weights in memory; auto: as config.json says."),
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
+Heads = Annotated[int | None, typer.Option("--n-head", help="Where no config.json tells it.")]
+
+
+def given(**options) -> dict:
+    """Return those options that were given."""
+    return {name: value for name, value in options.items() if value is not None}

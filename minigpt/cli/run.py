@@ -1,0 +1,135 @@
+"""The commands `run` and `generate`: a text in, an answer out."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Annotated, Literal, TextIO
+
+import typer
+
+from minigpt.cli.common import Device, Dtype, Model, given, tidy_after_interrupt
+
+
+def piped() -> TextIO:
+    """Return the standard input. Raises BadParameter if it is a terminal."""
+    if sys.stdin is None or sys.stdin.isatty():  # a shell can close it: minigpt run <&-
+        raise typer.BadParameter("pass it as an argument, or pipe it in", param_hint="TEXT")
+    return sys.stdin
+
+
+def check_given(text: str | None) -> str:
+    """Return a text as it is. Raises BadParameter if there is none, UnicodeError for no UTF-8."""
+    if not (text or "").strip():
+        raise typer.BadParameter("it is empty; pass a word at least", param_hint="TEXT")
+    text.encode()  # bytes that are no UTF-8 came in as surrogates, which this refuses
+    return text
+
+
+def texts_from(argument: str | None) -> Iterator[str]:
+    """Return the argument or, without one, the lines of the standard input that hold something."""
+    if argument is not None:
+        return iter([check_given(argument)])
+    lines = (check_given(line.rstrip("\r\n")) for line in piped() if line.strip())
+    return chain([check_given(next(lines, None))], lines)
+
+
+def to_device(name: str) -> int | str:
+    """Make a number of `"0"`, as `pipeline` takes it; other names stay as they are."""
+    return int(name) if name.removeprefix("-").isdecimal() else name
+
+
+SHOWN: dict[str, Callable] = {  # task -> what makes a text of an answer
+    "text-generation": lambda answer: "\n".join(x["generated_text"] for x in answer),
+    "text-classification": lambda answer: f"{answer['score']:.4f} {answer['label']}",
+    "feature-extraction": lambda answer: "\n".join(  # a token a line
+        " ".join(f"{x:.4f}" for x in token) for token in answer[0]
+    ),
+    "zero-shot-classification": lambda answer: "\n".join(
+        f"{score:.4f} {label}"
+        for label, score in zip(answer["labels"], answer["scores"], strict=True)
+    ),
+}
+Task = Literal[tuple(SHOWN)]
+
+
+def run_command(
+    text: Annotated[
+        str | None,
+        typer.Argument(metavar="TEXT", help="Default: each line of the standard input."),
+    ] = None,
+    task: Task = "text-generation",
+    model: Model = "tiny",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    labels: Annotated[
+        str | None, typer.Option(help='For zero-shot-classification: "sea, land".')
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON value a line.")] = False,
+) -> None:
+    """Answer each text: continue it, classify it, or give its vectors.
+
+    \b
+    Examples:
+      echo "The future of AI is" | minigpt run --task text-generation --model tiny
+      minigpt run "The miller" --task feature-extraction --json
+    """
+    if (labels is not None) != (task == "zero-shot-classification"):
+        raise typer.BadParameter(
+            f"zero-shot-classification needs it, and no other task; this is {task}",
+            param_hint="--labels",
+        )
+    texts = texts_from(text)
+    from minigpt import pipeline
+
+    tidy_after_interrupt()
+    options = given(candidate_labels=labels)
+    answers = pipeline(task, model, dtype=dtype, device=to_device(device), **options)(texts)
+    for answer in answers:  # one by one: the first can be read while the second is computed
+        as_text = json.dumps(answer, ensure_ascii=False, allow_nan=False) if as_json else None
+        typer.echo(as_text or SHOWN[task](answer))
+
+
+def generate_command(
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="Default: the whole standard input.")
+    ] = None,
+    model: Model = "tiny",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate.")] = 50,
+    do_sample: Annotated[bool, typer.Option(help="Sample, or take the most probable.")] = True,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample from so many; 0: from all.")] = 40,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Repeats a sample.")
+    ] = None,
+) -> None:
+    """Continue a text, and show each word as soon as it is there.
+
+    \b
+    Examples:
+      minigpt generate "The miller" --max-new-tokens 20 --seed 1
+      minigpt generate --no-do-sample < letter.txt
+    """
+    text = check_given(piped().read() if text is None else text)
+    import torch
+
+    from minigpt import AutoModelForCausalLM, AutoTokenizer, TextStreamer
+
+    tidy_after_interrupt()
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, device=to_device(device))
+    inputs = tokenizer(text, return_tensors="pt").to(network.device)
+    length, limit = inputs.input_ids.shape[-1], network.config.n_positions
+    if not length:
+        raise typer.BadParameter("it has no tokens; pass a word at least", param_hint="TEXT")
+    if length > limit:  # before the prompt is shown
+        raise ValueError(
+            f"{length} tokens, but this checkpoint has {limit} positions; shorten the text"
+        )
+    options = {"do_sample": True, "top_k": top_k} if do_sample else {"do_sample": False}
+    if seed is not None:
+        options["generator"] = torch.Generator(network.device).manual_seed(seed)
+    typer.echo(f"{text.rstrip()} ", nl=False)
+    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    network.generate(**inputs, streamer=streamer, max_new_tokens=max_new_tokens, **options)

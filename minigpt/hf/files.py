@@ -1,0 +1,186 @@
+"""The files of a checkpoint: finding, reading and saving them.
+
+A checkpoint is `"tiny"` (inside this package), a folder, or a name on the hub.
+"""
+
+import json
+import math
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .hub import download_file
+
+TINY = files("minigpt") / "assets" / "tiny"
+HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "force_download")
+IGNORED_OPTIONS = (  # options of transformers that change nothing here
+    "low_cpu_mem_usage",
+    "proxies",
+    "resume_download",
+    "safe_serialization",
+    "trust_remote_code",
+    "use_fast",
+    "use_safetensors",
+    "weights_only",
+)
+MAX_TRIES = 20  # of saving while other processes save into the same folder
+
+Writer = Callable[[Path], object]  # writes one file to a path
+
+
+def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
+    """Return the path of the first of `names` that a checkpoint holds.
+
+    `hub` may hold `HUB_OPTIONS`. Raises FileNotFoundError, naming what was looked for and where, if
+    there is none, NotADirectoryError for a file, and the errors of `download_file`.
+    """
+    folder = Path(str(TINY) if checkpoint == "tiny" else checkpoint)
+    if folder.is_file():
+        raise NotADirectoryError(f"{checkpoint} is a file; pass the folder in which it lies")
+    if checkpoint == "" or not folder.is_dir():  # Path("") would be the current folder
+        return download_file(str(checkpoint), *names, **hub)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"the folder {checkpoint} holds none of {', '.join(names)}; pass a folder that "
+        "save_pretrained wrote, an OpenAI release folder, or 'tiny'"
+    )
+
+
+def split_hub_options(options: Mapping) -> tuple[dict, dict]:
+    """Split options into `HUB_OPTIONS` and all others, without `IGNORED_OPTIONS`."""
+    hub = {name: value for name, value in options.items() if name in HUB_OPTIONS}
+    rest = {name: options[name] for name in options.keys() - {*HUB_OPTIONS, *IGNORED_OPTIONS}}
+    return hub, rest
+
+
+@contextmanager
+def naming(path: str | Path | None) -> Iterator[None]:
+    """Turn the errors of wrong contents of a file into one ValueError that names the file."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} has unexpected contents ({reason}); copy it again") from error
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_json(path: Path, kind: type = dict):
+    """Read a JSON file. Raises ValueError, naming it, if it is damaged or not of type `kind`."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, endless digits, too deep
+        raise ValueError(
+            f"{path}: not valid JSON ({error}); it may have been cut short, copy it again"
+        ) from error
+    if not isinstance(found, kind):
+        raise ValueError(
+            f"{path}: expected a JSON {kind.__name__}, got {found!r:.40}; copy it again"
+        )
+    return found
+
+
+def to_number(value):
+    """Return the Python number of a numpy number or one-element tensor; anything else as it is."""
+    is_one = hasattr(value, "item") and math.prod(getattr(value, "shape", ())) == 1
+    return value.item() if is_one else value
+
+
+def json_text(settings: dict) -> str:
+    """Return settings as JSON; arrays become lists, other objects their text."""
+    as_json = {"default": lambda value: value.tolist() if hasattr(value, "tolist") else str(value)}
+    return json.dumps(settings, indent=2, **as_json) + "\n"
+
+
+def json_writer(settings: dict) -> Writer:
+    """Return a writer of a JSON file."""
+    data = json_text(settings).encode()
+    return lambda path: path.write_bytes(data)
+
+
+@contextmanager
+def saving(path: str | Path) -> Iterator[None]:
+    """Say of an OSError inside what could not be saved, why, and what to do; its type stays."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            f"{path} could not be saved ({error.strerror or error}), and is as it was; make room "
+            "if the disk is full, or pass another folder"
+        ) from error
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Return a folder, made if need be. Raises OSError, naming it, where there can be none.
+
+    And ValueError for `"tiny"`, which would never be read, and for an empty name.
+    """
+    if str(folder) in ("", "tiny"):
+        reason = "'tiny' is read from inside minigpt, an empty name from nowhere"
+        raise ValueError(f"{str(folder)!r} is no name to save under: {reason}; choose another")
+    if (path := Path(folder)).exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file; pass a folder, which need not exist yet")
+    with saving(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def stamp(path: Path) -> tuple | None:
+    """Return what tells a file from another of the same name; None if there is no file."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def exchange(waiting: Path, folder: Path, names: list[str], stale: str) -> bool:
+    """Put the files of one folder into another, in order; False if another process interfered."""
+    *others, last = names
+    mine = {name: stamp(waiting / name) for name in names}
+    others_there = [x.name for x in folder.iterdir() if x.name not in mine]
+    for name in [*reversed(names), *(x for x in others_there if re.fullmatch(stale, x))]:
+        (folder / name).unlink(missing_ok=True)
+    for name in others:
+        os.replace(waiting / name, folder / name)
+    if any(stamp(folder / name) != mine[name] for name in others):
+        return False
+    os.replace(waiting / last, folder / last)
+    return all(stamp(folder / name) == mine[name] for name in names)
+
+
+def save_files(folder: str | Path, writers: Mapping[str, Writer], stale: str = "") -> list[str]:
+    """Write several files so that a folder holds all old ones, all new ones or no loadable set.
+
+    `writers`: name -> function that writes to a path. All are first written under other names. Then
+    the old ones are removed in reverse order, and the new ones take their names in order: the last
+    one should be the file without which nothing is loaded. Files whose names match the pattern
+    `stale`, and are not written anew, are removed. If another process saves into the folder at the
+    same time, the later one writes its files once more. Returns the names. Raises OSError, naming
+    the file, the reason and what to do.
+    """
+    folder = make_folder(folder)
+    for attempt in range(MAX_TRIES):
+        with saving(folder):
+            temporary = TemporaryDirectory(prefix=".saving-", dir=folder)
+        with temporary:
+            for name, write in writers.items():
+                with saving(folder / name):
+                    if (folder / name).is_dir():
+                        raise IsADirectoryError("a folder has this name")
+                    write(Path(temporary.name, name))
+            with saving(folder):
+                if exchange(Path(temporary.name), folder, list(writers), stale):
+                    return sorted(writers)
+        time.sleep(random.random() * 0.02 * (attempt + 1))
+    raise OSError(f"{folder}: other processes keep saving into it; pass another folder")

@@ -1,0 +1,147 @@
+"""The settings of `generate`: one object, checked once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from math import inf, isfinite
+
+from minigpt.hf import files
+
+CONFIG_NAME = "generation_config.json"
+
+
+def as_list(value) -> list:
+    """None is no value, a list or tuple is several, anything else is one."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def plain(value):
+    """Return a numpy number, array or tensor as a Python number or list; one element: a number."""
+    value = value.tolist()
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def at_least(n: int) -> tuple[Callable, str]:
+    """Make a rule for a whole number: what it may be, and what to pass instead."""
+    return lambda x: isinstance(x, int) and x >= n, f"pass a whole number, {n} or more"
+
+
+def above(low: float, most: float, way: str) -> tuple[Callable, str]:
+    """Make a rule for a finite number: above `low`, at most `most`."""
+    return lambda x: isinstance(x, int | float) and isfinite(x) and low < x <= most, way
+
+
+COUNTS = "top_k no_repeat_ngram_size min_length min_new_tokens max_new_tokens".split()
+TOKENS = "bos_token_id eos_token_id pad_token_id suppress_tokens".split()
+RULES = {
+    "temperature": above(0, inf, "pass a finite number above 0, or do_sample=False alone"),
+    "top_p": above(0, 1, "pass more than 0 and at most 1, which keeps all"),
+    "repetition_penalty": above(0, inf, "pass a finite number above 0; 1 changes nothing"),
+    "length_penalty": above(-inf, inf, "pass a finite number"),
+    **dict.fromkeys(COUNTS, at_least(0)),
+    **dict.fromkeys(("max_length", "num_beams", "num_return_sequences"), at_least(1)),
+    **dict.fromkeys(TOKENS, (lambda x: all(isinstance(i, int) for i in as_list(x)), "pass ids")),
+    "stop_strings": (
+        lambda x: all(s and isinstance(s, str) for s in as_list(x)),
+        "pass a string that is not empty, or a list of such",
+    ),
+    "early_stopping": ((True, False, "never").__contains__, 'pass True, False or "never"'),
+    "cache_implementation": (("dynamic", "static").__contains__, 'pass "dynamic" or "static"'),
+}
+
+
+@dataclass(init=False)
+class GenerationConfig:
+    """How to generate. Names, meaning and defaults are those of transformers.
+
+    `vars` of it holds what was set, and nothing else; None sets nothing. Names that are not known
+    are kept and saved, and `generate` warns of them. Raises ValueError, naming the setting, for a
+    value that makes no sense.
+    """
+
+    # how long
+    max_length: int | None = None  # tokens in all, prompt included; default: 20 new ones
+    max_new_tokens: int | None = None  # or: tokens to add; wins over max_length
+    min_length: int | None = None  # no end token before the text, prompt included, is so long
+    min_new_tokens: int | None = None  # or: before so many are added; wins over min_length
+    # how to choose
+    do_sample: bool = False  # draw; otherwise take the most probable
+    temperature: float = 1.0  # this and the next two: only where one draws
+    top_k: int = 50  # 0: keep all
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    suppress_tokens: list[int] | None = None  # tokens that never come
+    # beams, and how many texts
+    num_beams: int = 1
+    length_penalty: float = 1.0  # this and the next: only for beams
+    early_stopping: bool | str = False  # or True, or "never"
+    num_return_sequences: int = 1  # texts for each prompt
+    # where a text begins and ends
+    bos_token_id: int | None = None  # beginning of sequence: what an empty prompt starts with
+    eos_token_id: int | list[int] | None = None  # end of sequence
+    pad_token_id: int | None = None  # follows a text that is done; default: the (first) end token
+    stop_strings: str | list[str] | None = None
+    # how to compute, and what to return
+    use_cache: bool = True
+    cache_implementation: str | None = None  # "static": see `minigpt.fast.static_cache`
+    return_dict_in_generate: bool = False  # more than the ids, under names
+    output_scores: bool = False  # among it the scores of each step
+
+    def __init__(self, **settings):
+        settings = {name: value for name, value in settings.items() if value is not None}
+        settings |= {name: plain(x) for name, x in settings.items() if hasattr(x, "tolist")}
+        vars(self).update(settings)
+        for name in settings.keys() & RULES.keys():
+            is_good, way = RULES[name]
+            if not is_good(settings[name]):
+                raise ValueError(f"{name}={settings[name]!r}; {way}")
+        n, num_beams = self.num_return_sequences, self.num_beams
+        if n > num_beams and not (self.do_sample and num_beams == 1):
+            way = "pass num_beams of at least as many, or do_sample=True and num_beams=1"
+            raise ValueError(f"num_return_sequences={n}, but num_beams={num_beams}; {way}")
+
+    @property
+    def eos(self) -> list[int]:
+        """The end tokens, as a list."""
+        return as_list(self.eos_token_id)
+
+    @property
+    def pad(self) -> int | None:
+        """What follows a text that is done."""
+        return next(iter(self.eos), None) if self.pad_token_id is None else self.pad_token_id
+
+    def to_dict(self) -> dict:
+        return {field.name: getattr(self, field.name) for field in fields(self)} | vars(self)
+
+    def to_diff_dict(self) -> dict:
+        """Return what is not as by default: what is saved."""
+        default = {field.name: field.default for field in fields(self)}
+        return {name: x for name, x in vars(self).items() if x != default.get(name)}
+
+    def save_pretrained(self, save_directory) -> None:
+        """Write `generation_config.json` into a folder."""
+        files.save_files(save_directory, {CONFIG_NAME: files.json_writer(self.to_diff_dict())})
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **settings) -> "GenerationConfig":
+        return cls(**config_dict | settings)
+
+    @classmethod
+    def from_model_config(cls, model_config) -> "GenerationConfig":
+        """Return the special tokens that the config of a model knows."""
+        names = "bos_token_id", "eos_token_id", "pad_token_id"
+        return cls(**{name: getattr(model_config, name, None) for name in names})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name, **options) -> "GenerationConfig":
+        """Read a checkpoint's `generation_config.json`; `options` are settings and hub options.
+
+        Raises FileNotFoundError if it has none, and ValueError, naming the file, for a setting that
+        makes no sense.
+        """
+        hub, settings = files.split_hub_options(options)
+        path = files.find_file(pretrained_model_name, CONFIG_NAME, **hub)
+        with files.naming(path):
+            return cls.from_dict(files.read_json(path), **settings)

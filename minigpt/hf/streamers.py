@@ -1,0 +1,73 @@
+"""Show a text while it is generated: printed, or word by word to a loop in another thread."""
+
+from queue import Queue
+
+from torch import Tensor
+
+from minigpt.generation import whole_words
+
+
+class TextStreamer:
+    """Prints a text word by word, for `generate(streamer=...)`.
+
+    Any tokenizer with `decode` will do; it gets `decode_kwargs`. All that is printed is together
+    what `decode` makes of all ids. Names and use are those of transformers.
+    """
+
+    def __init__(self, tokenizer, skip_prompt: bool = False, **decode_kwargs):
+        self.tokenizer, self.skip_prompt, self.decode_kwargs = tokenizer, skip_prompt, decode_kwargs
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the text, before the next one."""
+        self.ids, self.shown, self.next_tokens_are_prompt = [], 0, True
+
+    def put(self, value: Tensor) -> None:
+        """Take the prompt, (1, T), or a new id, (1,). Raises ValueError for more than one text."""
+        if value.ndim > 1 and len(value) > 1:
+            raise ValueError(f"{len(value)} texts cannot be streamed at once; pass one prompt")
+        is_prompt, self.next_tokens_are_prompt = self.next_tokens_are_prompt, False
+        if not (is_prompt and self.skip_prompt):
+            self.ids += value.flatten().tolist()
+            self.show(whole_words(self.decode()))
+
+    def end(self) -> None:
+        """Show what is left."""
+        self.show(self.decode(), stream_end=True)
+        self.reset()
+
+    def decode(self) -> str:
+        return self.tokenizer.decode(self.ids, **self.decode_kwargs)
+
+    def show(self, text: str, stream_end: bool = False) -> None:
+        fresh, self.shown = text[self.shown :], max(self.shown, len(text))
+        self.on_finalized_text(fresh, stream_end)
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Do with new text what this streamer is for; override it in a class of your own."""
+        print(text, end="\n" if stream_end else "", flush=True)
+
+
+class TextIteratorStreamer(TextStreamer):
+    """Gives the words to a `for` loop, while `generate` runs in another thread.
+
+    `timeout`, in seconds, is how long to wait for a word before `queue.Empty` is raised.
+    """
+
+    def __init__(self, tokenizer, skip_prompt=False, timeout: float | None = None, **decode_kwargs):
+        super().__init__(tokenizer, skip_prompt, **decode_kwargs)
+        self.text_queue, self.timeout = Queue(), timeout
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.text_queue.put(text)
+        if stream_end:
+            self.text_queue.put(None)
+
+    def __iter__(self) -> "TextIteratorStreamer":
+        return self
+
+    def __next__(self) -> str:
+        text = self.text_queue.get(timeout=self.timeout)
+        if text is None:
+            raise StopIteration
+        return text

@@ -1,0 +1,321 @@
+"""Damaged and hostile files of a checkpoint, and saves that are cut off or overtaken."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from minigpt.hf.configuration import OpenAIGPTConfig
+from minigpt.hf.formats import open_bin, open_safetensors, open_weights
+from minigpt.hf.loading import convert
+from minigpt.hf.models import OpenAIGPTLMHeadModel, OpenAIGPTModel
+
+SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
+RELEASE = Path(__file__).parents[1] / "golden" / "model"
+
+
+def small_model(folder, **settings):
+    model = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**(SMALL | settings)))
+    model.save_pretrained(folder)
+    return model
+
+
+# -- safetensors
+
+
+@pytest.mark.parametrize("left", [0, 7, 8, 100, -1])
+def test_a_file_cut_short_is_named(tmp_path, left):
+    small_model(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(ValueError, match="model.safetensors is damaged or was not copied whole"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+def test_a_flipped_bit_of_a_header_is_noticed_or_harmless(tmp_path):
+    model = small_model(tmp_path, n_layer=1)
+    path = tmp_path / "model.safetensors"
+    whole = path.read_bytes()
+    bits = 8 * (8 + int.from_bytes(whole[:8], "little"))
+    random.seed(0)
+    for bit in [*range(64), *random.sample(range(64, bits), 300)]:
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(broken)
+        try:
+            again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+        except ValueError:
+            continue
+        for name, x in again.named_parameters():  # only metadata may have changed
+            assert torch.equal(x, model.get_parameter(name))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool])
+def test_whole_numbers_are_no_weights(tmp_path, dtype):
+    small_model(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file(load_file(path) | {"transformer.h.0.ln_1.bias": torch.ones(8, dtype=dtype)}, path)
+    with pytest.raises(ValueError, match=f"h.0.ln_1.bias holds {dtype}; only floats"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+def test_a_file_without_weights_is_named(tmp_path):
+    small_model(tmp_path)
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="model.safetensors: there are no weights inside"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_that_may_not_be_read_are_not_called_missing(name):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, name)
+        path.write_bytes(b"secret")
+        path.chmod(0)
+        user = os.geteuid()
+        if user == 0:  # who may read all
+            os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionError, match=name):
+                (open_bin if name.endswith("bin") else open_safetensors)(path)
+        finally:
+            os.seteuid(user)
+
+
+@pytest.mark.parametrize(
+    "index, wrong",
+    [
+        ("[]", "expected a JSON dict"),
+        ('{"weight_map": {"h.0.ln_1.bias": 7}}', "has no weight_map"),
+        ('{"weight_map": {"h.0.ln_1.bias": "../model.safetensors"}}', "not in its own folder"),
+        ('{"weight_map": {"h.0.ln_1.bias": "/etc/passwd"}}', "not in its own folder"),
+        ('{"weight_map": {"h.0.ln_1.bias": ".."}}', "not in its own folder"),
+        ('{"weight_map": {"h.0.ln_9.bias": "one.safetensors"}}', "promises h.0.ln_9.bias"),
+        ('{"weight_map": {"h.0.ln_1.bias": "two.safetensors"}}', "holds none of two.safetensors"),
+        ('{"weight_map": ', "not valid JSON"),
+    ],
+)
+def test_a_bad_index_is_named(tmp_path, index, wrong):
+    small_model(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "one.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises((ValueError, FileNotFoundError), match=wrong):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+# -- pickles
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_wants_to_run_does_not(tmp_path, zipped):
+    OpenAIGPTConfig(**SMALL).save_pretrained(tmp_path)
+    trap, path = Trap(str(tmp_path / "sprung")), tmp_path / "pytorch_model.bin"
+    torch.save({"h.0.ln_1.bias": trap}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match="pytorch_model.bin is damaged, or .* never loaded"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+    torch.load(path, weights_only=False)  # it is a trap: those who trust it spring it
+    assert (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_cut_short_is_named(tmp_path, zipped):
+    path = tmp_path / "pytorch_model.bin"
+    weights = {f"h.{n}.ln_1.bias": torch.ones(3) for n in range(9)}
+    torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 37):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="pytorch_model.bin is damaged"):
+            open_bin(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "contents",
+    [
+        [torch.ones(2)],
+        {0: torch.ones(2)},
+        {"x": {"y": torch.ones(2)}},
+        {"h.0": torch.eye(3).to_sparse()},
+        {"h.0": torch.ones(3, device="meta")},
+    ],
+)
+def test_a_pickle_of_something_else_is_named(tmp_path, contents, zipped):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(contents, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match="pytorch_model.bin holds no named tensors"):
+        open_bin(path)
+
+
+# -- OpenAI's release
+
+
+@pytest.mark.parametrize("left", [0, 100, 128, 200, -1])
+def test_a_part_of_a_release_cut_short_is_named(tmp_path, left):
+    shutil.copytree(RELEASE, tmp_path / "0")
+    part = tmp_path / "0" / "params_3.npy"
+    part.write_bytes(part.read_bytes()[:left])
+    with pytest.raises(ValueError, match="params_3.npy is not a whole array"):
+        open_weights(tmp_path / "0")
+
+
+def test_parts_of_a_release_that_do_not_fit_are_named(tmp_path):
+    shutil.copytree(RELEASE, tmp_path / "0")
+    part = tmp_path / "0" / "params_3.npy"
+    whole = np.load(part)
+    for wrong in (whole.astype(np.int32), whole[None], np.array([Trap("x")], dtype=object)):
+        np.save(part, wrong)
+        with pytest.raises(ValueError, match="params_3.npy is not a whole array of floats"):
+            open_weights(tmp_path / "0")
+    np.save(part, np.concatenate([whole, whole]))
+    with pytest.raises(ValueError, match="params_shapes.json promises .* numbers less"):
+        open_weights(tmp_path / "0")
+    part.rename(tmp_path / "0" / "params_44.npy")
+    with pytest.raises(FileNotFoundError, match="none of params_3.npy"):
+        OpenAIGPTModel.from_pretrained(tmp_path / "0", n_head=4)
+
+
+@pytest.mark.parametrize("text", ["[]", "[[1]]", "[7, 8]", '[["a"]]', "{", "[[0, 3], [4, 5]]"])
+def test_shapes_of_a_release_that_are_none_are_named(tmp_path, text):
+    (tmp_path / "params_shapes.json").write_text(text)
+    with pytest.raises(ValueError, match="params_shapes.json"):
+        OpenAIGPTModel.from_pretrained(tmp_path, n_head=4)
+
+
+# -- other files
+
+
+def test_what_is_missing_is_named(tmp_path):
+    small_model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds none of model.safetensors"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="holds none of config.json, params_shapes.json"):
+        OpenAIGPTModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"top_p": Infinity}', '{"temperature": "hot"}'])
+def test_bad_settings_of_generation_are_named_with_their_file(tmp_path, text):
+    small_model(tmp_path)
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/generation_config.json"):
+        OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+
+
+# -- saves that fail
+
+
+@pytest.mark.parametrize("size", ["50GB", "1KB"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, size):
+    small_model(tmp_path)
+    other = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**SMALL))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (800, hard))  # no file may grow beyond
+    try:
+        with pytest.raises(OSError, match="could not be saved .*make room if the disk is full"):
+            other.save_pretrained(tmp_path, max_shard_size=size)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.filterwarnings("ignore:OpenAI's format")
+@pytest.mark.parametrize("to", ["safetensors", "bin", "openai"])
+@pytest.mark.parametrize("mishap", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_mishap_while_files_are_written_leaves_none(tmp_path, monkeypatch, to, mishap):
+    def fail(*_, **__):
+        raise mishap
+
+    for name in ("shutil.copyfile", "minigpt.bpe.write_vocabulary"):
+        monkeypatch.setattr(name, fail)
+    monkeypatch.setattr("minigpt.hf.formats.write_tensors", fail)
+    with pytest.raises(type(mishap)):
+        convert("tiny", tmp_path, to)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert len(convert("tiny", tmp_path, to)) >= 4
+
+
+@pytest.mark.parametrize("change", range(12))
+def test_a_save_cut_off_anywhere_leaves_the_old_model_the_new_one_or_none(tmp_path, change):
+    small_model(tmp_path, n_head=2).save_pretrained(tmp_path, max_shard_size="2KB")
+    code = f"""
+        import os, sys, signal, minigpt.hf.models as models
+        from minigpt.hf.configuration import OpenAIGPTConfig
+        model = models.OpenAIGPTLMHeadModel(OpenAIGPTConfig(**{SMALL | {"n_head": 4}}))
+        [x.data.fill_(7) for x in model.parameters()]
+        left = iter(range({change}))
+        def stop(event, _):
+            if event in ("os.rename", "os.remove") and next(left, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(stop)
+        model.save_pretrained({str(tmp_path)!r}, max_shard_size="2KB")
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)])
+    try:
+        model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    except FileNotFoundError as error:
+        assert "config.json" in str(error)
+    else:
+        values = {bool((x == 7).all()) for x in model.parameters()}
+        assert values == {model.config.n_head == 4}
+
+
+SAVE_AGAIN_AND_AGAIN = """
+    import os, sys, time
+    from minigpt.hf.configuration import OpenAIGPTConfig
+    from minigpt.hf.models import OpenAIGPTLMHeadModel
+    layers, folder, start = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    config = OpenAIGPTConfig(vocab_size=11, n_positions=8, n_embd=8, n_layer=layers, n_head=2)
+    model = OpenAIGPTLMHeadModel(config)
+    model.generation_config.top_k = layers
+    for x in model.parameters():
+        x.data.fill_(layers)
+    time.sleep(max(0, start - time.time()))
+    for _ in range(20):
+        model.save_pretrained(folder, max_shard_size=1000)
+"""
+
+
+def test_two_processes_that_save_at_once_leave_one_whole_model(tmp_path):
+    code, start = textwrap.dedent(SAVE_AGAIN_AND_AGAIN), str(time.time() + 8)
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, layers, str(tmp_path), start])
+        for layers in ("2", "3")
+    ]
+    while any(run.poll() is None for run in runs):
+        try:
+            model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+        except (OSError, ValueError):
+            continue  # between two saves, or files of both that do not fit
+        assert {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
+    assert [run.wait() for run in runs] == [0, 0]
+    model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    assert {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
+    assert model.generation_config.top_k == model.config.n_layer
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert {path.name for path in tmp_path.glob("model-*")} == set(index["weight_map"].values())

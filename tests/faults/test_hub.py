@@ -1,0 +1,247 @@
+"""The hub, end to end, against a small server on this machine that speaks its protocol."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import minigpt
+from minigpt import AutoConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
+from minigpt.hf.files import HUB_OPTIONS, find_file
+from minigpt.hf.formats import open_weights
+from minigpt.hf.hub import OFFICIAL_NAME
+from minigpt.hf.loading import convert
+from tests.hub import COMMIT, FILES, LARGE, point_at, running_hub
+
+RELEASE = Path(__file__).parents[1] / "golden" / "model"
+
+
+def same(first: dict, second: dict) -> bool:
+    both = first.keys() | second.keys()
+    return all(first[name].read().equal(second[name].read()) for name in both)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with running_hub() as server:
+        point_at(server.url, monkeypatch, tmp_path)
+        yield server
+
+
+def load_in_a_new_process(url: str, home: Path) -> subprocess.CompletedProcess:
+    code = "from minigpt import *; OpenAIGPTTokenizer.from_pretrained('me/tiny')"
+    code += "; print(OpenAIGPTLMHeadModel.from_pretrained('me/tiny').num_parameters())"
+    env = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(home), "TQDM_POSITION": "-1"}  # bars on
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_first_with_a_progress_bar_then_without_a_request(hub, tmp_path):
+    first = load_in_a_new_process(hub.url, tmp_path)
+    assert first.returncode == 0, first.stderr
+    for name in ("vocab.json", "merges.txt", "config.json", LARGE):
+        assert re.search(rf"{name}: 100%", first.stderr)
+        assert hub.asked("GET").count(name) == 1
+    hub.requests.clear()
+    second = load_in_a_new_process(hub.url, tmp_path)
+    assert (second.returncode, second.stdout, second.stderr) == (0, first.stdout, "")
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["openai-gpt", "openai-community/gpt", OFFICIAL_NAME])
+def test_old_names_lead_to_the_official_repository(hub, name):
+    assert find_file(name, "config.json").read_bytes() == FILES["config.json"]
+    assert f"/{OFFICIAL_NAME}/resolve/main/config.json" in [path for _, path, _ in hub.requests]
+
+
+def test_the_second_set_of_names_is_tried_and_the_lack_remembered(hub):
+    assert find_file("me/tiny", "encoder_bpe_40000.json", "vocab.json").name == "vocab.json"
+    assert hub.asked("HEAD")[0] == "encoder_bpe_40000.json"
+    hub.requests.clear()
+    find_file("me/tiny", "encoder_bpe_40000.json", "vocab.json")
+    assert hub.requests == []
+
+
+def test_a_newer_main_is_loaded_on_request_only(hub):
+    hub.repositories["me/tiny"] = FILES | {"config.json": b"old"}
+    find_file("me/tiny", "config.json")
+    hub.push("me/tiny", config_json=b"new")
+    hub.requests.clear()
+    assert find_file("me/tiny", "config.json").read_bytes() == b"old"
+    assert hub.requests == []
+    newer = find_file("me/tiny", "config.json", revision=hub.main)
+    assert newer.read_bytes() == b"new"
+    assert find_file("me/tiny", "config.json").read_bytes() == b"old"
+    find_file("me/tiny", "config.json", force_download=True)
+    assert find_file("me/tiny", "config.json").read_bytes() == b"new"
+
+
+def test_all_files_of_a_model_come_from_one_commit(hub):
+    AutoConfig.from_pretrained("me/tiny")
+    hub.push("me/tiny", model_safetensors=b"of another model")
+    assert OpenAIGPTLMHeadModel.from_pretrained("me/tiny").config.n_layer == 8
+    assert hub.asked("GET").count(LARGE) == 1
+
+
+@pytest.mark.parametrize("format", ["safetensors", "bin"])
+def test_shards_come_from_the_hub_too(hub, tmp_path, format):
+    convert("tiny", tmp_path / "shards", format, max_shard_size="6MB")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+    assert sum("-of-" in name for name in files) > 2
+    hub.repositories["me/shards"] = files
+    assert same(open_weights("me/shards"), open_weights("tiny"))
+
+
+def test_a_release_comes_from_the_hub_too(hub):
+    files = {path.name: path.read_bytes() for path in RELEASE.iterdir()}
+    hub.repositories["me/2018"] = files
+    assert same(open_weights("me/2018"), open_weights(RELEASE))
+    assert not any("params_10" in path for path in hub.asked("GET") + hub.asked("HEAD"))
+    model = OpenAIGPTLMHeadModel.from_pretrained("me/2018", n_head=4, local_files_only=True)
+    assert model.config.n_layer == 3
+    hub.repositories["me/part"] = {name: x for name, x in files.items() if name != "params_4.npy"}
+    with pytest.raises(FileNotFoundError, match="params_4.npy"):
+        open_weights("me/part")
+
+
+def test_an_interrupted_download_goes_on_where_it_stopped(hub):
+    hub.cut = 12_000_000  # the library keeps what it has of whole chunks, of 10 MiB each
+    assert find_file("me/tiny", LARGE).read_bytes() == FILES[LARGE]
+    ranges = [place for kind, path, place in hub.requests if kind == "GET" and LARGE in path]
+    assert ranges == [None, f"bytes={10 * 2**20}-"]
+
+
+def error_of(kind: type, *arguments, **options) -> str:
+    """Return the message of the error: one paragraph."""
+    with pytest.raises(kind) as caught:
+        find_file(*arguments, **options)
+    assert type(caught.value) is kind and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_unknown_repository(hub):
+    message = error_of(FileNotFoundError, "me/typo", "config.json")
+    assert re.search("'me/typo'.*config.json.*hub knows none.*check the spelling.*token=", message)
+
+
+def test_a_file_that_a_repository_lacks(hub):
+    message = error_of(FileNotFoundError, "me/bare", "config.json", "params_shapes.json")
+    assert re.search("'me/bare'.*holds none of config.json, params_shapes.json; pass", message)
+
+
+def test_a_revision_that_a_repository_lacks(hub):
+    message = error_of(FileNotFoundError, "me/tiny", "config.json", revision="v9")
+    assert re.search("'me/tiny', revision v9, file config.json.*no such revision; pass", message)
+
+
+def test_a_gated_repository_asks_for_a_token_and_takes_it(hub):
+    message = error_of(PermissionError, "me/gated", "config.json")
+    assert re.search("'me/gated'.*config.json.*accept the terms.*token=", message)
+    assert find_file("me/gated", "config.json", token="good").is_file()
+
+
+def test_a_private_repository_asks_for_a_token_and_takes_it(hub):
+    message = error_of(PermissionError, "me/private", "config.json")
+    assert re.search("'me/private'.*config.json.*401.*pass a token=", message)
+    message = error_of(PermissionError, "me/private", "config.json", token="wrong")
+    assert re.search("'me/private'.*config.json.*403.*pass a token=", message)
+    assert find_file("me/private", "config.json", token="good").is_file()
+
+
+def test_a_hub_in_trouble(hub):
+    message = error_of(ConnectionError, "me/busy", "config.json")
+    assert re.search("'me/busy'.*config.json.*503.*try again later", message)
+
+
+@pytest.mark.parametrize("name", [LARGE, "vocab.json"])
+def test_a_damaged_body_is_refused_and_removed(hub, name):
+    hub.damage = True
+    message = error_of(ValueError, "me/tiny", name)
+    assert re.search(f"{name} of 'me/tiny' arrived damaged: its checksum.*try again", message)
+    assert find_file("me/tiny", name).read_bytes() == FILES[name]
+
+
+def test_a_damaged_optional_file_is_not_taken_for_a_missing_one(hub):
+    OpenAIGPTTokenizer.from_pretrained("me/tiny")
+    assert "tokenizer_config.json" in hub.asked("HEAD")
+    hub.repositories["me/tiny"] = FILES | {"tokenizer_config.json": b'{"pad_token": "<pad>"}'}
+    hub.damage = True
+    with pytest.raises(ValueError, match="tokenizer_config.json.*damaged"):
+        find_file("me/tiny", "tokenizer_config.json", force_download=True)
+
+
+def test_local_files_only_without_a_cache(hub):
+    message = error_of(FileNotFoundError, "me/tiny", "config.json", local_files_only=True)
+    assert re.search("'me/tiny'.*the cache.*lacks config.json; load it once without", message)
+    assert hub.requests == []
+
+
+def test_local_files_only_with_a_cache_and_another_cache(hub, tmp_path):
+    find_file("me/tiny", "config.json", cache_dir=tmp_path / "other")
+    hub.requests.clear()
+    place = {"cache_dir": tmp_path / "other", "local_files_only": True}
+    path = find_file("me/tiny", "params_shapes.json", "config.json", **place)
+    assert path.is_relative_to(tmp_path / "other") and hub.requests == []
+    error_of(FileNotFoundError, "me/tiny", "config.json", local_files_only=True)
+
+
+def test_the_tokenizer_takes_all_options(hub, tmp_path):
+    options = {"revision": COMMIT, "cache_dir": tmp_path / "other", "token": "good"}
+    tokenizer = OpenAIGPTTokenizer.from_pretrained("me/private", **options)
+    assert tokenizer == OpenAIGPTTokenizer.from_pretrained("tiny")
+    hub.requests.clear()
+    options["local_files_only"] = True
+    assert {*options, "force_download"} == set(HUB_OPTIONS)
+    assert OpenAIGPTTokenizer.from_pretrained("me/private", **options) == tokenizer
+    assert hub.requests == []
+    with pytest.warns(UserWarning, match="unknown options of a tokenizer are ignored: revison"):
+        OpenAIGPTTokenizer.from_pretrained("me/tiny", revison="main")
+
+
+def load_pipeline(name, **hub):
+    return minigpt.pipeline("text-generation", model=name, device="cpu", model_kwargs=hub)
+
+
+LOADERS = [minigpt.AutoConfig, minigpt.AutoModelForCausalLM, minigpt.AutoTokenizer]
+LOADERS = [kind.from_pretrained for kind in LOADERS] + [load_pipeline]
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_whatever_loads_takes_all_options(hub, tmp_path, load):
+    options = {"revision": COMMIT, "cache_dir": tmp_path / "other", "token": "good"}
+    load("me/private", **options)
+    hub.requests.clear()
+    load("me/private", **options, local_files_only=True)
+    assert hub.requests == [] and not list(tmp_path.glob("models--*"))
+    with pytest.raises(FileNotFoundError, match="no such revision"):
+        load("me/private", **options | {"revision": "v9"})
+
+
+def test_without_a_network_a_typing_error_is_said_at_once(monkeypatch, tmp_path):
+    point_at("http://127.0.0.1:9", monkeypatch, tmp_path)  # nobody listens there
+    begin = time.perf_counter()
+    message = error_of(ConnectionError, "me/typo", "config.json")
+    assert time.perf_counter() - begin < 5  # huggingface_hub by itself tries for 23 s
+    assert re.search("'me/typo'.*cannot be reached.*check the spelling and the network", message)
+
+
+def test_offline_mode_takes_the_cache_and_says_what_it_lacks(hub, monkeypatch):
+    find_file("me/tiny", "config.json")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert find_file("me/tiny", "config.json").is_file()
+    assert "HF_HUB_OFFLINE" in error_of(FileNotFoundError, "me/tiny", "vocab.json")
+
+
+def test_a_file_in_place_of_its_folder_is_not_asked_for(hub, tmp_path):
+    (tmp_path / LARGE).write_bytes(FILES[LARGE])
+    message = error_of(NotADirectoryError, tmp_path / LARGE, LARGE)
+    assert "is a file; pass the folder" in message and hub.requests == []
+
+
+def test_a_404_that_says_no_more_is_no_trouble_of_the_hub(hub):
+    with pytest.raises(FileNotFoundError, match="me/mirror.*no such thing.*404.*spelling"):
+        find_file("me/mirror", "config.json")

@@ -1,0 +1,153 @@
+"""Auto classes and pipelines: the answers of transformers, with random models of all kinds."""
+
+import pytest
+import torch
+import transformers
+
+import minigpt
+from minigpt import AutoTokenizer, pipeline
+from tests import helpers
+
+TEXTS = ["I am here", "The old house by the sea was empty, and nobody knew why.", "you"]
+NLI = {0: "contradiction", 1: "neutral", 2: "entailment"}
+CLASSIFIER = "OpenAIGPTForSequenceClassification"
+KINDS = {  # folder -> class, settings
+    "lm": ("OpenAIGPTLMHeadModel", {}),
+    "base": ("OpenAIGPTModel", {}),
+    "nli": (CLASSIFIER, {"id2label": NLI}),
+    "one": (CLASSIFIER, {"num_labels": 1}),
+    "plain": (CLASSIFIER, {}),
+    "several": (CLASSIFIER, {"num_labels": 3, "problem_type": "multi_label_classification"}),
+    "quantity": (CLASSIFIER, {"num_labels": 1, "problem_type": "regression"}),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Random models and the tokenizer of "tiny", in folders that both libraries open."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained("tiny", pad_token="<pad>")
+    sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    root = tmp_path_factory.mktemp("models")
+    for name, (kind, settings) in KINDS.items():
+        theirs, _ = helpers.random_pair(kind=kind, **sizes, **settings)
+        names = theirs.config.id2label
+        theirs.config.label2id = {label: index for index, label in names.items()}
+        theirs.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+    return root
+
+
+def both(task, folder, **options):
+    options = {"model": str(folder), "device": "cpu", "dtype": torch.float32, **options}
+    return transformers.pipeline(task, **options), pipeline(task, **options)
+
+
+def assert_same(ours, theirs):
+    """The same keys, nesting and words; numbers to 1e-5."""
+    assert type(ours) is type(theirs)
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys()
+        ours, theirs = list(ours.values()), [theirs[name] for name in ours]
+    if isinstance(ours, list):
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            assert_same(one, other)
+    elif isinstance(ours, float):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    else:
+        assert ours == theirs
+
+
+def test_the_comparison_can_fail():
+    for other in ({"a": [0.5]}, {"b": [0.6]}, {"b": [0.5, 0.5]}, {"b": 0.5}):
+        with pytest.raises(AssertionError):
+            assert_same({"b": [0.5]}, other)
+
+
+def test_auto_classes_build_what_those_of_transformers_build(folders):
+    for name in ("AutoConfig", "AutoModel", "AutoModelForCausalLM"):
+        ours, theirs = getattr(minigpt, name), getattr(transformers, name)
+        found = [one.from_pretrained(folders / "lm") for one in (ours, theirs)]
+        assert type(found[0]).__name__ == type(found[1]).__name__
+    model = minigpt.AutoModelForSequenceClassification.from_pretrained(folders / "nli")
+    assert type(model) is minigpt.OpenAIGPTForSequenceClassification
+    assert model.config.id2label == NLI
+
+
+@pytest.mark.parametrize("folder", ["nli", "one", "plain", "several", "quantity"])
+def test_classification_equals_transformers(folders, folder):
+    theirs, ours = both("text-classification", folders / folder)
+    for way in ({}, {"top_k": None}, {"top_k": 1}, {"function_to_apply": "none"}):
+        for inputs in (TEXTS[0], TEXTS, TEXTS[:1], {"text": TEXTS[0], "text_pair": TEXTS[1]}):
+            assert_same(ours(inputs, **way), theirs(inputs, **way))
+    for name in ("softmax", "sigmoid"):
+        assert_same(*[one(TEXTS, function_to_apply=name, top_k=2) for one in (ours, theirs)])
+    assert_same(ours(TEXTS, batch_size=3), theirs(TEXTS))
+
+
+def test_options_of_the_pipeline_are_those_of_every_call(folders):
+    theirs, ours = both("sentiment-analysis", folders / "nli", top_k=2)
+    assert_same(ours(TEXTS[0]), theirs(TEXTS[0]))
+    assert_same(ours(TEXTS[0], top_k=1), theirs(TEXTS[0], top_k=1))
+
+
+def test_a_dataset_is_answered_as_there(folders):
+    class Lines(torch.utils.data.Dataset):  # has numbers, but is no Iterable
+        def __getitem__(self, index):
+            return TEXTS[index]
+
+        def __len__(self):
+            return len(TEXTS)
+
+    theirs, ours = both("text-classification", folders / "nli")
+    assert_same(list(ours(Lines(), batch_size=2)), list(theirs(Lines())))
+
+
+@pytest.mark.parametrize("labels", ["good, bad", ["good", "bad", "good", "ugly"], "good"])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_zero_shot_equals_transformers(folders, labels, multi_label):
+    theirs, ours = both("zero-shot-classification", folders / "nli")
+    way = {"multi_label": multi_label, "hypothesis_template": "It is about {} things."}
+    for inputs in (TEXTS[0], TEXTS, TEXTS[:1]):
+        assert_same(ours(inputs, labels, **way), theirs(inputs, labels, **way))
+    batched = ours(TEXTS, candidate_labels=labels, batch_size=4, **way)
+    assert_same(batched, theirs(TEXTS, candidate_labels=labels, **way))
+
+
+def test_zero_shot_without_a_class_called_entailment_warns(folders):
+    with pytest.warns(UserWarning, match="'entailment' among .'LABEL_0', 'LABEL_1'."):
+        theirs, ours = both("zero-shot-classification", folders / "plain")
+    assert_same(ours(TEXTS, "good, bad"), theirs(TEXTS, "good, bad"))
+
+
+def test_features_equal_transformers(folders):
+    theirs, ours = both("feature-extraction", folders / "base")
+    for inputs in (TEXTS[0], TEXTS):
+        assert_same(ours(inputs), theirs(inputs))
+    found, expected = (one(TEXTS[0], return_tensors=True) for one in (ours, theirs))
+    assert found.shape == expected.shape and torch.is_tensor(found)
+
+
+GREEDY = {"max_new_tokens": 8, "do_sample": False}
+
+
+def test_greedy_texts_equal_transformers(folders):
+    theirs, ours = both("text-generation", folders / "lm")
+    for inputs in (TEXTS[0], TEXTS, TEXTS[:1]):
+        for length in (GREEDY, {"max_length": 30, "do_sample": False}):
+            way = {"return_full_text": False, **length}
+            assert_same(ours(inputs, **way), theirs(inputs, **way))
+    (full,), (new,) = ours(TEXTS[0], **GREEDY), ours(TEXTS[0], return_full_text=False, **GREEDY)
+    assert full["generated_text"] == f"{TEXTS[0]} {new['generated_text']}"  # theirs lacks the space
+    for one in (theirs, ours):  # None says nothing
+        for name in ("return_full_text", "generation_config", "clean_up_tokenization_spaces"):
+            assert one(TEXTS[0], **GREEDY, **{name: None}) == one(TEXTS[0], **GREEDY)
+
+
+def test_several_texts_for_each_prompt(folders):
+    theirs, ours = both("text-generation", folders / "lm")
+    way = {"num_return_sequences": 2, "num_beams": 3, "return_full_text": False, **GREEDY}
+    assert_same(ours(TEXTS, **way), theirs(TEXTS, **way))
+    assert ours(TEXTS, batch_size=3, **way) == ours(TEXTS, **way)

@@ -1,0 +1,123 @@
+"""Finding, reading and saving the files of a checkpoint."""
+
+import os
+
+import pytest
+
+from minigpt.hf.configuration import OpenAIGPTConfig
+from minigpt.hf.files import (
+    find_file,
+    naming,
+    read_json,
+    save_files,
+    split_hub_options,
+)
+
+
+def text_writer(text: str):
+    return lambda path: path.write_text(text)
+
+
+def test_the_first_of_several_names_is_found(tmp_path):
+    (tmp_path / "b").write_text("")
+    assert find_file(tmp_path, "a", "b") == find_file(str(tmp_path), "b", "a") == tmp_path / "b"
+    assert find_file("tiny", "config.json").is_file()
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds none of c, d; pass"):
+        find_file(tmp_path, "c", "d")
+    with pytest.raises(NotADirectoryError, match="b is a file; pass the folder"):
+        find_file(tmp_path / "b", "b")
+
+
+def test_options_are_split_and_those_that_change_nothing_are_left_out():
+    options = {"revision": "main", "n_head": 4, "trust_remote_code": True, "use_safetensors": True}
+    assert split_hub_options(options) == ({"revision": "main"}, {"n_head": 4})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"a": ' + "9" * 5000 + "}", "[" * 10**5])
+def test_a_file_that_is_no_json_object_is_named(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"^{path}: .*copy it again"):
+        read_json(path)
+
+
+def test_wrong_contents_are_named_with_their_file(tmp_path):
+    for error in (KeyError("x"), TypeError("x"), OverflowError("x"), ValueError("x")):
+        with pytest.raises(ValueError, match="^file.json.*x"), naming("file.json"):
+            raise error
+
+
+def test_files_are_saved_together_and_stale_ones_removed(tmp_path):
+    assert save_files(tmp_path / "new", dict.fromkeys("ba", text_writer("1"))) == ["a", "b"]
+    save_files(tmp_path / "new", {"a": text_writer("3")}, stale="b|c")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
+
+
+def test_the_last_file_is_removed_first_and_written_last(tmp_path, monkeypatch):
+    writers = {name: text_writer("1") for name in ("a", "b", "last")}
+    save_files(tmp_path, writers)
+    seen, replace = [], os.replace
+    monkeypatch.setattr(
+        os, "replace", lambda *paths: seen.append(sorted(os.listdir(tmp_path))) or replace(*paths)
+    )
+    save_files(tmp_path, writers)
+    assert [[x for x in names if x[0] != "."] for names in seen] == [[], ["a"], ["a", "b"]]
+
+
+def test_a_save_that_another_process_interferes_with_is_repeated(tmp_path, monkeypatch):
+    replace, others = os.replace, iter(["other", None, None])
+
+    def interfere(source, target):
+        replace(source, target)
+        if target.name == "a" and (text := next(others, None)):
+            (tmp_path / "theirs").write_text(text)
+            replace(tmp_path / "theirs", target)
+
+    monkeypatch.setattr(os, "replace", interfere)
+    save_files(tmp_path, {"a": text_writer("mine"), "last": text_writer("mine")})
+    assert {(tmp_path / name).read_text() for name in ("a", "last")} == {"mine"}
+
+
+def test_a_writer_that_fails_leaves_what_was_there(tmp_path):
+    save_files(tmp_path, {"a": text_writer("old")})
+
+    def fail(path):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=f"{tmp_path}/b could not be saved .No space.*make room"):
+        save_files(tmp_path, {"a": text_writer("new"), "b": fail})
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_places_where_nothing_can_be_saved_are_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder" / "a").mkdir(parents=True)
+    writers = {"a": text_writer("1")}
+    for place, error, message in (
+        (tmp_path / "file", NotADirectoryError, "file is a file; pass a folder"),
+        (tmp_path / "file" / "x", NotADirectoryError, "file/x could not be saved"),
+        (tmp_path / "folder", IsADirectoryError, "a could not be saved .a folder has"),
+        ("", ValueError, "'' is no name to save under"),
+        ("tiny", ValueError, "'tiny' is no name to save under"),
+    ):
+        with pytest.raises(error, match=message):
+            save_files(place, writers)
+    for name in (None, 3, b"tiny", ["tiny"]):
+        with pytest.raises(TypeError):
+            save_files(name, writers)
+        with pytest.raises(TypeError):
+            OpenAIGPTConfig.from_pretrained(name)
+    monkeypatch.chdir(tmp_path)
+    save_files(".", writers)
+    with pytest.raises(FileNotFoundError, match="no checkpoint ''.*check the spelling"):
+        OpenAIGPTConfig.from_pretrained("")
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_new_files_have_the_permissions_that_the_user_wants(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        OpenAIGPTConfig().save_pretrained(tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "config.json").stat().st_mode & 0o777 == 0o666 & ~mask

@@ -1,0 +1,424 @@
+"""Models from and into checkpoints of every format, and what version 0.1 saved."""
+
+import filecmp
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from minigpt.hf.configuration import OpenAIGPTConfig
+from minigpt.hf.formats import open_weights
+from minigpt.hf.loading import FORMATS, convert
+from minigpt.hf.models import (
+    OpenAIGPTDoubleHeadsModel,
+    OpenAIGPTForSequenceClassification,
+    OpenAIGPTLMHeadModel,
+    OpenAIGPTModel,
+)
+from minigpt.hf.tokenization import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
+
+SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
+FIXTURES = Path(__file__).parent / "fixtures" / "v0.1"
+RELEASE = Path(__file__).parent / "golden" / "model"
+EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
+WARNS = "ignore:OpenAI's format holds no settings"
+
+
+def small_model(folder, kind=OpenAIGPTLMHeadModel, **settings):
+    model = kind(OpenAIGPTConfig(**(SMALL | settings)))
+    model.save_pretrained(folder)
+    return model
+
+
+def same(first, second) -> bool:
+    """Say whether two models, or mappings of weights, hold the same values of the same dtype."""
+    a, b = (dict(x.named_parameters()) if hasattr(x, "forward") else x for x in (first, second))
+    return a.keys() == b.keys() and all(
+        torch.equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a
+    )
+
+
+def read(checkpoint) -> dict[str, torch.Tensor]:
+    return {name: x.read() for name, x in open_weights(checkpoint).items()}
+
+
+# -- what version 0.1 saved
+
+
+def assert_as_in_v01(logits: torch.Tensor, name: str, key: str = "logits") -> None:
+    torch.testing.assert_close(logits, torch.tensor(EXPECTED[name][key]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["safetensors", "shards", "bin", "release"])
+def test_models_of_version_01_load(name):
+    options = {"n_head": 2} if name == "release" else {}
+    model = OpenAIGPTLMHeadModel.from_pretrained(FIXTURES / name, **options)
+    assert_as_in_v01(model(torch.tensor(EXPECTED["ids"])).logits[0, -2:], name)
+    assert model.lm_head.weight is model.transformer.tokens_embed.weight and not model.training
+
+
+def test_heads_of_version_01_load():
+    ids = torch.tensor(EXPECTED["ids"])
+    model = OpenAIGPTForSequenceClassification.from_pretrained(FIXTURES / "classifier")
+    assert model.dtype == torch.float16
+    assert list(model.config.id2label.values()) == EXPECTED["classifier"]["id2label"]
+    assert_as_in_v01(model.float()(ids).logits, "classifier")
+    double = OpenAIGPTDoubleHeadsModel.from_pretrained(FIXTURES / "double_heads")
+    out = double(ids[None], mc_token_ids=torch.tensor([[11]]))
+    assert_as_in_v01(out.logits[0, 0, -2:], "double_heads")
+    assert_as_in_v01(out.mc_logits, "double_heads", "mc_logits")
+
+
+def test_settings_of_generation_of_version_01_load():
+    model = OpenAIGPTLMHeadModel.from_pretrained(FIXTURES / "safetensors")
+    found = model.generation_config
+    assert (found.top_k, found.max_new_tokens, found.eos_token_id) == (7, 6, 5)
+
+
+@pytest.mark.parametrize("pipeline", ["basic", "original"])
+@pytest.mark.parametrize("kind", [OpenAIGPTTokenizer, OpenAIGPTTokenizerFast])
+def test_tokenizers_of_version_01_load(kind, pipeline):
+    name = f"tokenizer_{pipeline}"
+    expected, tokenizer = EXPECTED[name], kind.from_pretrained(FIXTURES / name)
+    ids = [tokenizer.encode(text) for text in EXPECTED["texts"]]
+    assert ids == expected["ids"]
+    assert [tokenizer.decode(row) for row in ids] == expected["decoded"]
+    assert len(tokenizer) == expected["length"]
+    assert tokenizer.pad_token_id == expected["pad_token_id"]
+    assert tokenizer(EXPECTED["texts"], padding=True)["input_ids"] == expected["padded"]
+
+
+# -- saving and loading
+
+
+def test_a_saved_model_comes_back_exactly(tmp_path):
+    model = small_model(tmp_path, author="me")
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    assert again.config == model.config and same(again, model)
+    base = OpenAIGPTModel.from_pretrained(tmp_path)
+    assert same(base, model.transformer)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}  # which older programs ask for
+
+
+def test_one_file_and_shards_replace_each_other(tmp_path):
+    for size in ("1KB", "50GB", 2000, "2000"):
+        model = small_model(tmp_path)
+        model.save_pretrained(tmp_path, max_shard_size=size)
+        assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
+        assert (tmp_path / "model.safetensors").exists() == (size == "50GB")
+
+
+@pytest.mark.parametrize("size", ["5XB", "", None, [5], 0, -1, "0MB", "infMB", "1e400MB"])
+def test_a_size_of_shards_that_is_none_is_named(tmp_path, size):
+    with pytest.raises(ValueError, match=r"max_shard_size=.* is no size; pass"):
+        OpenAIGPTModel(OpenAIGPTConfig(**SMALL)).save_pretrained(tmp_path, max_shard_size=size)
+
+
+def test_a_model_may_be_saved_over_the_file_it_was_read_from(tmp_path):
+    model = small_model(tmp_path)
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    again.transformer.h[0].ln_1.bias.data.add_(1)
+    again.save_pretrained(tmp_path)
+    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), again) and not same(again, model)
+
+
+def test_links_and_characters_of_all_kinds_in_a_path(tmp_path):
+    folder = tmp_path / "Gewichte für 重み «1»"
+    model = small_model(folder)
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    (tmp_path / "cache").mkdir()
+    for path in folder.iterdir():  # as the hub's cache does
+        (tmp_path / "cache" / path.name).symlink_to(path)
+    for place in (folder, tmp_path / "link", str(tmp_path / "cache")):
+        assert same(OpenAIGPTLMHeadModel.from_pretrained(place), model)
+    model.save_pretrained(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_dtypes_are_chosen_by_the_caller_the_config_or_the_weights(tmp_path):
+    model, load = small_model(tmp_path).half(), OpenAIGPTLMHeadModel.from_pretrained
+    model.save_pretrained(tmp_path)
+    assert load(tmp_path).dtype == load(tmp_path, dtype="auto").config.dtype == torch.float16
+    assert load(tmp_path, torch_dtype="bfloat16").dtype == torch.bfloat16
+    page = json.loads((tmp_path / "config.json").read_text())
+    del page["dtype"]
+    (tmp_path / "config.json").write_text(json.dumps(page))
+    assert load(tmp_path).dtype == torch.float16
+    with pytest.raises(ValueError, match="dtype='float7'; choose from"):
+        load(tmp_path, dtype="float7")
+
+
+def test_a_config_and_weights_may_be_given(tmp_path):
+    model = small_model(tmp_path)
+    config = OpenAIGPTConfig.from_pretrained(tmp_path)
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path, config=config, attn_pdrop=0.3)
+    assert same(again, model) and (again.config.attn_pdrop, config.attn_pdrop) == (0.3, 0.1)
+    weights = {name: x + 1 for name, x in model.state_dict().items()}
+    again = OpenAIGPTLMHeadModel.from_pretrained(None, config=config, state_dict=weights)
+    assert torch.equal(again.get_parameter("lm_head.weight"), weights["lm_head.weight"])
+    model.save_pretrained(tmp_path, state_dict=weights)
+    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), again)
+    for options in ({"config": config}, {}):
+        with pytest.raises(TypeError, match="no option load_in_8bit"):
+            OpenAIGPTModel.from_pretrained(tmp_path, load_in_8bit=True, **options)
+
+
+def test_options_of_transformers_that_change_nothing_are_taken(tmp_path):
+    options = {"low_cpu_mem_usage": True, "use_safetensors": True, "trust_remote_code": False}
+    options |= {"force_download": False, "cache_dir": None, "device_map": {"": "cpu"}}
+    model = OpenAIGPTLMHeadModel.from_pretrained(
+        pretrained_model_name_or_path=small_model(tmp_path) and tmp_path, **options
+    )
+    model.save_pretrained(
+        save_directory=tmp_path, safe_serialization=True, is_main_process=True, push_to_hub=False
+    )
+    assert OpenAIGPTModel.from_pretrained(tmp_path, device="meta").device.type == "meta"
+    with pytest.raises(TypeError, match="pass one"):
+        OpenAIGPTModel.from_pretrained(tmp_path, device="cpu", device_map="cpu")
+    with pytest.raises(ValueError, match="device='nowhere' is not there.*pass 'auto'"):
+        OpenAIGPTModel.from_pretrained(tmp_path, device="nowhere")
+
+
+def test_loading_draws_no_random_numbers(tmp_path):
+    small_model(tmp_path)
+    state = torch.get_rng_state()
+    OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# -- heads
+
+
+def test_a_new_head_is_made_as_in_a_new_model(tmp_path):
+    small_model(tmp_path, OpenAIGPTModel, n_embd=512)
+    with pytest.warns(UserWarning, match="score.weight not in the checkpoint: new") as said:
+        model = OpenAIGPTForSequenceClassification.from_pretrained(
+            tmp_path, num_labels=40, initializer_range=0.1
+        )
+    assert abs(model.score.weight.std().item() - 0.1) < 0.005
+    assert said[0].filename == __file__  # the line of the caller
+
+
+def test_what_is_new_and_what_is_left_over_stand_in_one_message(tmp_path):
+    small_model(tmp_path, OpenAIGPTDoubleHeadsModel)
+    with pytest.warns(UserWarning) as said:
+        _, info = OpenAIGPTForSequenceClassification.from_pretrained(
+            tmp_path, output_loading_info=True
+        )
+    new, unused = str(said[0].message).split("; ")
+    assert len(said) == 1 and "score.weight not in the checkpoint" in new
+    assert unused.endswith("(2 in all) not used by OpenAIGPTForSequenceClassification")
+    assert info["missing_keys"] == {"score.weight"} and len(info["unexpected_keys"]) == 2
+
+
+def test_another_shape_is_an_error_or_made_anew(tmp_path):
+    model, load = small_model(tmp_path), OpenAIGPTLMHeadModel.from_pretrained
+    with pytest.raises(ValueError, match=r"tokens_embed.weight .*\(11, 8\).*\(12, 8\).*mismatched"):
+        load(tmp_path, vocab_size=12)
+    with pytest.warns(UserWarning, match=r"tokens_embed.weight has shape \(11, 8\) .* \(12, 8\)"):
+        again = load(tmp_path, vocab_size=12, ignore_mismatched_sizes=True)
+    assert again.lm_head.weight is again.transformer.tokens_embed.weight
+    assert again.lm_head.weight.shape == (12, 8) and not again.lm_head.weight.is_meta
+    assert same(again.transformer.h, model.transformer.h)
+    with pytest.raises(ValueError, match="lacks the last of n_layer=3 blocks"):
+        load(tmp_path, n_layer=3)
+
+
+# -- files of others
+
+
+def rewrite(path: Path, change) -> None:
+    weights = load_file(path)
+    weights = change(weights) or weights
+    save_file(weights, path)
+
+
+def test_masks_a_second_embedding_and_further_tensors_are_no_trouble(tmp_path):
+    model, path = small_model(tmp_path), tmp_path / "model.safetensors"
+
+    def add(weights):
+        weights["lm_head.weight"] = weights["transformer.tokens_embed.weight"].clone()
+        weights["transformer.position_ids"] = torch.arange(8)
+        weights["transformer.h.0.attn.bias"] = torch.ones(1, 1, 8, 8, dtype=torch.uint8)
+
+    rewrite(path, add)  # without the metadata "pt", as older programs did
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
+    rewrite(path, lambda weights: weights.update(counter=torch.tensor([3])))
+    with pytest.warns(UserWarning, match=r"counter \(1 in all\) not used"):
+        assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
+
+
+def test_other_metadata_and_orders_in_a_header_are_no_damage(tmp_path):
+    model, path = small_model(tmp_path), tmp_path / "model.safetensors"
+    raw = path.read_bytes()
+    n = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:n])
+    header = {"__metadata__": {"format": "mlx", "by": "me"}} | dict(sorted(header.items()))
+    for blanks in range(4):  # three of these are not aligned
+        text = (json.dumps(header, indent=3) + " " * blanks).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + raw[n:])
+        again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+        assert same(again, model) and all(x.data_ptr() % 4 == 0 for x in again.parameters())
+
+
+def test_a_head_alone_is_the_embedding_and_another_head_is_refused(tmp_path):
+    model, path = small_model(tmp_path), tmp_path / "model.safetensors"
+    table, name = load_file(path)["transformer.tokens_embed.weight"], "lm_head.weight"
+
+    def rename(weights):
+        weights[name] = weights.pop("transformer.tokens_embed.weight")
+
+    rewrite(path, rename)
+    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
+    rewrite(path, lambda weights: weights.update({"tokens_embed.weight": table + 1}))
+    with pytest.raises(ValueError, match=f"^{path}: lm_head.weight differs"):
+        OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [OpenAIGPTLMHeadModel, OpenAIGPTDoubleHeadsModel])
+def test_untied_embeddings_are_refused_by_a_head_that_scores_tokens(tmp_path, kind):
+    small_model(tmp_path, tie_word_embeddings=False)
+    OpenAIGPTModel.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="tie_word_embeddings=False.*remove the line"):
+        kind.from_pretrained(tmp_path)
+
+
+# -- the other formats
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("first", FORMATS)
+@pytest.mark.parametrize("second", FORMATS)
+def test_every_format_becomes_every_other(tmp_path, first, second):
+    model = small_model(tmp_path / "0")
+    convert(tmp_path / "0", tmp_path / "1", first)
+    convert(tmp_path / "1", tmp_path / "2", second, "2KB", n_head=2)
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "2", n_head=2, resid_pdrop=0.3)
+    assert same(again, model) and again.config.resid_pdrop == 0.3
+
+
+@pytest.mark.filterwarnings(WARNS)
+@pytest.mark.parametrize("through", ["safetensors", "bin"])
+def test_a_release_comes_back_bit_for_bit(tmp_path, through):
+    convert(RELEASE, tmp_path / "there", through, max_shard_size="20KB", n_head=4)
+    assert len(list((tmp_path / "there").glob("*.index.json"))) == 1
+    written = convert(tmp_path / "there", tmp_path / "back", "openai")
+    same_files, *others = filecmp.cmpfiles(RELEASE, tmp_path / "back", written, shallow=False)
+    assert len(same_files) == 11 and others == [[], []]
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", ""])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_bin_of_today_or_of_old_is_read(tmp_path, prefix, zipped):
+    model = small_model(tmp_path)
+    weights = {n.replace("transformer.", prefix): x for n, x in model.state_dict().items()}
+    weights |= {f"{prefix}h.{n}.attn.bias": torch.ones(1, 1, 8, 8) for n in range(2)}
+    (tmp_path / "model.safetensors").unlink()
+    path = tmp_path / "pytorch_model.bin"
+    torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
+    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path, dtype="float16"), model.half())
+
+
+def test_parameters_in_a_bin_become_plain_and_views_become_whole(tmp_path):
+    model = small_model(tmp_path)
+    weights = {name: torch.nn.Parameter(x.clone()) for name, x in model.named_parameters()}
+    name = "transformer.h.0.mlp.c_fc.weight"
+    weights[name] = torch.ones(1, 1).expand(8, 32)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    assert again.get_parameter(name).is_contiguous() and again.get_parameter(name).requires_grad
+
+
+def test_a_converted_folder_is_loaded_as_its_source(tmp_path):
+    written = convert("tiny", tmp_path)  # float16 in the file, float32 in the config
+    assert same(read(tmp_path), read("tiny")) and set(written) == set(os.listdir(tmp_path))
+    tokenizer = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}
+    assert {"model.safetensors", "config.json"} | tokenizer <= set(written)
+    assert same(*map(OpenAIGPTLMHeadModel.from_pretrained, (tmp_path, "tiny")))
+
+
+def test_heads_and_settings_of_generation_go_along_but_not_into_a_release(tmp_path):
+    model = small_model(tmp_path / "0", OpenAIGPTForSequenceClassification)
+    (tmp_path / "0" / "generation_config.json").write_text('{"top_k": 7}')
+    assert "generation_config.json" in convert(tmp_path / "0", tmp_path / "1", "bin")
+    assert same(OpenAIGPTForSequenceClassification.from_pretrained(tmp_path / "1"), model)
+    with pytest.raises(ValueError, match="score.weight has no place"):
+        convert(tmp_path / "0", tmp_path / "2", "openai")
+
+
+@pytest.mark.filterwarnings(WARNS)
+def test_the_vocabulary_is_written_under_the_names_of_the_release(tmp_path):
+    with pytest.warns(UserWarning, match="load it with n_head=4") as said:
+        convert("tiny", tmp_path / "2018", "openai")
+    assert said[0].filename == __file__
+    first, second = (OpenAIGPTTokenizer.from_pretrained(x) for x in ("tiny", tmp_path / "2018"))
+    assert (first.vocab, first.merges) == (second.vocab, second.merges)
+    names = convert(tmp_path / "2018", tmp_path / "today", n_head=4)
+    assert {"vocab.json", "merges.txt", "tokenizer.json"} <= set(names)
+
+
+def test_nothing_is_written_where_something_else_would_be_read(tmp_path):
+    small_model(tmp_path / "0")
+    with pytest.raises(FileExistsError, match="config.json.*read in place of params_shapes.json"):
+        convert(tmp_path / "0", tmp_path / "0", "openai")
+    with pytest.raises(FileExistsError, match="model.safetensors.*in place of pytorch_model.bin"):
+        convert(tmp_path / "0", tmp_path / "0", "bin")
+    (tmp_path / "vocab.json").write_text("of another model")
+    with pytest.raises(FileExistsError, match="vocab.json.*in place of encoder_bpe_40000.json"):
+        convert("tiny", tmp_path, "openai")
+
+
+def test_a_vocabulary_of_another_size_is_named(tmp_path):
+    small_model(tmp_path / "0")
+    OpenAIGPTTokenizer.from_pretrained("tiny").save_pretrained(tmp_path / "0")
+    with pytest.raises(ValueError, match="has 8192 tokens, but .* 11 rows"):
+        convert(tmp_path / "0", tmp_path / "1", "bin")
+
+
+# -- memory
+
+
+PEAK = """
+    import sys, torch
+    from minigpt.hf.models import OpenAIGPTModel
+    def memory(key):
+        lines = open("/proc/self/status").read().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+    OpenAIGPTModel.from_pretrained("tiny")
+    before = memory("VmRSS")
+    model = OpenAIGPTModel.from_pretrained(sys.argv[1], dtype=sys.argv[2])
+    [x.detach().sum() for x in model.parameters()]
+    print((memory("VmHWM") - before) / (model.num_parameters() * model.dtype.itemsize))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux's counters")
+@pytest.mark.parametrize("size", ["50GB", "60MB"])
+def test_loading_takes_little_more_memory_than_the_model(tmp_path, size):
+    config = OpenAIGPTConfig(n_layer=8, vocab_size=5000)  # 61 million weights
+    OpenAIGPTModel(config).save_pretrained(tmp_path, max_shard_size=size)
+    for dtype in ("float32", "float16"):
+        command = [sys.executable, "-c", textwrap.dedent(PEAK), str(tmp_path), dtype]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert float(done.stdout) < 1.15
+
+
+def test_copies_of_parts_of_a_release_are_passed_over(tmp_path):
+    shutil.copytree(RELEASE, tmp_path / "0")
+    for copy in ("params_3 (1).npy", "params_3_old.npy"):
+        shutil.copy(tmp_path / "0" / "params_3.npy", tmp_path / "0" / copy)
+    assert same(read(tmp_path / "0"), read(RELEASE))
