@@ -22,7 +22,7 @@ from minigpt.double_heads import (
 )
 from minigpt.fast.flash_attention import flash_attention
 from minigpt.fast.static_cache import is_stock
-from minigpt.hf.configuration import OpenAIGPTConfig
+from minigpt.hf.configuration import CHOICES, OpenAIGPTConfig
 from minigpt.hf.generation import GenerationConfig, GenerationMixin
 from minigpt.hf.outputs import (
     BaseModelOutput,
@@ -39,9 +39,8 @@ ATTENTION["flash_attention_2"] = flash_attention
 
 def may_look(x: Tensor) -> bool:
     """Say whether values may be checked: where that costs no wait for a GPU, and nothing traces."""
-    return (
-        x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
-    )
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.device.type == "cpu" and not tracing
 
 
 def check_attention(name: str) -> None:
@@ -210,9 +209,9 @@ def flat(rows: Tensor) -> Tensor:
     return rows.reshape(-1, rows.shape[-1])
 
 
-def spread(rows: Tensor, shape: torch.Size) -> Tensor:
+def spread(rows: Tensor | None, shape: torch.Size) -> Tensor | None:
     """Give rows the axes of texts (.., T): (B, T) -> (.., T), (1, T) -> (T,); keep any others."""
-    if rows.dim() != 2:
+    if rows is None or rows.dim() != 2:
         return rows
     return rows[0] if rows.shape[0] == 1 else rows.reshape(shape)
 
@@ -322,8 +321,7 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         check_inputs(self, x, len(cache), attention_mask=attention_mask, **rows)
         mask = attention_mask  # (.., S) -> (B, 1, T, S)
         mask = mask if mask is None else cache.mask(x.shape[-2], flat(mask.to(x.device)))
-        types = None if token_type_ids is None else spread(token_type_ids, x.shape[:-1])
-        positions = None if position_ids is None else spread(position_ids, x.shape[:-1])
+        types, positions = (spread(row, x.shape[:-1]) for row in rows.values())
         want_weights = self.chosen("output_attentions", output_attentions)
         want_states = self.chosen("output_hidden_states", output_hidden_states)
         watch = Watch(want_states, want_weights)
@@ -396,8 +394,8 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
         """Raises ValueError as `OpenAIGPTModel` does, and for labels that do not fit."""
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         body = self.transformer(*inputs, return_dict=True, **options)
-        kept = logits_to_keep  # 0 becomes slice(0, None): all of them
-        if not isinstance(kept, Tensor) or kept.dim() == 0:
+        kept = logits_to_keep
+        if getattr(kept, "ndim", 0) == 0:  # a number, of numpy too; 0 becomes slice(0, None), all
             kept = slice(-int(kept), None)
         logits, loss = score_tokens(self.lm_head, body.last_hidden_state[..., kept, :], labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
@@ -424,10 +422,8 @@ class Summary(SequenceSummary):
 
     def forward(self, states: Tensor, index: Tensor | None = None, one_mask: bool = False):
         """`index` is (..), for "cls_index". `one_mask`: all choices lose the same channels."""
-        if self.kind == "mean":
-            x = states.mean(-2)  # (.., T, C) -> (.., C)
-        elif self.kind == "first":
-            x = states[..., 0, :]
+        if self.kind in ("mean", "first"):  # (.., T, C) -> (.., C)
+            x = states.mean(-2) if self.kind == "mean" else states[..., 0, :]
         elif self.kind == "last" or index is None:
             x = state_at(states)
         else:
@@ -486,10 +482,9 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
             return score_tokens(self.lm_head, states, labels)
         positions = F.linear(states, self.transformer.positions_embed.weight)
         logits = torch.cat([self.lm_head(states), positions], -1)  # (.., V), (.., n) -> (.., V + n)
-        if labels is None:
-            return logits, None
-        check_labels(labels, states, self.lm_head.out_features)
-        return logits, mean_over_texts(logits, labels)
+        if labels is not None:
+            check_labels(labels, states, self.lm_head.out_features)
+        return logits, None if labels is None else mean_over_texts(logits, labels)
 
     def compare(self, scores: Tensor, labels: Tensor, texts: torch.Size) -> Tensor:
         """Return the loss of the choices; ValueError for labels or scores that do not fit."""
@@ -520,14 +515,12 @@ def end_of_texts(
     raise ValueError(f"{math.prod(texts)} texts, but {trouble}; {way}")
 
 
-PROBLEMS = "regression", "single_label_classification", "multi_label_classification"
-
-
 def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
     """Raise ValueError for labels that do not fit logits (.., L) and the problem."""
     *texts, L = logits.shape
-    if problem not in PROBLEMS:
-        raise ValueError(f"problem_type={problem!r}; choose from {', '.join(PROBLEMS)}")
+    if problem not in CHOICES["problem_type"]:  # set after the config was made
+        known = ", ".join(CHOICES["problem_type"][1:])  # without None
+        raise ValueError(f"problem_type={problem!r}; choose from {known}")
     if problem == "single_label_classification":
         return check_answers("labels", labels, math.prod(texts), L)
     fits = labels.numel() == logits.numel() if L == 1 else labels.shape == logits.shape
