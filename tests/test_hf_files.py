@@ -78,6 +78,25 @@ def test_a_save_that_another_process_interferes_with_is_repeated(tmp_path, monke
     assert {(tmp_path / name).read_text() for name in ("a", "last")} == {"mine"}
 
 
+def test_an_interrupt_while_files_are_exchanged_loses_none(tmp_path, monkeypatch):
+    writers = {name: text_writer("new") for name in ("a", "b", "last")}
+    interrupts, unlink = iter([KeyboardInterrupt]), os.unlink
+
+    def interrupted(path, **options):
+        unlink(path, **options)
+        for error in interrupts:
+            raise error
+
+    save_files(tmp_path, dict.fromkeys(writers, text_writer("old")))
+    monkeypatch.setattr("pathlib.os.unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_files(tmp_path, writers)
+    monkeypatch.undo()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        writers, "new"
+    )
+
+
 def test_a_writer_that_fails_leaves_what_was_there(tmp_path):
     save_files(tmp_path, {"a": text_writer("old")})
 

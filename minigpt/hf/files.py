@@ -148,11 +148,16 @@ def exchange(waiting: Path, folder: Path, names: list[str], stale: str) -> bool:
     """Put the files of one folder into another, in order; False if another process interfered."""
     *others, last = names
     mine = {name: stamp(waiting / name) for name in names}
-    others_there = [x.name for x in folder.iterdir() if x.name not in mine]
-    for name in [*reversed(names), *(x for x in others_there if re.fullmatch(stale, x))]:
-        (folder / name).unlink(missing_ok=True)
-    for name in others:
-        os.replace(waiting / name, folder / name)
+    foreign = [path.name for path in folder.iterdir() if path.name not in mine]
+    try:
+        for name in [*reversed(names), *(x for x in foreign if re.fullmatch(stale, x))]:
+            (folder / name).unlink(missing_ok=True)
+        for name in others:
+            os.replace(waiting / name, folder / name)
+    except KeyboardInterrupt:  # the old files are gone: put all new ones there first
+        for name in (name for name in names if (waiting / name).exists()):
+            os.replace(waiting / name, folder / name)
+        raise
     if any(stamp(folder / name) != mine[name] for name in others):
         return False
     os.replace(waiting / last, folder / last)
