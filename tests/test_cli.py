@@ -171,7 +171,8 @@ def test_a_wrong_use_is_2(words):
 # -- run and generate
 
 
-def test_the_snippet_of_the_documentation_page():
+def test_the_snippet_of_the_documentation_page(monkeypatch):
+    monkeypatch.setitem(GENERATION, "max_new_tokens", 20)
     result = call("run", "--task", "text-generation", "--model", "tiny", "--device", "cpu",
                   text="The future of AI is\n")  # fmt: skip
     assert (result.exit_code, result.stderr) == (0, "")

@@ -61,24 +61,10 @@ def fresh():
     sys.modules.update(kept)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "from minigpt import pipeline",
-        "from minigpt import *",
-        "import minigpt; pipeline = minigpt.old.pipeline",
-        "import minigpt.old.pipeline; pipeline = minigpt.old.pipeline",
-        "import minigpt.old.pipeline; from minigpt import pipeline",
-        "from minigpt.old.pipeline import TASKS; from minigpt import pipeline",
-        "from minigpt import AutoModel, pipeline",
-        "from minigpt import pipeline as x; import minigpt.old.pipeline; pipeline = minigpt.old.pipeline",
-        "from importlib import *; import_module('minigpt.old.pipeline'); from minigpt import pipeline",
-    ],
-)
+@pytest.mark.parametrize("code", ["", "import minigpt.hf.pipeline", "from minigpt import *"])
 def test_pipeline_is_the_function_in_whatever_order_one_imports(code, fresh):
-    exec(code, names := {})
-    assert names["pipeline"] is sys.modules["minigpt.old.pipeline"].pipeline
-    assert names["pipeline"] is sys.modules["minigpt"].pipeline
+    exec(f"{code}\nfrom minigpt import pipeline", names := {})
+    assert names["pipeline"] is sys.modules["minigpt.hf.pipeline"].pipeline
 
 
 @pytest.mark.parametrize("place", ["minigpt", "minigpt.old.lm_head"])
