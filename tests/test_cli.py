@@ -351,7 +351,7 @@ def test_verify_without_a_network_does_not_check_what_the_cache_lacks(hub, monke
 
 def test_verify_finds_a_flipped_bit_in_the_cache(hub):
     call("download", "me/tiny")
-    assert verdicts("me/tiny")["checksums"] == ("passed", "4 of 4 files are as the hub promised")
+    assert verdicts("me/tiny")["checksums"] == ("passed", "4 files are as the hub promised")
     path = next(Path(constants.HF_HUB_CACHE).rglob(LARGE))
     data = bytearray(path.read_bytes())
     data[-10] ^= 1

@@ -5,14 +5,12 @@ from typing import Annotated
 import typer
 
 import minigpt
-from minigpt.cli.checkpoints import convert_command, download_command, info_command, verify_command
-from minigpt.cli.common import Commands
-from minigpt.cli.pretrain import pretrain_command
-from minigpt.cli.run import generate_command, run_command
+from minigpt.cli.checkpoints import convert, download, info, verify
+from minigpt.cli.common import Command, Commands
+from minigpt.cli.pretrain import pretrain
+from minigpt.cli.run import generate, run
 
-app = typer.Typer(
-    name="minigpt", cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False
-)
+app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def tell_version(wanted: bool) -> None:
@@ -42,10 +40,5 @@ def before_all(
     """
 
 
-app.command("run")(run_command)
-app.command("generate")(generate_command)
-app.command("convert")(convert_command)
-app.command("download")(download_command)
-app.command("info")(info_command)
-app.command("verify")(verify_command)
-app.command("pretrain")(pretrain_command)
+for command in (run, generate, convert, download, info, verify, pretrain):
+    app.command(cls=Command)(command)

@@ -8,40 +8,36 @@ from typing import Annotated, Literal
 import typer
 
 import minigpt
-from minigpt.cli.common import Checkpoint, Heads, Revision, given, tidy_after_interrupt
+from minigpt.cli.common import MODEL, Checkpoint, Heads, Revision, given
 
 
-def convert_command(
+def convert(
     source: Checkpoint,
     target: Annotated[str, typer.Argument(metavar="TARGET", help="Folder to write.")],
-    to: Annotated[
-        Literal["safetensors", "bin", "openai"],
-        typer.Option(help="openai: the 13 files of the release of 2018, the weights in ten parts."),
-    ] = "safetensors",
-    max_shard_size: Annotated[
-        str | None, typer.Option(help="Cut larger weights into several files, such as 500MB.")
-    ] = None,
+    to: Literal["safetensors", "bin", "openai"] = "safetensors",
+    max_shard_size: Annotated[str | None, typer.Option(help="Of a file, such as 500MB.")] = None,
     n_head: Heads = None,
     revision: Revision = None,
 ) -> None:
     """Write a checkpoint in another format: all files, or none.
+
+    openai: the 13 files of the release of 2018, the weights in ten parts.
 
     \b
     Examples:
       minigpt convert tiny FOLDER --to openai
       minigpt convert FOLDER OTHER --to safetensors --n-head 4
     """
-    from minigpt.hf.loading import convert
+    from minigpt.hf import loading
 
     if to == "openai" and max_shard_size is not None:
         raise typer.BadParameter("OpenAI's format has ten parts", param_hint="--max-shard-size")
-    tidy_after_interrupt()
     options = given(max_shard_size=max_shard_size, n_head=n_head, revision=revision)
-    for name in convert(source, target, to, **options):
+    for name in loading.convert(source, target, to, **options):
         typer.echo(name)
 
 
-def download_command(
+def download(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name on the hub.")],
     revision: Revision = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Instead of the hub's cache.")] = None,
@@ -54,27 +50,23 @@ def download_command(
     """
     if name == "tiny" or (name and Path(name).is_dir()):
         raise typer.BadParameter(f"{name} is here already", param_hint="NAME")
-    from minigpt.hf.configuration import CONFIG_FILES
-    from minigpt.hf.formats import WEIGHT_FILES, open_weights
+    from minigpt.hf import loading
     from minigpt.hf.hub import ask_hub
-    from minigpt.hf.loading import GENERATION_FILE, MERGES_NAMES, TOKENIZER_FILES, VOCAB_NAMES
 
-    tidy_after_interrupt()
     place = {"revision": revision, "cache_dir": cache_dir}
-    ask_hub(name, CONFIG_FILES, **place)  # None if there is no such file
-    if (weights := ask_hub(name, WEIGHT_FILES, **place)) is None:
-        raise FileNotFoundError(f"{name} holds none of {', '.join(WEIGHT_FILES)}; pass another")
-    open_weights(name, **place)  # fetches the shards and parts that this file names
-    single = {*TOKENIZER_FILES, GENERATION_FILE} - {VOCAB_NAMES[0], MERGES_NAMES[0]}
-    for names in (VOCAB_NAMES, MERGES_NAMES, *((one,) for one in sorted(single))):
+    ask_hub(name, loading.CONFIG_FILES, **place)  # None if there is no such file
+    if (weights := ask_hub(name, loading.WEIGHT_FILES, **place)) is None:
+        raise FileNotFoundError(f"{name} holds none of {', '.join(loading.WEIGHT_FILES)}")
+    loading.open_weights(name, **place)  # fetches the shards and parts that this file names
+    single = sorted({*loading.TOKENIZER_FILES, loading.GENERATION_FILE})
+    for names in (loading.VOCAB_NAMES, loading.MERGES_NAMES, *((one,) for one in single)):
         ask_hub(name, names, **place)
     for path in sorted(weights.parent.iterdir()):
         typer.echo(f"{path.stat().st_size:>13,} {path.name}")
     typer.echo(weights.parent)
 
 
-PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "typer")
-PACKAGES += ("transformers", "ftfy", "spacy")  # not needed, but told where they are
+PACKAGES = "numpy tokenizers safetensors huggingface_hub typer transformers ftfy spacy".split()
 
 
 def version_of(package: str) -> str:
@@ -89,36 +81,30 @@ def machine_facts() -> dict[str, str]:
     import torch
 
     facts = {"python": platform.python_version(), "platform": platform.platform()}
-    facts["minigpt"] = minigpt.__version__
+    facts |= {"minigpt": minigpt.__version__, "torch": torch.__version__}  # 2.13+cpu, +cu130
     facts |= {package: version_of(package) for package in PACKAGES}
-    facts["torch"] = torch.__version__  # tells what it was built for: +cpu, +cu130
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     facts["cuda"] = ", ".join(gpus) or "none"
     facts["mps"] = "yes" if torch.backends.mps.is_available() else "none"
     return facts | {"cpu threads": str(torch.get_num_threads())}
 
 
-def model_facts(checkpoint: str, **options) -> dict[str, str]:
+def model_facts(checkpoint: str, **options) -> dict:
     """Collect config and sizes of a checkpoint, without loading the weights."""
     from minigpt import OpenAIGPTConfig
-    from minigpt.hf.files import split_hub_options
-    from minigpt.hf.formats import open_weights
+    from minigpt.hf.loading import open_weights, split_hub_options
 
-    config = OpenAIGPTConfig.from_pretrained(checkpoint, **options)
+    facts = OpenAIGPTConfig.from_pretrained(checkpoint, **options).to_dict()
     stored = open_weights(checkpoint, **split_hub_options(options)[0])
     arrays = [array.mapped for array in stored.values()]
-    count, size = sum(x.numel() for x in arrays), sum(x.nbytes for x in arrays)
-    types = {str(x.dtype).removeprefix("torch.") for x in arrays}
-    return {name: str(value) for name, value in config.to_dict().items()} | {
-        "parameters": f"{count:,} of {', '.join(sorted(types))}",
-        "size of the weights": f"{size / 1e6:,.1f} MB",
-    }
+    types = ", ".join(sorted({str(x.dtype).removeprefix("torch.") for x in arrays}))
+    facts["parameters"] = f"{sum(x.numel() for x in arrays):,} of {types}"
+    facts["size of the weights"] = f"{sum(x.nbytes for x in arrays) / 1e6:,.1f} MB"
+    return facts
 
 
-def info_command(
-    model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help='"tiny", a folder, or a name on the hub.')
-    ] = None,
+def info(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
     n_head: Heads = None,
     revision: Revision = None,
 ) -> None:
@@ -128,7 +114,6 @@ def info_command(
     Example:
       minigpt info tiny
     """
-    tidy_after_interrupt()
     options = given(n_head=n_head, revision=revision)
     if options and model is None:
         raise typer.BadParameter("--n-head and --revision need one", param_hint="MODEL")
@@ -137,11 +122,7 @@ def info_command(
         typer.echo(f"{name:22} {value}")
 
 
-def verify_command(
-    checkpoint: Checkpoint,
-    n_head: Heads = None,
-    revision: Revision = None,
-) -> None:
+def verify(checkpoint: Checkpoint, n_head: Heads = None, revision: Revision = None) -> None:
     """Check a checkpoint: its files, shapes, numbers and vocabulary.
 
     One of GPT-1's sizes is also compared with what is known of OpenAI's. The exit code is 1 if a
@@ -151,7 +132,6 @@ def verify_command(
     Example:
       minigpt verify openai-community/openai-gpt
     """
-    tidy_after_interrupt()
     from minigpt.cli.verify import examine
 
     counts, has_weights = dict.fromkeys(("passed", "failed", "not checked"), 0), False

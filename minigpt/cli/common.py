@@ -8,20 +8,14 @@ from importlib import import_module
 from typing import Annotated, Literal
 
 import typer
-from typer.core import TyperGroup
-
-
-def is_wrong_use(error: Exception) -> bool:
-    """Say whether an error is one of typer's, such as an option that does not exist."""
-    return hasattr(error, "exit_code")
+from typer.core import TyperCommand, TyperGroup
 
 
 def one_line(error: Exception) -> str:
     """Say in one line what an error is; a wrong use or a probable bug also says how to see more."""
-    if is_wrong_use(error):
-        message = " ".join(error.format_message().split()).removesuffix(".")
-        context = getattr(error, "ctx", None)  # None: the words were not even told apart
-        return f"{message}; see {context.command_path if context else 'minigpt'} --help"
+    if hasattr(error, "exit_code"):  # an error of typer's, such as an option that does not exist
+        path = getattr(getattr(error, "ctx", None), "command_path", "minigpt")
+        return f"{error.format_message().strip().removesuffix('.')}; see {path} --help"
     message = " ".join(str(error).split())
     if isinstance(error, UnicodeError):
         message += "; convert the text to UTF-8, as iconv does; if it is, set PYTHONUTF8=1"
@@ -31,14 +25,9 @@ def one_line(error: Exception) -> str:
 
 
 def tell(line: str) -> None:
-    """Write a line on stderr; if that cannot be written, go on."""
+    """Write something as a line on stderr; if that cannot be written, go on."""
     with suppress(OSError):
-        typer.echo(f"minigpt: {line}", err=True)
-
-
-def show_warning(message: Warning | str, *_, **__) -> None:
-    """Write a warning as a line on stderr: for `warnings.showwarning`."""
-    tell(f"warning: {' '.join(str(message).split())}")
+        typer.echo(f"minigpt: {' '.join(line.split())}", err=True)
 
 
 class Commands(TyperGroup):
@@ -53,7 +42,7 @@ class Commands(TyperGroup):
         try:
             raise SystemExit(super().main(*arguments, **settings, standalone_mode=False))
         except Exception as error:
-            if self.debug and not is_wrong_use(error):
+            if self.debug and not hasattr(error, "exit_code"):
                 raise
             tell(one_line(error))
             raise SystemExit(getattr(error, "exit_code", 1)) from error
@@ -64,7 +53,7 @@ class Commands(TyperGroup):
     def invoke(self, ctx):
         self.debug = ctx.params["debug"]
         with warnings.catch_warnings():
-            warnings.showwarning = show_warning
+            warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")
             try:
                 super().invoke(ctx)
                 if sys.stdout is not None:  # a shell can close it: minigpt ... >&-
@@ -73,22 +62,22 @@ class Commands(TyperGroup):
                 raise typer.Exit(130) from None
 
 
-def tidy_after_interrupt() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt from now on, so that half-written files are removed."""
-    import_module("torch")  # nothing of it is used here; the import must be over
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # if it is ignored, leave it so
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+class Command(TyperCommand):
+    """A command. While it works, Ctrl-C is an exception, so that half-written files are removed."""
+
+    def invoke(self, ctx):
+        import_module("torch")  # nothing of it is used here; the import must be over
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # if it is ignored, leave it so
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return super().invoke(ctx)
 
 
-Model = Annotated[str, typer.Option(help='"tiny", a folder, or a name on the hub.')]
-Checkpoint = Annotated[
-    str, typer.Argument(metavar="MODEL", help='"tiny", a folder, or a name on the hub.')
-]
+MODEL = '"tiny", a folder, or a name on the hub.'
+Model = Annotated[str, typer.Option(help=MODEL)]
+Checkpoint = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or the number of a GPU.")]
-Dtype = Annotated[
-    Literal["auto", "float32", "float16", "bfloat16"],
-    typer.Option(help="Type of the weights in memory; auto: as config.json says."),
-]
+Dtypes = Literal["auto", "float32", "float16", "bfloat16"]
+Dtype = Annotated[Dtypes, typer.Option(help="Of the weights; auto: as config.json says.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
 Heads = Annotated[int | None, typer.Option("--n-head", help="Where no config.json tells it.")]
 

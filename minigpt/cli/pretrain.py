@@ -5,22 +5,13 @@ from typing import Annotated
 
 import typer
 
-from minigpt.cli.common import tidy_after_interrupt
-
 Count = Annotated[int, typer.Option(min=1)]
-Books = Annotated[
-    Path, typer.Argument(metavar="BOOKS", help="Folder of .txt files, one book each.")
-]
-HeldOut = Annotated[
-    Path, typer.Argument(metavar="HELD_OUT", help="The same, to measure the perplexity with.")
-]
-Out = Annotated[
-    Path,
-    typer.Argument(metavar="OUT", help="Folder for the checkpoint; what it has is not made again."),
-]
+Books = Annotated[Path, typer.Argument(metavar="BOOKS", help="Folder of .txt files, one a book.")]
+HeldOut = Annotated[Path, typer.Argument(metavar="HELD_OUT", help="The same, for the perplexity.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="What it has is not made again.")]
 
 
-def pretrain_command(
+def pretrain(
     books: Books,
     held_out: HeldOut,
     out: Out,
@@ -37,18 +28,18 @@ def pretrain_command(
 ) -> None:
     """Make a checkpoint from books: vocabulary, training, perplexity.
 
+    BOOKS and HELD_OUT are folders of .txt files, one book each; OUT is for the checkpoint.
+
     \b
     Example:
       minigpt pretrain BOOKS HELD_OUT OUT
     """
     from minigpt import OpenAIGPTConfig
-    from minigpt.training.pretrain import Recipe, pretrain
+    from minigpt.training import pretrain as training
 
-    tidy_after_interrupt()
-    rates = {"resid_pdrop": pdrop, "embd_pdrop": pdrop, "attn_pdrop": pdrop}
-    config = OpenAIGPTConfig(
-        vocab_size=vocab_size, n_embd=n_embd, n_layer=n_layer, n_head=n_head, **rates
-    )
-    recipe = Recipe(steps=steps, batch_size=batch_size, peak=peak, warmup=warmup)
-    result = pretrain(books, held_out, out, config, recipe, workers=workers)
+    sizes = {"vocab_size": vocab_size, "n_embd": n_embd, "n_layer": n_layer, "n_head": n_head}
+    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), pdrop)
+    config = OpenAIGPTConfig(**sizes, **rates)
+    recipe = training.Recipe(steps=steps, batch_size=batch_size, peak=peak, warmup=warmup)
+    result = training.pretrain(books, held_out, out, config, recipe, workers=workers)
     typer.echo(f"{out}: perplexity {result:.2f} on {held_out}")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TextIO
 
 import typer
 
-from minigpt.cli.common import Device, Dtype, Model, given, tidy_after_interrupt
+from minigpt.cli.common import Device, Dtype, Model, given
 
 
 def piped() -> TextIO:
@@ -40,34 +40,27 @@ def to_device(name: str) -> int | str:
 
 
 SHOWN: dict[str, Callable] = {  # task -> what makes a text of an answer
-    "text-generation": lambda answer: "\n".join(x["generated_text"] for x in answer),
-    "text-classification": lambda answer: f"{answer['score']:.4f} {answer['label']}",
-    "feature-extraction": lambda answer: "\n".join(  # a token a line
-        " ".join(f"{x:.4f}" for x in token) for token in answer[0]
-    ),
-    "zero-shot-classification": lambda answer: "\n".join(
-        f"{score:.4f} {label}"
-        for label, score in zip(answer["labels"], answer["scores"], strict=True)
+    "text-generation": lambda x: "\n".join(text["generated_text"] for text in x),
+    "text-classification": "{0[score]:.4f} {0[label]}".format,
+    "feature-extraction": lambda x: "\n".join(" ".join(map("{:.4f}".format, t)) for t in x[0]),
+    "zero-shot-classification": lambda x: "\n".join(
+        map("{:.4f} {}".format, x["scores"], x["labels"])
     ),
 }
 Task = Literal[tuple(SHOWN)]
+Text = Annotated[str | None, typer.Argument(metavar="TEXT", help="Default: the standard input.")]
 
 
-def run_command(
-    text: Annotated[
-        str | None,
-        typer.Argument(metavar="TEXT", help="Default: each line of the standard input."),
-    ] = None,
+def run(
+    text: Text = None,
     task: Task = "text-generation",
     model: Model = "tiny",
     device: Device = "auto",
     dtype: Dtype = "auto",
-    labels: Annotated[
-        str | None, typer.Option(help='For zero-shot-classification: "sea, land".')
-    ] = None,
+    labels: Annotated[str | None, typer.Option(help='For zero-shot: "sea, land".')] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON value a line.")] = False,
 ) -> None:
-    """Answer each text: continue it, classify it, or give its vectors.
+    """Answer a text, or each line: continue it, classify it, or give its vectors.
 
     \b
     Examples:
@@ -75,14 +68,11 @@ def run_command(
       minigpt run "The miller" --task feature-extraction --json
     """
     if (labels is not None) != (task == "zero-shot-classification"):
-        raise typer.BadParameter(
-            f"zero-shot-classification needs it, and no other task; this is {task}",
-            param_hint="--labels",
-        )
+        why = f"zero-shot-classification needs it, and no other task; this is {task}"
+        raise typer.BadParameter(why, param_hint="--labels")
     texts = texts_from(text)
     from minigpt import pipeline
 
-    tidy_after_interrupt()
     options = given(candidate_labels=labels)
     answers = pipeline(task, model, dtype=dtype, device=to_device(device), **options)(texts)
     for answer in answers:  # one by one: the first can be read while the second is computed
@@ -90,19 +80,15 @@ def run_command(
         typer.echo(as_text or SHOWN[task](answer))
 
 
-def generate_command(
-    text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="Default: the whole standard input.")
-    ] = None,
+def generate(
+    text: Text = None,
     model: Model = "tiny",
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate.")] = 50,
     do_sample: Annotated[bool, typer.Option(help="Sample, or take the most probable.")] = True,
     top_k: Annotated[int, typer.Option(min=0, help="Sample from so many; 0: from all.")] = 40,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="Repeats a sample.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="To repeat it.")] = None,
 ) -> None:
     """Continue a text, and show each word as soon as it is there.
 
@@ -116,20 +102,14 @@ def generate_command(
 
     from minigpt import AutoModelForCausalLM, AutoTokenizer, TextStreamer
 
-    tidy_after_interrupt()
     tokenizer = AutoTokenizer.from_pretrained(model)
     network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, device=to_device(device))
     inputs = tokenizer(text, return_tensors="pt").to(network.device)
-    length, limit = inputs.input_ids.shape[-1], network.config.n_positions
-    if not length:
-        raise typer.BadParameter("it has no tokens; pass a word at least", param_hint="TEXT")
-    if length > limit:  # before the prompt is shown
-        raise ValueError(
-            f"{length} tokens, but this checkpoint has {limit} positions; shorten the text"
-        )
-    options = {"do_sample": True, "top_k": top_k} if do_sample else {"do_sample": False}
-    if seed is not None:
-        options["generator"] = torch.Generator(network.device).manual_seed(seed)
+    T, limit = inputs.input_ids.shape[-1], network.config.n_positions
+    if T > limit:  # before the prompt is shown
+        raise ValueError(f"{T} tokens, but this checkpoint has {limit} positions; shorten the text")
+    generator = None if seed is None else torch.Generator(network.device).manual_seed(seed)
     typer.echo(f"{text.rstrip()} ", nl=False)
+    options = {"max_new_tokens": max_new_tokens, "do_sample": do_sample, "top_k": top_k}
     streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    network.generate(**inputs, streamer=streamer, max_new_tokens=max_new_tokens, **options)
+    network.generate(**inputs, streamer=streamer, generator=generator, **options)

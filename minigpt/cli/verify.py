@@ -1,9 +1,14 @@
-"""What can be found out about a checkpoint: the checks of `minigpt verify`."""
+"""What can be found out about a checkpoint: the checks of `minigpt verify`.
+
+A check is a function. Its parameters are what `examine` was told and what earlier checks found, by
+their names. It returns what it found and why it passed, or raises a `Verdict` or any other error:
+then it failed.
+"""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
-from types import SimpleNamespace
+from inspect import signature
 
 import torch
 from huggingface_hub.utils.sha import git_hash
@@ -20,6 +25,7 @@ VOCABULARY = {  # of OpenAI's release: file -> SHA-256
     "encoder_bpe_40000.json": "fdf49b19e7de236852091da09b84a7a3cd5e7b0e79916376cf45f6b8127b8078",
     "vocab_40000.bpe": "0ea9b51ae695073cd871e0358f7016311d671a7ff3963e367d5236522f294725",
 }
+SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
 PROMPT = [481, 4735, 544]  # "the president is"
 CONTINUATION = [  # what OpenAI's weights say most probably follows; from the tests of transformers
     *(246, 963, 870, 762, 239, 244, 40477, 244, 249, 719, 881, 487, 544, 240, 244, 603, 481),
@@ -30,150 +36,114 @@ class Verdict(Exception):
     """What a check says if it has not passed: "failed", "not checked" or "not OpenAI's"; why."""
 
 
-CHECKS: dict[str, tuple[Callable[[SimpleNamespace], str], tuple[str, ...]]] = {}
-
-
-def check(name: str, *needs: str) -> Callable:
-    """Enter a function into `CHECKS`, with the checks that have to pass before.
-
-    It puts what it finds into `found`. It returns why it passed, or raises a `Verdict` or any other
-    error: then it failed.
-    """
-    return lambda function: CHECKS.setdefault(name, (function, needs))[0]
-
-
-@check("checkpoint")
-def find_checkpoint(found: SimpleNamespace) -> str:
+def checkpoint(name, hub):
     names = *CONFIG_FILES, *WEIGHT_FILES, *VOCAB_NAMES, *MERGES_NAMES
+    path = find_file(name, *names, **hub)
+    return path.parent, f"{path.name} is there"
+
+
+def config(name, options, checkpoint):
+    found = OpenAIGPTConfig.from_pretrained(name, **options)
+    return found, f"{found.n_layer} blocks of {found.n_embd} channels, {found.n_head} heads"
+
+
+def arrays(name, hub, checkpoint):
+    found, path = open_weights(name, **hub), find_file(name, *WEIGHT_FILES, **hub)
+    return found, f"{len(found)} arrays, by {path.name}"
+
+
+def vocabulary(name, hub, checkpoint):
     try:
-        path = find_file(found.checkpoint, *names, **found.hub)
-    except OSError as error:
-        raise Verdict("not checked", one_line(error)) from error
-    found.folder = path.parent
-    return f"{path.name} is there"
-
-
-@check("config", "checkpoint")
-def read_config(found: SimpleNamespace) -> str:
-    found.config = config = OpenAIGPTConfig.from_pretrained(found.checkpoint, **found.options)
-    return f"{config.n_layer} blocks of {config.n_embd} channels, {config.n_head} heads"
-
-
-@check("arrays", "checkpoint")
-def read_arrays(found: SimpleNamespace) -> str:
-    found.arrays = open_weights(found.checkpoint, **found.hub)
-    path = find_file(found.checkpoint, *WEIGHT_FILES, **found.hub)
-    return f"{len(found.arrays)} arrays, by {path.name}"
-
-
-@check("vocabulary", "checkpoint")
-def read_vocabulary(found: SimpleNamespace) -> str:
-    try:
-        find_file(found.checkpoint, *{*TOKENIZER_FILES, *VOCAB_NAMES, *MERGES_NAMES}, **found.hub)
+        find_file(name, *{*TOKENIZER_FILES, *VOCAB_NAMES, *MERGES_NAMES}, **hub)
     except FileNotFoundError as error:
         raise Verdict("not checked", "there is none, only weights") from error
-    found.tokenizer = OpenAIGPTTokenizerFast.from_pretrained(found.checkpoint, **found.hub)
-    return f"{len(found.tokenizer)} pieces, {len(found.tokenizer.merges)} merges"
+    found = OpenAIGPTTokenizerFast.from_pretrained(name, **hub)
+    return found, f"{len(found)} pieces, {len(found.merges)} merges"
 
 
-@check("checksums", "checkpoint")
-def compare_checksums(found: SimpleNamespace) -> str:
+def checksums(checkpoint):
     """The hub's cache keeps a file under its checksum, git's or SHA-256, and a link to it."""
-    files = {path: path.resolve() for path in sorted(found.folder.iterdir())}
-    known = {path: blob for path, blob in files.items() if blob.parent.name == "blobs"}
-    if not known:
+    files = [x for x in sorted(checkpoint.iterdir()) if x.resolve().parent.name == "blobs"]
+    if not files:
         raise Verdict("not checked", "only files in the hub's cache have known checksums")
-    for path, blob in known.items():
-        data = blob.read_bytes()
-        if blob.name not in (git_hash(data), sha256(data).hexdigest()):
-            raise ValueError(
-                f"{path.name} has changed since the download; delete it and load it again"
-            )
-    return f"{len(known)} of {len(files)} files are as the hub promised"
+    for path in files:
+        data = path.read_bytes()
+        if path.resolve().name not in (git_hash(data), sha256(data).hexdigest()):
+            raise ValueError(f"{path.name} has changed since the download; download it again")
+    return files, f"{len(files)} files are as the hub promised"
 
 
-@check("shapes", "config", "arrays")
-def compare_shapes(found: SimpleNamespace) -> str:
-    with torch.device("meta"):
-        expected = dict(OpenAIGPTModel(found.config).named_parameters())
-    for name, parameter in expected.items():
-        has = tuple(found.arrays[name].mapped.shape) if name in found.arrays else "none"
-        if has != (shape := tuple(parameter.shape)):
-            raise ValueError(f"{name} has shape {has}, the config makes it {shape}")
-    more = len(found.arrays) - len(expected)
-    return "as the config says" + f", and {more} arrays of a head" * (more > 0)
+def shapes(name, options, config, arrays):
+    _, found = OpenAIGPTModel.from_pretrained(name, **options, output_loading_info=True)
+    more = len(found["unexpected_keys"])
+    return found, "as the config says" + f", and {more} arrays of a head" * (more > 0)
 
 
-@check("numbers", "arrays")
-def look_for_nan(found: SimpleNamespace) -> str:
-    for name, array in found.arrays.items():
+def numbers(arrays):
+    for name, array in arrays.items():
         values = array.read()
         if bad := int((~values.isfinite()).sum()):
             raise ValueError(f"{name} is NaN or infinite in {bad} of {values.numel():,} places")
-    return "all finite"
+    return None, "all finite"
 
 
-@check("pieces", "shapes", "vocabulary")
-def count_tokens(found: SimpleNamespace) -> str:
-    rows, tokens = found.config.vocab_size, len(found.tokenizer)
+def pieces(shapes, vocabulary, config):
+    rows, tokens = config.vocab_size, len(vocabulary)
     if rows != tokens:
         raise ValueError(f"the vocabulary has {tokens} pieces, the table of tokens {rows} rows")
-    return f"{tokens}, as many as the table of tokens has rows"
+    return tokens, f"{tokens}, as many as the table of tokens has rows"
 
 
-@check("official", "config")
-def compare_sizes(found: SimpleNamespace) -> str:
-    sizes = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
-    official = OpenAIGPTConfig()
-    if all(getattr(found.config, name) == getattr(official, name) for name in sizes):
-        return "by its sizes"
+def official(config, otherwise):
+    usual = OpenAIGPTConfig()
+    if all(getattr(config, size) == getattr(usual, size) for size in SIZES):
+        return None, "by its sizes"
     why = "this is not GPT-1 as OpenAI released it, whose facts do not apply"
-    raise Verdict("not checked" if found.otherwise == "not OpenAI's" else "failed", why)
+    raise Verdict("not checked" if otherwise == "not OpenAI's" else otherwise, why)
 
 
-@check("official vocabulary", "official", "vocabulary")
-def compare_vocabulary(found: SimpleNamespace) -> str:
+def official_vocabulary(official, vocabulary, otherwise):
     """Write the two files as OpenAI wrote them, and compare their checksums."""
-    tokens = sorted(found.tokenizer.vocab.items(), key=lambda item: (item[1] == 0, item[1]))
-    merges = "\n".join(["#version: 0.2", *map(" ".join, found.tokenizer.merges), ""])
-    texts = json.dumps(dict(tokens)).encode(), merges.encode()
-    for text, (name, expected) in zip(texts, VOCABULARY.items(), strict=True):
-        if (digest := sha256(text).hexdigest()) != expected:
-            raise Verdict(
-                found.otherwise, f"{name}: SHA-256 {digest[:12]}..., OpenAI's is {expected[:12]}..."
-            )
-    return "the SHA-256 of both files"
+    tokens = sorted(vocabulary.vocab.items(), key=lambda item: (item[1] == 0, item[1]))
+    merges = "\n".join(["#version: 0.2", *map(" ".join, vocabulary.merges), ""])
+    texts = dict(zip(VOCABULARY, (json.dumps(dict(tokens)), merges), strict=True))
+    for file, expected in VOCABULARY.items():
+        if (found := sha256(texts[file].encode()).hexdigest()) != expected:
+            raise Verdict(otherwise, f"{file}: SHA-256 {found:.12}..., OpenAI's {expected:.12}...")
+    return None, "the SHA-256 of both files"
 
 
-@check("official continuation", "official", "shapes", "numbers")
-def compare_continuation(found: SimpleNamespace) -> str:
-    options = found.options | {"dtype": "float32"}
-    model = OpenAIGPTLMHeadModel.from_pretrained(found.checkpoint, **options)
-    length, prompt = len(CONTINUATION), torch.tensor([PROMPT])
-    ids = model.generate(prompt, max_new_tokens=length, do_sample=False)[0, len(PROMPT) :].tolist()
-    for i, (token, expected) in enumerate(zip(ids, CONTINUATION, strict=True), len(PROMPT)):
-        if token != expected:
-            raise Verdict(found.otherwise, f"token {i} is {token}, published is {expected}")
-    return f"{length} tokens, as published"
+def official_continuation(name, options, official, shapes, numbers, otherwise):
+    model = OpenAIGPTLMHeadModel.from_pretrained(name, **options | {"dtype": "float32"})
+    plan = {"max_new_tokens": len(CONTINUATION), "do_sample": False}
+    ids = model.generate(torch.tensor([PROMPT]), **plan)[0, len(PROMPT) :].tolist()
+    if ids != CONTINUATION:
+        raise Verdict(otherwise, f"the tokens are {ids}, published are {CONTINUATION}")
+    return ids, f"{len(ids)} tokens, as published"
 
 
-def examine(checkpoint: str, **options) -> Iterator[tuple[str, str, str]]:
+CHECKS = [checkpoint, config, arrays, vocabulary, checksums, shapes, numbers, pieces]
+CHECKS += [official, official_vocabulary, official_continuation]
+
+
+def examine(name: str, **options) -> Iterator[tuple[str, str, str]]:
     """Yield each of `CHECKS`, its verdict on a checkpoint and why; `options` of `from_pretrained`.
 
     What is not as OpenAI's is a failure only where the name promises that it is.
     """
-    found, passed = SimpleNamespace(checkpoint=checkpoint, options=options), set()
-    found.hub, _ = split_hub_options(options)
-    is_named = OLD_NAMES.get(checkpoint, checkpoint) == OFFICIAL_NAME
-    found.otherwise = "failed" if is_named else "not OpenAI's"
-    for name, (function, needs) in CHECKS.items():
+    is_named = OLD_NAMES.get(name, name) == OFFICIAL_NAME
+    known = {"name": name, "options": options, "hub": split_hub_options(options)[0]}
+    known["otherwise"] = "failed" if is_named else "not OpenAI's"
+    for check in CHECKS:
+        needs, title = signature(check).parameters, check.__name__.replace("_", " ")
         try:
-            if lacking := [other for other in needs if other not in passed]:
+            if lacking := [other for other in needs if other not in known]:
                 raise Verdict("not checked", f"needs the check {lacking[0]!r}")
-            yield name, "passed", function(found)
-            passed.add(name)
+            known[check.__name__], why = check(*(known[need] for need in needs))
+            yield title, "passed", why
         except Verdict as verdict:
-            yield name, *verdict.args
+            yield title, *verdict.args
         except Exception as error:  # whatever is wrong with a checkpoint is what we are here for
-            unreachable = any(isinstance(x, ConnectionError) for x in (error, error.__cause__))
-            yield name, "not checked" if unreachable else "failed", one_line(error)
+            absent = check is checkpoint and isinstance(error, OSError)
+            absent |= any(isinstance(x, ConnectionError) for x in (error, error.__cause__))
+            yield title, "not checked" if absent else "failed", one_line(error)
