@@ -57,16 +57,13 @@ def test_a_vocabulary_that_is_learned_anew_makes_the_ids_anew(library):
         prepare(*places[:2], library / "new", vocab_size=10)
 
 
-def test_a_file_in_place_of_the_folder_is_named(library):
-    (library / "out").write_text("something else")
-    with pytest.raises(NotADirectoryError, match="out is a file; pass a folder"):
-        run(library)
-
-
-def test_a_book_in_another_encoding_is_named(library):
+def test_what_is_no_folder_and_no_text_is_named(library):
     (library / "books" / "b.txt").write_bytes("the miller\nat the café".encode("latin-1"))
     with pytest.raises(ValueError, match="b.txt, line 2: the byte 0xe9 is not UTF-8"):
         run(library)
+    (library / "file").write_text("something else")
+    with pytest.raises(NotADirectoryError, match="file is a file; pass a folder"):
+        prepare(library, library, library / "file")
 
 
 def reaction_to_ctrl_c(path):

@@ -25,6 +25,7 @@ VOCABULARY = {  # of OpenAI's release: file -> SHA-256
     "encoder_bpe_40000.json": "fdf49b19e7de236852091da09b84a7a3cd5e7b0e79916376cf45f6b8127b8078",
     "vocab_40000.bpe": "0ea9b51ae695073cd871e0358f7016311d671a7ff3963e367d5236522f294725",
 }
+USUAL = OpenAIGPTConfig()
 SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
 PROMPT = [481, 4735, 544]  # "the president is"
 CONTINUATION = [  # what OpenAI's weights say most probably follows; from the tests of transformers
@@ -95,8 +96,7 @@ def pieces(shapes, vocabulary, config):
 
 
 def official(config, otherwise):
-    usual = OpenAIGPTConfig()
-    if all(getattr(config, size) == getattr(usual, size) for size in SIZES):
+    if all(getattr(config, size) == getattr(USUAL, size) for size in SIZES):
         return None, "by its sizes"
     why = "this is not GPT-1 as OpenAI released it, whose facts do not apply"
     raise Verdict("not checked" if otherwise == "not OpenAI's" else otherwise, why)
