@@ -1,7 +1,6 @@
 """The command line where something goes wrong: damaged input, full disks, signals, lost pipes."""
 
 import os
-import pickle
 import re
 import signal
 import subprocess
@@ -13,9 +12,8 @@ import pytest
 from huggingface_hub import constants
 
 import minigpt
-from minigpt import AutoTokenizer, OpenAIGPTLMHeadModel
 from minigpt.cli import checkpoints, run
-from minigpt.cli.verify import CHECKS, examine
+from minigpt.cli.verify import CHECKS
 from tests.hub import LARGE, point_at, running_hub
 from tests.test_cli import call
 
@@ -131,9 +129,8 @@ def test_ctrl_c_while_the_program_leaves_is_silent():
         "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT)); sys.argv = ['', 'info'];"
         "from minigpt.__main__ import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGINT and done.stderr == ""
-    assert "minigpt" in done.stdout
+    done = subprocess.run([sys.executable, "-c", code], **PIPES)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "") and "minigpt" in done.stdout
 
 
 SWALLOWED = """
@@ -196,25 +193,10 @@ def test_ctrl_c_during_a_download_leaves_no_half_of_a_file(tmp_path):
     assert not list(tmp_path.rglob("*.incomplete"))
 
 
-# -- verify and damaged checkpoints
+# -- verify
 
 
-@pytest.mark.parametrize("damage", ["truncated", "pickle", "gone"])
-def test_verify_finds_weights_that_cannot_be_read(tmp_path, damage):
-    OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained("tiny").save_pretrained(tmp_path)
-    data = (tmp_path / LARGE).read_bytes()
-    (tmp_path / LARGE).unlink()
-    if damage == "truncated":
-        (tmp_path / LARGE).write_bytes(data[:-1])
-    if damage == "pickle":
-        (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": print}, protocol=2))
-    found = {check: rest for check, *rest in examine(str(tmp_path))}
-    assert found["arrays"][0] == "failed" and str(tmp_path) in found["arrays"][1]
-    assert found["numbers"] == ["not checked", "needs the check 'arrays'"]
-
-
-@pytest.mark.parametrize("name", ["./nowhere", "me/no-such-model", "me/busy", "me/private"])
+@pytest.mark.parametrize("name", ["me/no-such-model", "me/busy", "me/private"])
 def test_verify_of_nothing_fails_nothing_and_is_no_success(name, monkeypatch, tmp_path):
     with running_hub() as server:
         point_at(server.url, monkeypatch, tmp_path / "cache")

@@ -6,9 +6,8 @@ import transformers
 
 from minigpt import AutoTokenizer, pipeline
 from tests import helpers
+from tests.test_hf_pipeline import NLI, TEXTS, assert_same
 
-TEXTS = ["I am here", "The old house by the sea was empty, and nobody knew why.", "you"]
-NLI = {0: "contradiction", 1: "neutral", 2: "entailment"}
 CLASSIFIER = "OpenAIGPTForSequenceClassification"
 KINDS = {  # folder -> class, settings
     "lm": ("OpenAIGPTLMHeadModel", {}),
@@ -41,22 +40,6 @@ def folders(tmp_path_factory):
 def both(task, folder, **options):
     options = {"model": str(folder), "device": "cpu", "dtype": torch.float32, **options}
     return transformers.pipeline(task, **options), pipeline(task, **options)
-
-
-def assert_same(ours, theirs):
-    """The same keys, nesting and words; numbers to 1e-5."""
-    assert type(ours) is type(theirs)
-    if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys()
-        ours, theirs = list(ours.values()), [theirs[name] for name in ours]
-    if isinstance(ours, list):
-        assert len(ours) == len(theirs)
-        for one, other in zip(ours, theirs, strict=True):
-            assert_same(one, other)
-    elif isinstance(ours, float):
-        assert ours == pytest.approx(theirs, abs=1e-5)
-    else:
-        assert ours == theirs
 
 
 @pytest.mark.parametrize("folder", ["nli", "one", "plain", "several", "quantity"])
