@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 import minigpt
-from minigpt.cli.checkpoints import convert, download, info, verify
+from minigpt.cli.checkpoints import convert_command, download_command, info_command, verify_command
 from minigpt.cli.common import Command, Commands
-from minigpt.cli.pretrain import pretrain
-from minigpt.cli.run import generate, run
+from minigpt.cli.pretrain import pretrain_command
+from minigpt.cli.run import generate_command, run_command
 
 app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -40,5 +40,6 @@ def before_all(
     """
 
 
-for command in (run, generate, convert, download, info, verify, pretrain):
-    app.command(cls=Command)(command)
+COMMANDS = [run_command, generate_command, convert_command, download_command, info_command]
+for command in [*COMMANDS, verify_command, pretrain_command]:
+    app.command(command.__name__.removesuffix("_command"), cls=Command)(command)

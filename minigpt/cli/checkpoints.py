@@ -11,7 +11,7 @@ import minigpt
 from minigpt.cli.common import MODEL, Checkpoint, Heads, Revision, given
 
 
-def convert(
+def convert_command(
     source: Checkpoint,
     target: Annotated[str, typer.Argument(metavar="TARGET", help="Folder to write.")],
     to: Literal["safetensors", "bin", "openai"] = "safetensors",
@@ -28,16 +28,16 @@ def convert(
       minigpt convert tiny FOLDER --to openai
       minigpt convert FOLDER OTHER --to safetensors --n-head 4
     """
-    from minigpt.hf import loading
+    from minigpt.hf.loading import convert
 
     if to == "openai" and max_shard_size is not None:
         raise typer.BadParameter("OpenAI's format has ten parts", param_hint="--max-shard-size")
     options = given(max_shard_size=max_shard_size, n_head=n_head, revision=revision)
-    for name in loading.convert(source, target, to, **options):
+    for name in convert(source, target, to, **options):
         typer.echo(name)
 
 
-def download(
+def download_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name on the hub.")],
     revision: Revision = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Instead of the hub's cache.")] = None,
@@ -103,7 +103,7 @@ def model_facts(checkpoint: str, **options) -> dict:
     return facts
 
 
-def info(
+def info_command(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
     n_head: Heads = None,
     revision: Revision = None,
@@ -122,7 +122,7 @@ def info(
         typer.echo(f"{name:22} {value}")
 
 
-def verify(checkpoint: Checkpoint, n_head: Heads = None, revision: Revision = None) -> None:
+def verify_command(checkpoint: Checkpoint, n_head: Heads = None, revision: Revision = None) -> None:
     """Check a checkpoint: its files, shapes, numbers and vocabulary.
 
     One of GPT-1's sizes is also compared with what is known of OpenAI's. The exit code is 1 if a

@@ -11,7 +11,7 @@ HeldOut = Annotated[Path, typer.Argument(metavar="HELD_OUT", help="The same, for
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="What it has is not made again.")]
 
 
-def pretrain(
+def pretrain_command(
     books: Books,
     held_out: HeldOut,
     out: Out,
@@ -35,11 +35,11 @@ def pretrain(
       minigpt pretrain BOOKS HELD_OUT OUT
     """
     from minigpt import OpenAIGPTConfig
-    from minigpt.training import pretrain as training
+    from minigpt.training.pretrain import Recipe, pretrain
 
     sizes = {"vocab_size": vocab_size, "n_embd": n_embd, "n_layer": n_layer, "n_head": n_head}
     rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), pdrop)
     config = OpenAIGPTConfig(**sizes, **rates)
-    recipe = training.Recipe(steps=steps, batch_size=batch_size, peak=peak, warmup=warmup)
-    result = training.pretrain(books, held_out, out, config, recipe, workers=workers)
+    recipe = Recipe(steps=steps, batch_size=batch_size, peak=peak, warmup=warmup)
+    result = pretrain(books, held_out, out, config, recipe, workers=workers)
     typer.echo(f"{out}: perplexity {result:.2f} on {held_out}")

@@ -51,7 +51,7 @@ Task = Literal[tuple(SHOWN)]
 Text = Annotated[str | None, typer.Argument(metavar="TEXT", help="Default: the standard input.")]
 
 
-def run(
+def run_command(
     text: Text = None,
     task: Task = "text-generation",
     model: Model = "tiny",
@@ -80,7 +80,7 @@ def run(
         typer.echo(as_text or SHOWN[task](answer))
 
 
-def generate(
+def generate_command(
     text: Text = None,
     model: Model = "tiny",
     device: Device = "auto",

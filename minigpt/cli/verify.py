@@ -15,7 +15,7 @@ from huggingface_hub.utils.sha import git_hash
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizerFast
 from minigpt.cli.common import one_line
-from minigpt.hf.configuration import CONFIG_FILES
+from minigpt.hf.configuration import CONFIG_FILES, SIZES
 from minigpt.hf.files import find_file, split_hub_options
 from minigpt.hf.formats import WEIGHT_FILES, open_weights
 from minigpt.hf.hub import OFFICIAL_NAME, OLD_NAMES
@@ -26,7 +26,6 @@ VOCABULARY = {  # of OpenAI's release: file -> SHA-256
     "vocab_40000.bpe": "0ea9b51ae695073cd871e0358f7016311d671a7ff3963e367d5236522f294725",
 }
 USUAL = OpenAIGPTConfig()
-SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
 PROMPT = [481, 4735, 544]  # "the president is"
 CONTINUATION = [  # what OpenAI's weights say most probably follows; from the tests of transformers
     *(246, 963, 870, 762, 239, 244, 40477, 244, 249, 719, 881, 487, 544, 240, 244, 603, 481),
