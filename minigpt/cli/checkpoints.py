@@ -1,7 +1,8 @@
 """The commands for checkpoints: `convert`, `download`, `info` and `verify`."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -69,20 +70,13 @@ def download_command(
 PACKAGES = "numpy tokenizers safetensors huggingface_hub typer transformers ftfy spacy".split()
 
 
-def version_of(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def machine_facts() -> dict[str, str]:
     """Collect versions and devices: name -> value."""
     import torch
 
     facts = {"python": platform.python_version(), "platform": platform.platform()}
     facts |= {"minigpt": minigpt.__version__, "torch": torch.__version__}  # 2.13+cpu, +cu130
-    facts |= {package: version_of(package) for package in PACKAGES}
+    facts |= {name: version(name) if find_spec(name) else "not installed" for name in PACKAGES}
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     facts["cuda"] = ", ".join(gpus) or "none"
     facts["mps"] = "yes" if torch.backends.mps.is_available() else "none"

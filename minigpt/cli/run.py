@@ -39,13 +39,12 @@ def to_device(name: str) -> int | str:
     return int(name) if name.removeprefix("-").isdecimal() else name
 
 
+ROW = "{:.4f} {}".format
 SHOWN: dict[str, Callable] = {  # task -> what makes a text of an answer
     "text-generation": lambda x: "\n".join(text["generated_text"] for text in x),
-    "text-classification": "{0[score]:.4f} {0[label]}".format,
+    "text-classification": lambda x: ROW(x["score"], x["label"]),
     "feature-extraction": lambda x: "\n".join(" ".join(map("{:.4f}".format, t)) for t in x[0]),
-    "zero-shot-classification": lambda x: "\n".join(
-        map("{:.4f} {}".format, x["scores"], x["labels"])
-    ),
+    "zero-shot-classification": lambda x: "\n".join(map(ROW, x["scores"], x["labels"])),
 }
 Task = Literal[tuple(SHOWN)]
 Text = Annotated[str | None, typer.Argument(metavar="TEXT", help="Default: the standard input.")]
