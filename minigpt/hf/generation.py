@@ -210,6 +210,7 @@ class Request:
     """One call of `generate`, prepared: prompts, settings, and what follows from them."""
 
     model: "GenerationMixin"
+    next_logits: core.NextLogits
     config: GenerationConfig
     ids: Tensor  # (B, T), padding in front
     padding: Tensor | None  # (B,): how much of it
@@ -219,9 +220,6 @@ class Request:
     criteria: Sequence[Criterion]
     scores: list[Tensor] | None  # output_scores: filled by the last processor, (B n, V) a step
     generator: torch.Generator | None = None
-
-    def next_logits(self, ids: Tensor, cache) -> tuple[Tensor, object]:
-        return self.model.next_logits(ids, cache, self.config.use_cache, self.padding)
 
     def refuse(self, kind: str, **others: bool) -> None:
         """Raise ValueError, naming them, for settings that do not go with this kind of loop."""
@@ -376,7 +374,8 @@ class GenerationMixin:
                 "shorter ones with; pass pad_token_id (or eos_token_id, which then serves)"
             )
         plan = ids, padding, min(wanted, limit - T), pad or 0, processors, criteria, scores
-        return Request(self, config, *plan, given["generator"]), wanted
+        reader = partial(self.next_logits, use_cache=config.use_cache, padding=padding)
+        return Request(self, reader, config, *plan, given["generator"]), wanted
 
     def generate(
         self,
