@@ -100,7 +100,7 @@ def original_pipeline() -> Pipeline:
     if missing:
         raise ImportError(
             f"text_pipeline='original' needs {' and '.join(missing)}: "
-            "pip install 'minigpt[original]', or pass text_pipeline='basic'"
+            "pip install '.[original]' in minigpt's repository, or pass text_pipeline='basic'"
         )
     import ftfy
     import spacy
@@ -186,8 +186,8 @@ def choose_pipeline(wanted: str | None = None) -> str:
     warnings.warn(
         "ftfy and spacy are not installed, so texts go through the basic pipeline: line breaks, "
         "curly quotes and accents are lost, and i'm is split in three, unlike the text that GPT-1 "
-        "was trained on. pip install 'minigpt[original]', or use OpenAIGPTTokenizerFast, which "
-        "has its own",
+        "was trained on. pip install '.[original]' in minigpt's repository, or use "
+        "OpenAIGPTTokenizerFast, which has its own",
         stacklevel=4,  # so that the warning shows the line of whoever made the tokenizer
     )
     return "basic"

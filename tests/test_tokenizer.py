@@ -72,14 +72,18 @@ def test_fast_gives_transformers_ids_on_every_golden_string():
 
 @official
 def test_fast_misses_openais_ids_only_where_its_notebook_says():
-    cases = json.loads((parity.GOLDEN / "tokenizer_original.json").read_text())["cases"]
+    cases = json.loads((parity.GOLDEN / "tokenizer_original.json").read_text(encoding="utf-8"))[
+        "cases"
+    ]
     fast = OpenAIGPTTokenizerFast.from_pretrained(parity.OFFICIAL)
     missed = [case["text"] for case in cases if fast.encode(case["text"]) != case["ids"]]
     assert [text.split()[0] for text in missed] == ["schÃ¶n", "ﬁne", "ＦＵＬＬ", "İstanbul"]
 
 
 def golden_words(name):
-    cases = json.loads((parity.GOLDEN / f"tokenizer_{name}.json").read_text())["cases"]
+    cases = json.loads((parity.GOLDEN / f"tokenizer_{name}.json").read_text(encoding="utf-8"))[
+        "cases"
+    ]
     return [(case["text"], "".join(case["tokens"]).split("</w>")[:-1]) for case in cases]
 
 
@@ -287,7 +291,7 @@ def test_tokenizers_of_other_classes_pipelines_or_pieces_are_not_equal(four, tin
 def test_transformers_reads_what_we_write(four, kind, pipeline, tmp_path):
     tokenizer, text = four[kind, pipeline], "Mr. Zeppelin isn't<pad>\nhere, i'm an x-ray."
     tokenizer.save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "openai-gpt"}')
+    (tmp_path / "config.json").write_text('{"model_type": "openai-gpt"}', encoding="utf-8")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert theirs(text).input_ids == tokenizer(text).input_ids
     assert (theirs.pad_token, len(theirs)) == ("<pad>", len(tokenizer))
@@ -424,13 +428,13 @@ def without_extra(monkeypatch):
 
 
 def test_a_missing_extra_is_named_with_the_way_out(without_extra):
-    message = r"needs ftfy and spacy: pip install 'minigpt\[original\]'"
+    message = r"needs ftfy and spacy: pip install '\.\[original\]'"
     with pytest.raises(ImportError, match=message):
         OpenAIGPTTokenizer({"<unk>": 0}, [], text_pipeline="original")
 
 
 def test_without_the_extra_there_is_one_warning_and_the_basic_pipeline(without_extra):
-    with pytest.warns(UserWarning, match=r"pip install 'minigpt\[original\]'") as caught:
+    with pytest.warns(UserWarning, match=r"pip install '\.\[original\]'") as caught:
         tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny")
     assert len(caught) == 1 and tokenizer.text_pipeline == "basic"
     with warnings.catch_warnings():
@@ -820,7 +824,7 @@ def test_settings_may_lie_in_either_file(four, kind, tmp_path):
     (tmp_path / "tokenizer.json").unlink()
     for name in ("extra_special_tokens", "additional_special_tokens"):
         settings = {name: ["<x>"], "pad_token": {"content": "<p>", "lstrip": True}}
-        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
         again = kind.from_pretrained(tmp_path)
         assert again.all_special_tokens == ["<unk>", "<p>", "<x>"]
         assert again.added_tokens_decoder[8192].lstrip and again.pad_token == "<p>"
