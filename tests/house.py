@@ -20,7 +20,6 @@ MACHINE_PATH = re.compile(
     r"|(?<![\w.:/<])/(?:[\w.-]+/){2,}[\w.-]*"  # anything three levels deep
     r"|file://|\b[A-Z]:[\\/]\w+|\bat 0x[0-9a-f]{6,}"
 )
-MEASURED = re.compile(r"'?(\d+) s, (\d+\.\d+) GiB at most'?\n?")
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -159,22 +158,6 @@ def describes_pictures(notebook, name: str) -> list[str]:
     return complaints
 
 
-def tells_its_cost(notebook, name: str, seconds: float = 60, gib: float = 2) -> list[str]:
-    """The last cell prints what the run took; both figures lie under the limits."""
-    last = "".join(
-        output_text(output) for cell in code_cells(notebook)[-1:] for output in cell.outputs
-    )
-    found = MEASURED.fullmatch(last)
-    if not found:
-        return [f"{name}: the last cell does not print its time and memory"]
-    took, used = float(found[1]), float(found[2])
-    return (
-        []
-        if took < seconds and used < gib
-        else [f"{name}: {took:.0f} s and {used} GiB; the limits are {seconds} s, {gib} GiB"]
-    )
-
-
 NOTEBOOK_RULES = [
     has_a_title,
     has_run,
@@ -183,7 +166,6 @@ NOTEBOOK_RULES = [
     ignores_with_a_reason,
     has_short_cells,
     describes_pictures,
-    tells_its_cost,
 ]
 
 

@@ -7,12 +7,16 @@ notebook and, last, how many stored outputs were compared.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from tests.house import NOTEBOOKS, ROOT, code_cells, compared_cells, module_of, read
 
@@ -59,12 +63,23 @@ def stage(folder: Path, modules: list[str]) -> None:
     """Build a package minigpt in `folder` that holds only `modules` and the assets."""
     (folder / "minigpt").mkdir()
     (folder / "minigpt" / "__init__.py").write_text(
-        '"""Only the modules of earlier notebooks."""\n'
+        '"""Only the modules of earlier notebooks."""\n', encoding="utf-8"
     )
-    (folder / "sitecustomize.py").write_text(FORGET_THE_INSTALLED_ONE)
-    (folder / "minigpt" / "assets").symlink_to(PACKAGE / "assets")
+    (folder / "sitecustomize.py").write_text(FORGET_THE_INSTALLED_ONE, encoding="utf-8")
+    shutil.copytree(PACKAGE / "assets", folder / "minigpt" / "assets")
     for module in modules:
-        (folder / "minigpt" / f"{module}.py").write_text((PACKAGE / f"{module}.py").read_text())
+        shutil.copy(PACKAGE / f"{module}.py", folder / "minigpt")
+
+
+def largest_memory(process: psutil.Popen) -> int:
+    """Wait for a process; return the most bytes that it, or one it started, was seen to hold."""
+    most = 0
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):  # one has just ended
+            family = [process, *process.children(recursive=True)]
+            most = max(most, *(each.memory_info().rss for each in family))
+        time.sleep(0.1)
+    return most
 
 
 def run_notebook(path: Path) -> Run:
@@ -79,14 +94,13 @@ def run_notebook(path: Path) -> Run:
         command += [f"--rootdir={path.parent}", "-c", os.devnull]
         log_file = Path(folder) / "log"
         begin = time.perf_counter()
-        with log_file.open("w") as log:
-            process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
-            _, status, used = os.wait4(process.pid, 0)  # with the kernel it started and waited for
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds, log = time.perf_counter() - begin, log_file.read_text()
+        with log_file.open("w", encoding="utf-8") as log:
+            process = psutil.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+            used = largest_memory(process)
+        seconds, log = time.perf_counter() - begin, log_file.read_text("utf-8", errors="replace")
     found = re.search(r"(\d+) passed", log)
     passed = int(found[1]) if found and process.returncode == 0 else 0
-    gib = used.ru_maxrss / 2**20
+    gib = used / 2**30
     return Run(
         path.stem, len(code_cells(notebook)), passed, compared_cells(notebook), seconds, gib, log
     )

@@ -185,19 +185,21 @@ WRITERS = [
 )
 def test_a_full_disk_leaves_the_old_file_alone(tmp_path, monkeypatch, write, owner, name, failing):
     path = tmp_path / "file"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     monkeypatch.setattr(owner, name, failing)
     with pytest.raises(OSError, match="No space"):
         write(path)
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("file", "old")]
+    assert [(file.name, file.read_text(encoding="utf-8")) for file in tmp_path.iterdir()] == [
+        ("file", "old")
+    ]
 
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_a_file_is_replaced_and_nothing_lies_beside_it(tmp_path, write):
     path = tmp_path / "file"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     write(str(path))
-    assert list(tmp_path.iterdir()) == [path] and path.read_text() != "old"
+    assert list(tmp_path.iterdir()) == [path] and path.read_text(encoding="utf-8") != "old"
 
 
 def test_the_official_format_to_the_byte(tmp_path):
@@ -296,7 +298,7 @@ def test_bad_vocabularies_are_named(tmp_path, data, message):
 def test_a_vocabulary_cut_anywhere_is_refused(tmp_path, cut):
     whole = json.dumps({"<unk>": 0, "t": 1, "h": 2, "th</w>": 3})
     assert cut < len(whole)
-    (tmp_path / "vocab.json").write_text(whole[:cut])
+    (tmp_path / "vocab.json").write_text(whole[:cut], encoding="utf-8")
     with pytest.raises(ValueError, match=r"vocab\.json, line 1, column \d+: not valid JSON"):
         bpe.read_vocabulary(tmp_path / "vocab.json")
 
@@ -304,7 +306,7 @@ def test_a_vocabulary_cut_anywhere_is_refused(tmp_path, cut):
 @pytest.mark.parametrize("piece", ["t", "h", "th"])
 def test_a_merge_with_an_unknown_piece_is_named_with_its_line(tmp_path, piece):
     path = tmp_path / "merges.txt"
-    path.write_text("#version: 0.2\na b\nt h\n")
+    path.write_text("#version: 0.2\na b\nt h\n", encoding="utf-8")
     vocabulary = dict.fromkeys({"a", "b", "ab", "t", "h", "th"} - {piece}, 0)
     message = rf"merges\.txt, line 3: the merge 't h' needs the piece '{piece}'"
     with pytest.raises(ValueError, match=message):

@@ -75,7 +75,9 @@ def test_an_unknown_name_is_one_clear_error(monkeypatch):
 
 
 def test_a_folder_without_weights_is_named(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "openai-gpt", **SMALL}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "openai-gpt", **SMALL}), encoding="utf-8"
+    )
     with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path)) + ".*model.safetensors"):
         OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="vocab.json"):
@@ -83,7 +85,7 @@ def test_a_folder_without_weights_is_named(tmp_path):
 
 
 def test_another_model_type_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}), encoding="utf-8")
     with pytest.raises(ValueError, match="gpt2.*openai-gpt"):
         OpenAIGPTConfig.from_pretrained(tmp_path)
 
@@ -358,8 +360,8 @@ def test_a_pickle_of_something_else_is_named(tmp_path):
 
 def test_a_file_without_weights_is_named(tmp_path):
     theirs_in(tmp_path)
-    page = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(page | {"dtype": None}))
+    page = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(page | {"dtype": None}), encoding="utf-8")
     save_file({}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="model.safetensors holds no weights"):
         OpenAIGPTModel.from_pretrained(tmp_path)
@@ -381,6 +383,6 @@ def test_a_file_without_weights_is_named(tmp_path):
 def test_a_bad_index_is_named(tmp_path, index, wrong):
     theirs_in(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "one.safetensors")
-    (tmp_path / "model.safetensors.index.json").write_text(index)
+    (tmp_path / "model.safetensors.index.json").write_text(index, encoding="utf-8")
     with pytest.raises((ValueError, FileNotFoundError), match=wrong):
         OpenAIGPTModel.from_pretrained(tmp_path)

@@ -41,6 +41,8 @@ def call(*words: str, text: str | None = None):
 
 
 def shell(line: str) -> subprocess.CompletedProcess:
+    if os.name == "nt":
+        pytest.skip("the line is written for a POSIX shell")
     line = line.replace("minigpt", PYTHON)
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
 
@@ -53,7 +55,7 @@ heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
 def test_nothing_heavy_is_imported_before_a_command_runs():
-    tree = ast.parse(Path(command_line.__file__).read_text())
+    tree = ast.parse(Path(command_line.__file__).read_text(encoding="utf-8"))
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {getattr(node, "module", None) or node.names[0].name for node in imports}
     assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names, "typer"}
@@ -167,6 +169,7 @@ def test_nothing_is_lost_where_stderr_cannot_be_written():
     assert done.returncode == 0 and "LABEL_" in done.stdout
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_while_the_program_leaves_is_silent():
     code = (
         "import atexit, os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -253,9 +256,10 @@ except BaseException:  # as some code that torch runs on its way in
 """
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("module", ["typer", "torch"])
 def test_ctrl_c_ends_the_program_while_it_loads(tmp_path, module):
-    (tmp_path / f"{module}.py").write_text(SWALLOWED)
+    (tmp_path / f"{module}.py").write_text(SWALLOWED, encoding="utf-8")
     path = os.pathsep.join([str(tmp_path), str(Path(command_line.__file__).parent.parent)])
     command = [sys.executable, "-m", "minigpt", "generate", "The miller"]
     env = os.environ | {"PYTHONPATH": path}
@@ -344,7 +348,7 @@ def test_weights_without_a_vocabulary_are_no_failure(tmp_path):
     found = verdicts(tmp_path)
     assert found["vocabulary"] == ("not checked", "there is none, only weights")
     assert call("verify", str(tmp_path)).exit_code == 0
-    (tmp_path / "vocab.json").write_text("{}")  # half of one
+    (tmp_path / "vocab.json").write_text("{}", encoding="utf-8")  # half of one
     assert verdicts(tmp_path)["vocabulary"][0] == "failed"
 
 
@@ -467,6 +471,7 @@ app(["convert", "tiny", sys.argv[1]])
 """
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_during_a_save_leaves_nothing_behind(tmp_path):
     command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "new")]
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -491,7 +496,7 @@ def test_convert_to_a_read_only_disk_changes_nothing(to, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")  # for root, permissions do not count
 
-    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "mine").write_text("mine", encoding="utf-8")
     monkeypatch.setattr("tempfile._os.mkdir", refuse)
     result = call("convert", "tiny", str(tmp_path), "--to", to)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -551,6 +556,7 @@ def test_download_shows_its_progress(tmp_path):
     assert done.returncode == 0 and f"{LARGE}: 100%" in done.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("words", ["download me/tiny", "generate Hello --model me/tiny"])
 def test_ctrl_c_during_a_download_leaves_no_half_of_a_file(tmp_path, words):
     with running_hub() as server:
@@ -583,7 +589,9 @@ def test_pretrain_makes_a_checkpoint_that_writes(tmp_path):
     pytest.importorskip("spacy")  # an extra of the package
     for name in ("books", "held_out"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "one.txt").write_text("The old miller went to the sea. " * 600)
+        (tmp_path / name / "one.txt").write_text(
+            "The old miller went to the sea. " * 600, encoding="utf-8"
+        )
     sizes = "--n-embd 16 --n-layer 1 --n-head 2 --vocab-size 60 --steps 2 --batch-size 2 --warmup 1"
     places = [str(tmp_path / name) for name in ("books", "held_out", "out")]
     result = call("pretrain", *places, *sizes.split(), "--workers", "1")
@@ -645,8 +653,8 @@ def test_verify_finds_a_vocabulary_of_another_size(copy):
 
 
 def test_verify_finds_a_config_of_another_model(copy):
-    page = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(page | {"n_positions": 256}))
+    page = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps(page | {"n_positions": 256}), encoding="utf-8")
     verdict, why = verdicts(copy)["shapes"]
     assert verdict == "failed" and "positions_embed.weight has shape (512, 256)" in why
 
@@ -731,8 +739,8 @@ def test_verify_finds_other_weights_by_what_they_write(tiny_is_official):
 
 def test_verify_finds_another_vocabulary(tiny_is_official):
     path = tiny_is_official / "merges.txt"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines[:5], lines[6], lines[5], *lines[7:]]))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[:5], lines[6], lines[5], *lines[7:]]), encoding="utf-8")
     found = verdicts(tiny_is_official)
     assert found["official vocabulary"][0] == "failed"
     assert found["official ids"] == ("not checked", "needs the check 'official vocabulary'")

@@ -7,7 +7,6 @@ import math
 import os
 import random
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import tempfile
 import textwrap
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -144,9 +144,9 @@ def test_the_old_name_and_names_of_types(tmp_path):
 
 def test_without_a_type_on_the_page_the_weights_tell(tmp_path):
     small_model(tmp_path).half().save_pretrained(tmp_path)
-    page = json.loads((tmp_path / "config.json").read_text())
+    page = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     del page["dtype"]
-    (tmp_path / "config.json").write_text(json.dumps(page))
+    (tmp_path / "config.json").write_text(json.dumps(page), encoding="utf-8")
     assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).dtype == torch.float16
 
 
@@ -241,7 +241,10 @@ def test_names_beside_default_numbers_of_classes_are_taken_as_transformers_write
     kind = "OpenAIGPTForSequenceClassification"
     saved = getattr(transformers, kind).from_pretrained(tmp_path / "base", **names)
     saved.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["label2id"]["LABEL_2"] == 2
+    assert (
+        json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["label2id"]["LABEL_2"]
+        == 2
+    )
     config = getattr(minigpt, kind).from_pretrained(tmp_path).config
     assert config.id2label == names["id2label"] and config.label2id["POS"] == 2
 
@@ -295,13 +298,13 @@ def test_another_shape_is_an_error_or_made_anew(tmp_path):
 
 def test_unknown_lines_of_a_page_survive(tmp_path):
     small_model(tmp_path)
-    page = json.loads((tmp_path / "config.json").read_text())
+    page = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     page |= {"n_ctx": 8, "task_specific_params": {"a": [1, None]}, "predict_special_tokens": True}
-    (tmp_path / "config.json").write_text(json.dumps(page))
+    (tmp_path / "config.json").write_text(json.dumps(page), encoding="utf-8")
     OpenAIGPTConfig.from_pretrained(tmp_path).save_pretrained(tmp_path / "config only")
     OpenAIGPTLMHeadModel.from_pretrained(tmp_path).save_pretrained(tmp_path / "model")
     for folder in ("config only", "model"):
-        assert json.loads((tmp_path / folder / "config.json").read_text()) == page
+        assert json.loads((tmp_path / folder / "config.json").read_text(encoding="utf-8")) == page
 
 
 @pytest.mark.parametrize("name", ["output_attentions", "output_hidden_states", "return_dict"])
@@ -316,7 +319,7 @@ def test_what_a_page_says_of_outputs_holds_on_both_sides(tmp_path, name):
     for out in loaded:
         assert isinstance(out, tuple) == (name == "return_dict")
         assert len(out) == len(loaded[0]) == 1 + (name != "return_dict")
-    assert name in json.loads((tmp_path / "3" / "config.json").read_text())
+    assert name in json.loads((tmp_path / "3" / "config.json").read_text(encoding="utf-8"))
 
 
 def test_the_names_of_transformers_are_taken_and_must_agree():
@@ -382,9 +385,9 @@ def test_number_and_names_of_classes_go_together():
 )
 def test_a_bad_line_of_a_page_is_named_with_its_file(tmp_path, page, message):
     small_model(tmp_path)
-    settings = json.loads((tmp_path / "config.json").read_text()) | page
+    settings = json.loads((tmp_path / "config.json").read_text(encoding="utf-8")) | page
     settings = {name: value for name, value in settings.items() if value is not ...}
-    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
     with pytest.raises(ValueError, match=message) as error:
         OpenAIGPTModel.from_pretrained(tmp_path)
     assert str(tmp_path) in str(error.value)
@@ -406,8 +409,10 @@ def test_untied_tables_do_not_matter_without_a_head_that_scores_tokens(tmp_path,
 @pytest.mark.parametrize("kind", ["OpenAIGPTLMHeadModel", "OpenAIGPTDoubleHeadsModel"])
 def test_untied_tables_are_refused_by_a_head_that_scores_tokens(tmp_path, kind):
     small_model(tmp_path)
-    page = json.loads((tmp_path / "config.json").read_text()) | {"tie_word_embeddings": False}
-    (tmp_path / "config.json").write_text(json.dumps(page))
+    page = json.loads((tmp_path / "config.json").read_text(encoding="utf-8")) | {
+        "tie_word_embeddings": False
+    }
+    (tmp_path / "config.json").write_text(json.dumps(page), encoding="utf-8")
     with pytest.raises(ValueError, match="tie_word_embeddings=False.*remove the line"):
         getattr(minigpt, kind).from_pretrained(tmp_path)
 
@@ -423,7 +428,7 @@ def test_a_page_that_is_none_is_named(tmp_path, text):
 @pytest.mark.parametrize("text", ["[]", "{", '{"top_p": Infinity}', '{"temperature": "hot"}'])
 def test_bad_settings_of_generation_are_named_with_their_file(tmp_path, text):
     small_model(tmp_path)
-    (tmp_path / "generation_config.json").write_text(text)
+    (tmp_path / "generation_config.json").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=f"^{tmp_path}/generation_config.json"):
         OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
 
@@ -438,8 +443,10 @@ def test_weights_without_a_page_are_no_checkpoint(tmp_path):
 @pytest.mark.parametrize("wrong", ["OpenAIGPTModel", [7], 7])
 def test_a_class_that_is_no_name_is_not_written_on(tmp_path, wrong):
     small_model(tmp_path / "0")
-    page = json.loads((tmp_path / "0" / "config.json").read_text()) | {"architectures": wrong}
-    (tmp_path / "0" / "config.json").write_text(json.dumps(page))
+    page = json.loads((tmp_path / "0" / "config.json").read_text(encoding="utf-8")) | {
+        "architectures": wrong
+    }
+    (tmp_path / "0" / "config.json").write_text(json.dumps(page), encoding="utf-8")
     with pytest.raises(ValueError, match="architectures=.*must be a list"):
         convert(tmp_path / "0", tmp_path / "1")
     assert not (tmp_path / "1").exists()
@@ -535,7 +542,7 @@ def saved_long_ago(folder, files):
     folder.mkdir()
     OpenAIGPTTokenizer.from_pretrained("tiny", "basic").save_vocabulary(folder)
     for name, page in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(page))
+        (folder / f"{name}.json").write_text(json.dumps(page), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -582,7 +589,7 @@ def test_a_tokenizer_replaces_all_files_of_the_one_that_was_there(tmp_path):
     source = saved_by_transformers(tmp_path)
     assert not (source / "vocab.json").exists()
     written = convert("tiny", tmp_path / "new")
-    (tmp_path / "new" / "vocab.json").write_text("of another model")
+    (tmp_path / "new" / "vocab.json").write_text("of another model", encoding="utf-8")
     assert "vocab.json" in written and "vocab.json" not in convert(source, tmp_path / "new")
     assert OpenAIGPTTokenizer.from_pretrained(tmp_path / "new").encode("the king")
 
@@ -590,7 +597,7 @@ def test_a_tokenizer_replaces_all_files_of_the_one_that_was_there(tmp_path):
 @pytest.mark.filterwarnings(WARNS)
 @pytest.mark.parametrize("format", FORMATS)
 def test_convert_tells_what_it_wrote_and_nothing_else(tmp_path, format):
-    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "mine").write_text("mine", encoding="utf-8")
     written = convert("tiny", tmp_path, format)
     assert {path.name for path in tmp_path.iterdir()} - set(written) == {"mine"}
 
@@ -614,7 +621,7 @@ def test_after_convert_transformers_cuts_texts_as_we_do(tmp_path, format):
 
 
 def test_a_vocabulary_is_not_written_where_another_would_be_read(tmp_path):
-    (tmp_path / "vocab.json").write_text("of another model")
+    (tmp_path / "vocab.json").write_text("of another model", encoding="utf-8")
     with pytest.raises(FileExistsError, match="vocab.json.*in place of encoder_bpe_40000.json"):
         convert("tiny", tmp_path, "openai")
     assert [path.name for path in tmp_path.iterdir()] == ["vocab.json"]
@@ -673,7 +680,7 @@ def test_the_official_facts_agree_with_each_other_and_with_the_files():
     for name, (size, digest) in OFFICIAL["files"].items():
         data = (parity.OFFICIAL / name).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (size, digest)
-    shapes = json.loads((parity.OFFICIAL / "params_shapes.json").read_text())
+    shapes = json.loads((parity.OFFICIAL / "params_shapes.json").read_text(encoding="utf-8"))
     assert [tuple(shape[-2:]) for shape in shapes] == list(OFFICIAL["shapes"].values())
 
 
@@ -722,6 +729,7 @@ def test_a_vocabulary_of_another_size_is_named(tmp_path):
     check_vocabulary(tmp_path / "vocab.json", 8192, 8192)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 @pytest.mark.filterwarnings(WARNS)
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
 def test_new_files_may_be_read_by_whom_the_user_wants(tmp_path, mask):
@@ -739,17 +747,25 @@ def test_new_files_may_be_read_by_whom_the_user_wants(tmp_path, mask):
     assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
 
 
+@contextmanager
+def no_file_beyond(size: int):
+    """Let no file grow beyond `size` bytes, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="Windows limits the size of no file")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 @pytest.mark.parametrize("size", ["50GB", "1KB"])
 def test_a_full_disk_leaves_what_was_there(tmp_path, size):
     model, other = small_model(tmp_path), OpenAIGPTLMHeadModel(OpenAIGPTConfig(**SMALL))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (800, hard))  # no file may grow beyond
-    try:
+    with no_file_beyond(800):
         with pytest.raises(OSError, match="could not be saved .*make room if the disk is full"):
             other.save_pretrained(tmp_path, max_shard_size=size)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
 
@@ -761,13 +777,9 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, format):
         "tokenizer": lambda: OpenAIGPTTokenizer.from_pretrained("tiny").save_pretrained(tmp_path),
         "config": lambda: OpenAIGPTConfig(extra={"x": "x" * 99}).save_pretrained(tmp_path),
     }.get(format, lambda: convert("tiny", tmp_path, format))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (99, hard))
-    try:
+    with no_file_beyond(99):
         with pytest.raises(OSError, match=rf"{tmp_path}/\w.* could not be saved .*make room"):
             save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
     save()
     assert list(tmp_path.iterdir()) != []
@@ -779,15 +791,11 @@ def test_a_full_disk_leaves_the_tokenizer_that_was_there(tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     letters = {piece: n for n, piece in enumerate(x for x in old.vocab if len(x) < 6)}
     new = OpenAIGPTTokenizer(letters, [], "basic")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     sizes = [path.stat().st_size for path in map(tmp_path.joinpath, new.save_pretrained(tmp_path))]
     old.save_pretrained(tmp_path)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes) - 1, hard))  # all files fit but one
-    try:
+    with no_file_beyond(max(sizes) - 1):  # all files fit but one
         with pytest.raises(OSError, match="could not be saved .*make room"):
             new.save_pretrained(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -822,14 +830,14 @@ SAVERS = [OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer]
 @pytest.mark.parametrize("kind", SAVERS)
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, kind):
     file, thing = tmp_path / "file", kind.from_pretrained("tiny")
-    file.write_text("mine")
+    file.write_text("mine", encoding="utf-8")
     with pytest.raises(NotADirectoryError, match=f"^{file} is a file; pass a folder"):
         thing.save_pretrained(file)
     with pytest.raises(NotADirectoryError, match=f"^{file}/x could not be saved .Not a dir.*pass"):
         thing.save_pretrained(file / "x")
     with pytest.raises(NotADirectoryError, match=f"^{file} is a file; pass a folder"):
         convert("tiny", file)
-    assert file.read_text() == "mine" and list(tmp_path.iterdir()) == [file]
+    assert file.read_text(encoding="utf-8") == "mine" and list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("kind", SAVERS)
@@ -865,6 +873,7 @@ def test_a_size_of_shards_may_be_a_number_in_a_string(tmp_path):
     assert names[0] == names[1] and len(names[0]) > 3
 
 
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 def test_weights_that_may_not_be_read_are_not_called_missing(name):
     with tempfile.TemporaryDirectory() as folder:
@@ -945,7 +954,7 @@ def test_two_processes_saving_at_once_leave_one_whole_model(tmp_path):
     model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)  # all of it of the same save
     assert {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
     assert model.generation_config.top_k == model.config.n_layer
-    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text(encoding="utf-8"))
     assert {path.name for path in tmp_path.glob("model-*")} == set(index["weight_map"].values())
 
 
@@ -980,6 +989,7 @@ def test_a_model_may_be_saved_over_the_file_it_was_read_from(tmp_path):
     assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), again) and not same(again, model)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
 def test_links_and_letters_of_all_kinds_in_a_path(tmp_path):
     folder = tmp_path / "Gewichte für 重み «1»"
     model = small_model(folder)

@@ -401,10 +401,12 @@ def test_the_generation_config_travels_with_the_checkpoint(tmp_path):
 def test_a_setting_that_is_null_is_not_said_and_one_without_meaning_is_refused(tmp_path):
     _, ours = parity.random_pair()
     ours.save_pretrained(tmp_path)
-    (tmp_path / "generation_config.json").write_text('{"num_beams": null, "top_k": 7}')
+    (tmp_path / "generation_config.json").write_text(
+        '{"num_beams": null, "top_k": 7}', encoding="utf-8"
+    )
     found = OpenAIGPTLMHeadModel.from_pretrained(tmp_path).generation_config
     assert found == GenerationConfig(top_k=7)
-    (tmp_path / "generation_config.json").write_text('{"num_beams": 0}')
+    (tmp_path / "generation_config.json").write_text('{"num_beams": 0}', encoding="utf-8")
     with pytest.raises(ValueError, match="num_beams=0"):
         OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
 
@@ -417,7 +419,9 @@ def test_a_name_that_is_no_setting_is_an_error(tiny):
 def test_a_setting_that_minigpt_does_not_have_is_warned_of(tmp_path):
     _, ours = parity.random_pair()
     ours.save_pretrained(tmp_path)
-    (tmp_path / "generation_config.json").write_text('{"typical_p": 0.9, "top_k": 7}')
+    (tmp_path / "generation_config.json").write_text(
+        '{"typical_p": 0.9, "top_k": 7}', encoding="utf-8"
+    )
     with pytest.warns(UserWarning, match="typical_p"):
         assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path).generation_config.top_k == 7
 

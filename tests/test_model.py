@@ -554,14 +554,14 @@ def test_transformers_reads_our_config_and_we_theirs(tmp_path):
 
 def test_gelu_new_is_saved_under_the_name_that_transformers_knows(tmp_path):
     OpenAIGPTModel(OpenAIGPTConfig(**SMALL, afn="gelu_new")).save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["afn"] == "gelu"
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["afn"] == "gelu"
 
 
 def test_the_longer_names_are_read(tmp_path):
     names = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
     sizes = {"vocab_size": 5, "max_position_embeddings": 9, **names}
     settings = {"model_type": "openai-gpt", **sizes}
-    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
     config = OpenAIGPTConfig.from_pretrained(tmp_path)
     assert (config.n_embd, config.n_head, config.n_layer, config.n_positions) == (16, 2, 3, 9)
     assert (config.hidden_size, config.max_position_embeddings) == (16, 9)

@@ -19,7 +19,7 @@ from tests.house import NOTEBOOKS, ROOT, module_of, public_names, read
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LOCK = dict(
     line.split("==")
-    for line in (ROOT / "requirements.lock").read_text().splitlines()
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     if "==" in line
 )
 HEAVY = ("spacy", "ftfy", "matplotlib", "transformers", "IPython", "nbdev", "fastcore", "triton")
@@ -95,7 +95,7 @@ def test_a_static_cache_needs_no_import_of_its_own(place, fresh):
 
 def test_each_public_name_comes_from_the_module_that_defines_it():
     for name, module in minigpt.HOME.items():
-        assert name in public_names((ROOT / "minigpt" / f"{module}.py").read_text())
+        assert name in public_names((ROOT / "minigpt" / f"{module}.py").read_text(encoding="utf-8"))
         assert getattr(minigpt, name) is getattr(sys.modules[f"minigpt.{module}"], name)
 
 
@@ -113,7 +113,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 def test_editors_are_told_the_same_names():
-    tree = ast.parse((ROOT / "minigpt" / "__init__.pyi").read_text())
+    tree = ast.parse((ROOT / "minigpt" / "__init__.pyi").read_text(encoding="utf-8"))
     told = {
         alias.asname: node.module.removeprefix("minigpt.")
         for node in tree.body
@@ -126,7 +126,7 @@ def test_editors_are_told_the_same_names():
 def test_exported_modules_have_a_docstring():
     for path in NOTEBOOKS:
         if module := module_of(read(path)):
-            source = (ROOT / "minigpt" / f"{module}.py").read_text()
+            source = (ROOT / "minigpt" / f"{module}.py").read_text(encoding="utf-8")
             assert source.startswith('"""'), module
 
 
@@ -155,12 +155,14 @@ def shell_lines(markdown: str) -> list[str]:
 def test_readme_shows_the_commands():
     lines = shell_lines(README)
     assert {"make demo", "make test", "make lab"} <= set(lines)
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(
+        re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     assert {line.split()[1] for line in lines if line.startswith("make ")} <= targets
 
 
 def test_every_python_command_in_readme_and_makefile_exists():
-    text = "\n".join(shell_lines(README)) + (ROOT / "Makefile").read_text()
+    text = "\n".join(shell_lines(README)) + (ROOT / "Makefile").read_text(encoding="utf-8")
     modules = set(re.findall(r"python -m ((?:benchmarks|tests|minigpt)[\w.]*)", text))
     assert {"benchmarks.demo", "tests.run_notebooks"} <= modules
     for module in modules:
@@ -194,15 +196,17 @@ def test_the_commands_help_themselves():
 
 
 def extras() -> set[str]:
-    text = (ROOT / "pyproject.toml").read_text()
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     section = text.split("[project.optional-dependencies]")[1].split("[project.scripts]")[0]
     return set(re.findall(r"^(\w+) = \[", section, re.MULTILINE))
 
 
 def test_the_conda_environment_installs_this_project_and_nothing_else():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     python, pip, packages = environment["dependencies"]
-    needed = re.search(r'requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text())[1]
+    needed = re.search(
+        r'requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    )[1]
     assert (python, pip) == (f"python{needed}", "pip")
     (only,) = packages["pip"]
     found = re.fullmatch(r"--editable \.\[([\w,]+)\]", only)

@@ -129,7 +129,7 @@ AUTO = [AutoConfig, AutoTokenizer, AutoModel, AutoModelForCausalLM]
 
 @pytest.mark.parametrize("kind", [*AUTO, minigpt.AutoModelForSequenceClassification])
 def test_another_kind_of_model_is_refused(kind, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}), encoding="utf-8")
     with pytest.raises(ValueError, match="'gpt2' model, but minigpt builds only 'openai-gpt'"):
         kind.from_pretrained(tmp_path)
 

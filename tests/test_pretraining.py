@@ -16,7 +16,9 @@ RECIPE = {"batch_size": 4, "warmup": 3, "measure_every": 3, "device": "cpu", "pr
 def library(tmp_path):
     for name in ("books", "held_out"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "a.txt").write_text("the fish sees the old miller . " * 60)
+        (tmp_path / name / "a.txt").write_text(
+            "the fish sees the old miller . " * 60, encoding="utf-8"
+        )
     return tmp_path
 
 
@@ -25,7 +27,7 @@ def test_the_best_model_is_kept_and_not_the_last(library):
     out = library / "out"
     recipe = RECIPE | {"warmup": 6, "peak": 5.0}
     result = pretrain(library / "books", library / "held_out", out, CONFIG, steps=15, **recipe)
-    log = json.loads((out / "log.json").read_text())
+    log = json.loads((out / "log.json").read_text(encoding="utf-8"))
     assert list(log["perplexity"]) == ["3", "6", "9", "12", "15"] and len(log["losses"]) == 15
     best = min(log["perplexity"].values())
     assert best < 0.9 * log["perplexity"]["15"]
@@ -41,7 +43,7 @@ def test_books_are_not_read_again(library):
 
 
 def test_a_file_in_place_of_the_folder_is_named(library):
-    (library / "out").write_text("something else")
+    (library / "out").write_text("something else", encoding="utf-8")
     with pytest.raises(NotADirectoryError, match="out is a file; pass a folder"):
         pretrain(
             library / "books", library / "held_out", library / "out", CONFIG, steps=3, **RECIPE
