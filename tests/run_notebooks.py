@@ -14,6 +14,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -106,10 +107,18 @@ def run_notebook(path: Path) -> Run:
     )
 
 
+def needs_triton(path: Path) -> bool:
+    """Whether a notebook runs kernels, on a GPU or in Triton's interpreter."""
+    return any("TRITON_INTERPRET" in cell.source for cell in code_cells(read(path)))
+
+
 def main(names: list[str]) -> int:
     runs = []
     for path in NOTEBOOKS:
         if names and path.stem not in names:
+            continue
+        if needs_triton(path) and not find_spec("triton"):
+            print(f"{path.stem:20} not run: there is no triton for this system")
             continue
         runs.append(run := run_notebook(path))
         verdict = "ok" if run.ok else "FAILED"
