@@ -5,11 +5,14 @@ import json
 import re
 import subprocess
 import sys
-from importlib.metadata import requires, version
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import minigpt
 from benchmarks import demo
@@ -17,11 +20,9 @@ from tests import helpers
 from tests.house import NOTEBOOKS, ROOT, module_of, public_names, read
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LOCK = dict(
-    line.split("==")
-    for line in (ROOT / "requirements.lock").read_text().splitlines()
-    if "==" in line
-)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
 HEAVY = ("spacy", "ftfy", "matplotlib", "transformers", "IPython", "nbdev", "fastcore", "triton")
 
 
@@ -81,7 +82,7 @@ def test_a_static_cache_needs_no_import_of_its_own(place, fresh):
 
 def test_each_public_name_comes_from_the_module_that_defines_it():
     for name, module in minigpt.HOME.items():
-        assert name in public_names((ROOT / "minigpt" / f"{module}.py").read_text())
+        assert name in public_names((ROOT / "minigpt" / f"{module}.py").read_text(encoding="utf-8"))
         assert getattr(minigpt, name) is getattr(sys.modules[f"minigpt.{module}"], name)
 
 
@@ -99,7 +100,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 def test_editors_are_told_the_same_names():
-    tree = ast.parse((ROOT / "minigpt" / "__init__.pyi").read_text())
+    tree = ast.parse((ROOT / "minigpt" / "__init__.pyi").read_text(encoding="utf-8"))
     told = {
         alias.asname: node.module.removeprefix("minigpt.")
         for node in tree.body
@@ -112,7 +113,7 @@ def test_editors_are_told_the_same_names():
 def test_exported_modules_have_a_docstring():
     for path in NOTEBOOKS:
         if module := module_of(read(path)):
-            source = (ROOT / "minigpt" / f"{module}.py").read_text()
+            source = (ROOT / "minigpt" / f"{module}.py").read_text(encoding="utf-8")
             assert source.startswith('"""'), module
 
 
@@ -141,13 +142,15 @@ def shell_lines(markdown: str) -> list[str]:
 def test_readme_shows_the_commands():
     lines = shell_lines(README)
     assert {"make demo", "make test", "make lab"} <= set(lines)
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(
+        re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     assert {line.split()[1] for line in lines if line.startswith("make ")} <= targets
 
 
 def test_every_python_command_in_readme_and_makefile_exists():
-    text = "\n".join(shell_lines(README)) + (ROOT / "Makefile").read_text()
-    modules = set(re.findall(r"python -m ((?:benchmarks|tests|minigpt)[\w.]*)", text))
+    text = "\n".join(shell_lines(README)) + (ROOT / "Makefile").read_text(encoding="utf-8")
+    modules = set(re.findall(r"python -m (minigpt|(?:benchmarks|tests)\.\w+)", text))
     assert {"benchmarks.demo", "tests.run_notebooks"} <= modules
     for module in modules:
         path = ROOT / module.replace(".", "/")
@@ -179,38 +182,61 @@ def test_the_commands_help_themselves():
     assert done.returncode == 0 and "pretrain" in done.stdout
 
 
-def extras() -> set[str]:
-    text = (ROOT / "pyproject.toml").read_text()
-    section = text.split("[project.optional-dependencies]")[1].split("[project.scripts]")[0]
-    return set(re.findall(r"^(\w+) = \[", section, re.MULTILINE))
-
-
-def test_the_conda_environment_installs_this_project_and_nothing_else():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+def test_the_conda_environment_installs_this_project_as_locked_and_nothing_else():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     python, pip, packages = environment["dependencies"]
-    needed = re.search(r'requires-python = "(.*)"', (ROOT / "pyproject.toml").read_text())[1]
-    assert (python, pip) == (f"python{needed}", "pip")
-    (only,) = packages["pip"]
-    found = re.fullmatch(r"--editable \.\[([\w,]+)\]", only)
-    assert set(found[1].split(",")) == extras()
+    assert python.startswith(f"python{PROJECT['requires-python']},") and pip == "pip"
+    constraint, project = packages["pip"]
+    assert constraint == "--constraint requirements.lock"
+    found = re.fullmatch(r"--editable \.\[([\w,]+)\]", project)
+    assert set(found[1].split(",")) == set(EXTRAS)
 
 
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def pins(name: str) -> list[str]:
+    """The versions of a package in the lock: one, or one for each group of platforms."""
+    found = [Requirement(line) for line in LOCK if not line.startswith("#")]
+    return [
+        str(pin.specifier).removeprefix("==")
+        for pin in found
+        if canonicalize_name(pin.name) == canonicalize_name(name)
+    ]
 
 
-def test_the_lock_pins_every_dependency():
-    locked = {normal(name) for name in LOCK}
-    wanted = {normal(re.match(r"[\w.-]+", line)[0]) for line in requires("minigpt")}
-    assert wanted <= locked, f"not in requirements.lock: {sorted(wanted - locked)}"
-    assert LOCK["torch"] == "2.13.0"
+@pytest.mark.parametrize("line", [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])])
+def test_the_lock_pins_what_pyproject_asks_for(line):
+    wanted = Requirement(line)
+    assert pins(wanted.name) and all(pin in wanted.specifier for pin in pins(wanted.name))
+
+
+def test_the_lock_names_no_machine_and_no_index():
+    assert not re.search(r"https?:|--|\s[/@]", "\n".join(LOCK[2:]))
+
+
+def test_readme_names_the_locked_version_of_pytorch():
+    assert re.findall(r"`torch==([\d.]+)`", README) == pins("torch")
 
 
 @pytest.mark.parametrize(
     "name", ["torch", "numpy", "transformers", "nbval", "nbdev", "spacy", "ftfy"]
 )
 def test_the_outputs_are_compared_with_the_locked_versions(name):
-    assert version(name).split("+")[0] == LOCK[name]
+    assert version(name).split("+")[0] in pins(name)
+
+
+def test_no_message_recommends_a_strangers_package():
+    """On the public index, `minigpt` is somebody else's; ours is `minigpt-notebooks`."""
+    folders = ("benchmarks", "minigpt", "notebooks", "tests", ".github")
+    paths = [*ROOT.glob("*"), *(path for name in folders for path in (ROOT / name).rglob("*"))]
+    kinds = {".cff", ".ipynb", ".lock", ".md", ".py", ".pyi", ".toml", ".yml"}
+    stranger = re.compile(r"\bminigpt\[|\binstall (-\S+ )*['\"]?minigpt(?![\w-])")
+    texts = {path: path.read_text(encoding="utf-8") for path in paths if path.suffix in kinds}
+    assert len(texts) > 60 and not [path for path, text in texts.items() if stranger.search(text)]
+
+
+def test_changelog_and_citation_know_the_version():
+    assert f"## {minigpt.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == minigpt.__version__
 
 
 def test_no_file_of_the_vocabulary_or_the_books_is_here():
