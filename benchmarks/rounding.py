@@ -15,8 +15,7 @@ from unittest.mock import patch
 
 import torch
 
-from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
-from minigpt import block
+from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizer, block
 
 RESULTS = Path(__file__).parent / "results" / "rounding.json"
 WINDOWS, LENGTH = 4, 512

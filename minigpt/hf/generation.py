@@ -314,7 +314,7 @@ class Request:
 
     @classmethod
     def from_pretrained(cls, name, **hub):
-        from minigpt.hf.files import find_file, read_json, naming
+        from minigpt.hf.files import find_file, naming, read_json
         path = find_file(name, "generation_config.json", **hub)
         with naming(path):
             found = read_json(path)
