@@ -56,7 +56,7 @@ def trainer(device, B, T, compiled):
         optimizer.zero_grad()
     return step
 
-TEXT = "The old man looked at the sea, and didn't say a word. Nobody knew what he was thinking of. " * 20
+TEXT = "The old man looked at the sea, and didn't say a word. Nobody knew why. " * 20
 """
 
 JOBS = {
