@@ -20,7 +20,7 @@ import minigpt
 
 HERE = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-RUNS = 5
+RUNS = int(os.environ.get("RUNS", 5))
 
 START = """
 import sys, time, warnings
