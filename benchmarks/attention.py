@@ -257,7 +257,7 @@ def main(results: str) -> None:
         "exactness: largest relative error against float64, B=4 H=12 D=64": rows,
         f"memory and time of forward and backward, {str(DTYPE)[6:]}, H=12 D=64": growth,
     }
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(growth, path.with_suffix(".png"))
 
 

@@ -288,7 +288,7 @@ def main(books: str, megabytes: float) -> None:
         print(f"{name:30}", *(f"{key} {value:6.2f}" for key, value in row.items()), sep="  ")
     print(json.dumps({key: result[key] for key in ("text", "same every time")}, indent=1))
     print(json.dumps(result["merges compared"], indent=1))
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def main() -> None:
         result[name]["floor, tokens/s"] = round(B / floor(rate, B, dtype.itemsize))
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
     text = json.dumps(result, indent=1) + "\n"
-    (folder / f"generation-{DEVICE}.json").write_text(text)
+    (folder / f"generation-{DEVICE}.json").write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -112,7 +112,8 @@ def checkpoints(place: Path) -> Iterator[tuple[str, Path, str]]:
 
 
 def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    facts = Path("/proc/cpuinfo")  # Linux only
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
     named = [line.split(": ")[1] for line in lines if line.startswith("model name")]
     return named[0] if named else platform.machine()
 
@@ -141,7 +142,7 @@ def main() -> None:
         "rounds": ROUNDS,
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

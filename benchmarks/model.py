@@ -62,7 +62,8 @@ def measure_here(library: str, work: str, repeats: int = 4) -> dict:
         begin = time.perf_counter()
         WORK[work](model, ids)
         seconds.append(time.perf_counter() - begin)
-    status = Path("/proc/self/status").read_text()  # ru_maxrss would count the parent, too
+    # ru_maxrss would count the parent, too
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = int(status.split("VmHWM:")[1].split()[0]) / 2**20
     return {"seconds": seconds[1:], "peak GiB": peak}
 
@@ -222,7 +223,7 @@ def main() -> None:
     }
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
     text = json.dumps(result, indent=1) + "\n"
-    (folder / f"model-{'cuda' if cuda else 'cpu'}.json").write_text(text)
+    (folder / f"model-{'cuda' if cuda else 'cpu'}.json").write_text(text, encoding="utf-8")
     print(text)
 
 

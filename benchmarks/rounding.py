@@ -15,8 +15,7 @@ from unittest.mock import patch
 
 import torch
 
-from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
-from minigpt import block
+from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizer, block
 
 RESULTS = Path(__file__).parent / "results" / "rounding.json"
 WINDOWS, LENGTH = 4, 512
@@ -75,7 +74,7 @@ def main(book: str, *checkpoints: str) -> None:
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "relative error of the gradient, per block": tables,
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

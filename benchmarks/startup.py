@@ -74,7 +74,7 @@ def main() -> None:
         print(f"{name:28} {value:6.3f} s")
     for name in ("minigpt's GPT over torch", "200 greedy tokens, seconds"):
         print(f"{name:28} {result[name]:6.2f}")
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def main(folder: str, held_out: str, megabytes: str = "10") -> None:
         "paragraphs": len(unseen),
         "paragraphs on which fast and slow agree": same,
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

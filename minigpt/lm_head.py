@@ -14,7 +14,7 @@ from .model import GPT
 
 # %% ../notebooks/07_lm_head.ipynb #fe6fda0b
 def shift_labels(labels: Tensor) -> Tensor:
-    """Move labels (.., T) one position to the left, to where they are predicted; the last is -100."""
+    """Move labels (.., T) to the left, to where they are predicted; the last becomes -100."""
     return F.pad(labels[..., 1:].long(), (0, 1), value=-100)  # cheaper than to move the logits
 
 

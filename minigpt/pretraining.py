@@ -16,7 +16,7 @@ from torch import Tensor, nn
 # %% ../notebooks/09_pretraining.ipynb #p13
 @dataclass
 class Recipe:
-    """How a model is trained; the defaults are GPT-1's. Source: Radford et al. 2018, section 4.1."""
+    """How a model is trained; the defaults are GPT-1's. Source: the paper, section 4.1."""
 
     steps: int
     batch_size: int = 64  # B: windows a step, each of the model's full length

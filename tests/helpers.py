@@ -28,7 +28,7 @@ def largest_difference(ours: torch.Tensor, theirs) -> float:
 
 def openai_model(golden, **overrides) -> OpenAIGPTLMHeadModel:
     """The golden weights, from the release format, with rows for the special tokens appended."""
-    hparams = json.loads((GOLDEN / "hparams.json").read_text())
+    hparams = json.loads((GOLDEN / "hparams.json").read_text(encoding="utf-8"))
     model = OpenAIGPTLMHeadModel.from_pretrained(
         GOLDEN / "model", n_head=hparams["n_head"], **overrides
     )

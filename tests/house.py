@@ -159,7 +159,7 @@ def describes_pictures(notebook, name: str) -> list[str]:
 
 
 def keeps_within_bounds(notebook, name: str) -> list[str]:
-    """Of a chapter: words, code cells, ignored outputs, and the share of its code that is exported."""
+    """Bound a chapter's words, code cells, ignored outputs, and share of exported code."""
     if not name[:2].isdigit():
         return []
     words = sum(len(c.source.split()) for c in notebook.cells if c.cell_type == "markdown")
@@ -238,7 +238,7 @@ def imported_modules(source: str, inside: str = "") -> set[str]:
 
 
 def imports_leftwards(modules: dict[str, str]) -> list[str]:
-    """Each module, a key such as "hf.models" with its source, imports its own layer or one before."""
+    """Each of the modules, "hf.models" -> source, imports its own layer or one before."""
     return [
         f"{module} ({layer_of(module)}) imports {used} ({layer_of(used)})"
         for module, source in modules.items()
@@ -248,7 +248,7 @@ def imports_leftwards(modules: dict[str, str]) -> list[str]:
 
 
 def exports_from_earlier(notebooks: dict[str, nbformat.NotebookNode]) -> list[str]:
-    """What a chapter exports imports modules of earlier chapters only, and has the chapter's name."""
+    """Chapters export imports of earlier chapters only, to a module of the chapter's name."""
     complaints, earlier = [], set()
     for name, notebook in notebooks.items():
         if (module := module_of(notebook)) is None:

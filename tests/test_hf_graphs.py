@@ -1,10 +1,11 @@
-"""Compiled, exported and traced models give what the eager one gives; changed modules act in all."""
+"""Compiled, exported and traced models equal the eager one; changed modules act in all."""
 
 import pytest
 import torch
 from torch import nn
 from torch.export import Dim
 
+from minigpt.block import Conv1D
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.models import (
     OpenAIGPTDoubleHeadsModel,
@@ -12,7 +13,6 @@ from minigpt.hf.models import (
     OpenAIGPTLMHeadModel,
     OpenAIGPTModel,
 )
-from minigpt.block import Conv1D
 
 SMALL = {"vocab_size": 31, "n_positions": 300, "n_embd": 16, "n_layer": 2, "n_head": 2}
 RESULT = {  # what is compared

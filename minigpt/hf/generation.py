@@ -44,17 +44,15 @@ def merge(model_config, call_config, settings: dict) -> GenerationConfig:
     return GenerationConfig(**merged)
 
 
-def count_new_tokens(T: int, config: GenerationConfig) -> int:
+def room_for(T: int, max_length: int | None) -> int:
     """Say how many tokens to add to a prompt of T: 20 if nothing is set, as in transformers.
 
     Raises ValueError if `max_length` leaves room for none.
     """
-    if config.max_new_tokens is not None or config.max_length is None:
-        return 20 if config.max_new_tokens is None else config.max_new_tokens
-    if config.max_length <= T:
-        trouble = f"max_length={config.max_length}, but the prompt alone has {T} tokens"
+    if max_length is not None and max_length <= T:
+        trouble = f"max_length={max_length}, but the prompt alone has {T} tokens"
         raise ValueError(f"{trouble}; pass a larger max_length, or max_new_tokens")
-    return config.max_length - T
+    return 20 if max_length is None else max_length - T
 
 
 def hide_padding(processor: Callable, padding: Tensor | None) -> Processor:
@@ -139,34 +137,26 @@ def make_criteria(
     return [*found, *(lambda ids, one=one: one(ids, scores) for one in extra)]
 
 
-def first_ids(
-    input_ids: Tensor | None, attention_mask: Tensor | None, bos_token_id: int | None, device
-) -> tuple[Tensor, Tensor | None]:
-    """Return prompts (B, T) and their mask or, for empty ones, the start token and no mask.
+def start_token(input_ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
+    """Return the start token, (B, 1), in place of prompts without a token, None or (B, 0).
 
-    Raises ValueError, saying what to pass, if there is none, and for prompts that are not (B, T).
+    Raises ValueError, saying what to pass, if there is none.
     """
-    if input_ids is not None and input_ids.numel():
-        if input_ids.ndim != 2:
-            raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}; pass (B, T)")
-        return input_ids, attention_mask
     if bos_token_id is None:
         raise ValueError(
             "the prompt is empty, and this checkpoint has no start token; pass input_ids with one "
             "token or more, or bos_token_id"
         )
     rows = 1 if input_ids is None else max(1, len(input_ids))
-    return torch.full((rows, 1), bos_token_id, device=device), None
+    return torch.full((rows, 1), bos_token_id, device=device)
 
 
-def pad_left(ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def pad_left(ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor | None]:
     """Move padding to the front: ids (B, T) -> (B, T'), and how much of it each row has, (B,).
 
     T' is the length of the longest row. Without padding, None in place of its amount. Raises
     ValueError for a mask of another shape, and for a row that is nothing but padding.
     """
-    if attention_mask is None:
-        return ids, None
     if attention_mask.shape != ids.shape:
         given, wanted = tuple(attention_mask.shape), tuple(ids.shape)
         raise ValueError(f"attention_mask {given} for input_ids {wanted}; give each token an entry")
@@ -180,11 +170,10 @@ def pad_left(ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor
     return ids, longest - lengths if (lengths < longest).any() else None
 
 
-def check_length(T: int, n_positions: int) -> None:
-    """Raise ValueError if T tokens are more than the model has positions for."""
-    if T > n_positions:
-        way = f"pass truncation=True or max_length={n_positions} to the tokenizer"
-        raise ValueError(f"{T} tokens, but this checkpoint has {n_positions} positions; {way}")
+def too_long(T: int, n_positions: int) -> ValueError:
+    """Return the error for T tokens, more than the model has positions for."""
+    way = f"pass truncation=True or max_length={n_positions} to the tokenizer"
+    return ValueError(f"{T} tokens, but this checkpoint has {n_positions} positions; {way}")
 
 
 def check_pair(model, assistant_model, ids: Tensor, new: int, K: int) -> None:
@@ -201,8 +190,9 @@ def check_pair(model, assistant_model, ids: Tensor, new: int, K: int) -> None:
         raise ValueError(f"{len(ids)} texts with an assistant_model; pass them one by one")
     if not at_least(1)[0](K):
         raise ValueError(f"num_assistant_tokens={K!r}; pass a whole number, 1 or more")
-    for either in (model, assistant_model):
-        check_length(ids.shape[-1] + new, either.config.n_positions)
+    limit = min(either.config.n_positions for either in (model, assistant_model))
+    if ids.shape[-1] + new > limit:
+        raise too_long(ids.shape[-1] + new, limit)
 
 
 @dataclass
@@ -210,6 +200,7 @@ class Request:
     """One call of `generate`, prepared: prompts, settings, and what follows from them."""
 
     model: "GenerationMixin"
+    next_logits: core.NextLogits
     config: GenerationConfig
     ids: Tensor  # (B, T), padding in front
     padding: Tensor | None  # (B,): how much of it
@@ -219,9 +210,6 @@ class Request:
     criteria: Sequence[Criterion]
     scores: list[Tensor] | None  # output_scores: filled by the last processor, (B n, V) a step
     generator: torch.Generator | None = None
-
-    def next_logits(self, ids: Tensor, cache) -> tuple[Tensor, object]:
-        return self.model.next_logits(ids, cache, self.config.use_cache, self.padding)
 
     def refuse(self, kind: str, **others: bool) -> None:
         """Raise ValueError, naming them, for settings that do not go with this kind of loop."""
@@ -234,14 +222,6 @@ class Request:
         }
         if names := [name for name, is_asked in asked.items() if is_asked]:
             raise ValueError(f"{kind} goes without {', '.join(names)}; leave out one or the other")
-
-    def steps(self) -> Iterator[Tensor]:
-        """Yield new ids, (B n, 1) a step: the one loop for greedy and drawn texts."""
-        draw = partial(core.sample, generator=self.generator)
-        prompts = self.ids.repeat_interleave(self.config.num_return_sequences, dim=0)
-        choose = draw if self.config.do_sample else core.greedy
-        plan = self.new, choose, self.processors, self.criteria, self.pad
-        return core.stream(self.next_logits, prompts, *plan)
 
     def beams(self, streamer) -> GenerateBeamDecoderOnlyOutput:
         """Search with beams."""
@@ -294,6 +274,7 @@ class Request:
     def run(self, streamer=None, assistant_model: "GenerationMixin | None" = None, K: int = 4):
         """Return the output of `generate`, with the new ids alone, and show them to a streamer."""
         config, scores = self.config, self.scores
+        rows = self.ids.repeat_interleave(config.num_return_sequences, dim=0)  # (B n, T)
         if assistant_model is not None:
             rounds = self.rounds(assistant_model, K)
             steps = (new for one in rounds for new in one.new.split(1, dim=-1))
@@ -301,9 +282,12 @@ class Request:
             steps = [self.static(streamer)]
         elif config.num_beams > 1 and self.new:
             return self.beams(streamer)
-        else:
-            steps = self.steps()
-        found = [self.ids[:, :0].repeat_interleave(config.num_return_sequences, dim=0)]
+        else:  # the one loop for greedy and drawn texts
+            draw = partial(core.sample, generator=self.generator)
+            choose = draw if config.do_sample else core.greedy
+            plan = self.new, choose, self.processors, self.criteria, self.pad
+            steps = core.stream(self.next_logits, rows, *plan)
+        found = [rows[:, :0]]
         if streamer is not None:
             streamer.put(self.ids.cpu())
         for new in steps:
@@ -312,18 +296,6 @@ class Request:
                 streamer.put(new[:, 0].cpu())
         scores = None if scores is None else tuple(scores)
         return GenerateDecoderOnlyOutput(torch.cat(found, dim=-1), scores)
-
-
-    @classmethod
-    def from_pretrained(cls, name, **hub):
-        from minigpt.hf.files import find_file, read_json, naming
-        path = find_file(name, "generation_config.json", **hub)
-        with naming(path):
-            found = read_json(path)
-            return cls(**{k: v for k, v in found.items() if v is not None and hasattr(cls, k)})
-
-    def to_diff_dict(self):
-        return {n: x for n, x in vars(self).items() if x != getattr(type(self), n)}
 
 
 class GenerationMixin:
@@ -360,10 +332,14 @@ class GenerationMixin:
         The request adds no more than there are positions for. Raises ValueError for prompts that
         are too long, and for texts of different lengths without a pad token.
         """
-        wanted, limit = count_new_tokens(ids.shape[-1], config), self.config.n_positions
-        ids, padding = pad_left(ids, mask)
+        if ids.ndim != 2:
+            raise ValueError(f"input_ids has shape {tuple(ids.shape)}; pass (B, T)")
+        wanted, limit = config.max_new_tokens, self.config.n_positions
+        wanted = room_for(ids.shape[-1], config.max_length) if wanted is None else wanted
+        ids, padding = (ids, None) if mask is None else pad_left(ids, mask)
         T, scores = ids.shape[-1], [] if config.output_scores else None
-        check_length(T, limit)
+        if T > limit:
+            raise too_long(T, limit)
         processors = make_processors(config, T, padding, given["logits_processor"] or ())
         if scores is not None:  # the last one changes nothing and keeps what it sees
             processors.append(lambda ids, logits: scores.append(logits) or logits)
@@ -376,7 +352,8 @@ class GenerationMixin:
                 "shorter ones with; pass pad_token_id (or eos_token_id, which then serves)"
             )
         plan = ids, padding, min(wanted, limit - T), pad or 0, processors, criteria, scores
-        return Request(self, config, *plan, given["generator"]), wanted
+        reader = partial(self.next_logits, use_cache=config.use_cache, padding=padding)
+        return Request(self, reader, config, *plan, given["generator"]), wanted
 
     def generate(
         self,
@@ -402,8 +379,9 @@ class GenerationMixin:
         """
         try:
             config = merge(self.generation_config, generation_config, settings)
-            given = input_ids if inputs is None else inputs, attention_mask
-            prompts, mask = first_ids(*given, config.bos_token_id, self.device)
+            prompts, mask = input_ids if inputs is None else inputs, attention_mask
+            if prompts is None or not prompts.numel():
+                prompts, mask = start_token(prompts, config.bos_token_id, self.device), None
             given = {"logits_processor": logits_processor, "stopping_criteria": stopping_criteria}
             given |= {"tokenizer": tokenizer, "generator": generator}
             request, wanted = self.prepare(prompts, mask, config, **given)
