@@ -4,58 +4,96 @@
 `OpenAIGPTTokenizerFast` with rules in Rust. Everything else they share.
 """
 
-import re
 from functools import cache, partial
 from importlib.util import find_spec
+from itertools import compress
 from pathlib import Path
 
 import tokenizers
-from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Encoding,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
 from ..bpe import UNKNOWN, Pair, write_merges, write_vocabulary
 from ..tokenizer import Tokenizer, split_chunk, split_chunks
 from .batch_encoding import (
-    PADDINGS,
-    TRUNCATIONS,
     BatchEncoding,
-    Request,
     Row,
-    is_text,
-    kind_of,
-    lengths_to_keep,
+    clean,
     pad_row,
-    pick,
     to_columns,
+    to_ids,
     to_rows,
     to_texts,
 )
-from .files import json_writer, naming, save_files, saving, split_hub_options
+from .files import (
+    json_writer,
+    naming,
+    read_json,
+    save_files,
+    saving,
+    split_hub_options,
+    warn_caller,
+)
 from .tokenizer_files import (
     EXTRA,
     MERGES_NAMES,
-    PIPELINES,
     ROLES,
     SETTINGS,
+    STRATEGIES,
     VOCAB_NAMES,
     as_page,
-    check_setting,
-    check_unknown,
-    choose,
-    parse_settings,
+    check,
     read_checkpoint,
     read_merges,
-    read_vocabulary,
+    to_token,
 )
 from .tokenizer_rules import original_normalizer, split_at_spaces
-from .vocabulary import Vocabulary, clean_up, replace_surrogates, to_ids, warn, warn_unknown
 
-ENDLESS = 10**20  # a model_max_length above means, as in transformers, that there is none
+ENDLESS = 10**18  # tokens; such a model_max_length means, as in transformers, that there is none
 JOIN = processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
+COLUMNS = {  # what a call may return, and the name that the library has for it
+    "input_ids": "ids",
+    "attention_mask": "attention_mask",
+    "token_type_ids": "type_ids",
+    "special_tokens_mask": "special_tokens_mask",
+    "offset_mapping": "offsets",
+}
+PLAIN = {"input_ids", "attention_mask"}
 LONG_CHUNK = 500  # characters; spaCy's time grows with the square of a chunk's length
+WITHOUT_EFFECT = (  # options that scripts pass to tokenizers too
+    "attn_implementation clean_up_tokenization_spaces device device_map do_lower_case dtype errors "
+    "ignore_mismatched_sizes output_loading_info tokenizer_class torch_dtype verbose"
+).split()
 
 
-class TokenizerBase(Vocabulary):
-    """All that the two tokenizers share."""
+def warn_unknown(names) -> None:
+    if unknown := sorted(set(names) - set(WITHOUT_EFFECT)):
+        warn_caller(f"unknown options of a tokenizer are ignored: {', '.join(unknown)}")
+
+
+def clean_up(text: str) -> str:
+    """Remove the spaces before punctuation and contractions, as transformers does."""
+    for ending in (".", "?", "!", ","):
+        text = text.replace(f" {ending}", ending)
+    text = text.replace(" ' ", "'")
+    for ending in ("n't", "'m", "'s", "'ve", "'re"):
+        text = text.replace(f" {ending}", ending)
+    return text
+
+
+class TokenizerBase:
+    """All that the two tokenizers share.
+
+    `vocab` maps the tokens of the checkpoint to ids, `roles` names like `"pad_token"` to tokens;
+    `backend_tokenizer` is the library's tokenizer, which knows the added tokens too.
+    """
 
     is_fast = True
     model_input_names = ["input_ids", "attention_mask"]
@@ -69,50 +107,68 @@ class TokenizerBase(Vocabulary):
         vocab: dict[str, int] | str | Path | None = None,  # token -> id, or a file
         merges: list[Pair] | str | Path | None = None,  # in the order learned, or a file
         text_pipeline: str | None = None,  # "original" or "basic"
-        unk_token: str = UNKNOWN,
+        unk_token: str | dict | AddedToken = UNKNOWN,
         **options,  # special tokens (added if new), sides, lengths; vocab_file, merges_file
     ):
         """Raises ValueError for an unknown pipeline or a vocabulary without `unk_token`."""
         vocab, merges = options.pop("vocab_file", vocab), options.pop("merges_file", merges)
-        self.vocab = read_vocabulary(Path(vocab)) if isinstance(vocab, str | Path) else vocab
-        self.vocab = {str(unk_token): 0} if vocab is None else self.vocab
+        unknown = unk_token if isinstance(unk_token, str) else to_token(unk_token).content
+        vocab = read_json(Path(vocab)) if isinstance(vocab, str | Path) else vocab
         merges = read_merges(Path(merges)) if isinstance(merges, str | Path) else merges or ()
-        self.merges = [tuple(pair) for pair in merges]
+        self.vocab = {unknown: 0} if vocab is None else vocab
+        self.merges, self.roles = [tuple(pair) for pair in merges], {"unk_token": unknown}
         self.text_pipeline = self.choose_pipeline(text_pipeline)
-        self.roles = {"unk_token": check_unknown(str(unk_token), self.vocab)}
-        suffix = {"unk_token": str(unk_token), "end_of_word_suffix": "</w>"}
+        if unknown not in self.vocab:
+            raise ValueError(f"the vocabulary lacks {unknown!r}; name its unk_token")
+        if missing := set(range(len(self.vocab))) - set(self.vocab.values()):
+            raise ValueError(
+                f"the vocabulary has {len(self.vocab)} tokens, but none has the id {min(missing)}; "
+                "copy it again"
+            )
         try:
-            self.backend_tokenizer = self.assemble(models.BPE(self.vocab, self.merges, **suffix))
+            suffix = {"unk_token": unknown, "end_of_word_suffix": "</w>"}
+            backend = tokenizers.Tokenizer(models.BPE(self.vocab, self.merges, **suffix))
         except Exception as error:  # the library raises no other for a merge of an unknown token
             raise ValueError(f"{error}; take vocabulary and merges from one checkpoint") from error
-        if self.text_pipeline == "basic":  # as transformers: found in a text, too
-            self.add_tokens([str(unk_token)], special_tokens=True)
-        warn_unknown(options.keys() - {*ROLES, *SETTINGS, *EXTRA})
-        self.configure(parse_settings(options))
+        backend.normalizer, backend.pre_tokenizer = self.prepare()
+        backend.decoder, self.backend_tokenizer = decoders.BPEDecoder(suffix="</w>"), backend
+        self.configure(options)
 
-    def configure(self, settings: dict) -> None:
-        """Take over added and special tokens, sides and length, as `parse_settings` gives them."""
-        for index, token in sorted(settings.get("added_tokens_decoder", {}).items()):
-            self.add_tokens([token] if token.content != self.unk_token else [])
-            if self.convert_tokens_to_ids(token.content) != index:
+    def configure(self, options: dict) -> None:
+        """Take over added and special tokens, sides and length; ValueError for wrong ones."""
+        roles = {name: to_token(options[name], True) for name in ROLES if options.get(name)}
+        extra = next((options[name] for name in EXTRA if options.get(name)), ())
+        if isinstance(extra, str):
+            raise TypeError(f"extra_special_tokens is {extra!r}, not a list")
+        extra = [to_token(x, True) for x in (extra.values() if isinstance(extra, dict) else extra)]
+        special = {token.content: token for token in (*roles.values(), *extra)}
+        if self.text_pipeline == "basic":  # as transformers: found in a text, too
+            self.add_tokens([self.unk_token], special_tokens=True)
+        for i, value in sorted(
+            (int(i), x) for i, x in options.get("added_tokens_decoder", {}).items()
+        ):
+            token = to_token(special.get(value, value) if isinstance(value, str) else value)
+            if token.content != self.unk_token:
+                self.add_tokens([token])
+            if self.convert_tokens_to_ids(token.content) != i:
                 raise ValueError(
-                    f"{token.content!r} has the id {index}, which does not follow the "
+                    f"{token.content!r} has the id {i}, which does not follow the "
                     f"{len(self.vocab)} tokens of the vocabulary; copy all files again"
                 )
-        roles = {name: settings[name] for name in ROLES if name in settings}
         known = {self.unk_token, *self.added_tokens_encoder}
-        new = [*roles.values(), *settings.get("extra_special_tokens", ())]
-        self.add_tokens([token for token in new if token.content not in known])
+        self.add_tokens([token for content, token in special.items() if content not in known])
         for name, token in roles.items():
             self.set_role(name, token)
         for name in SETTINGS:
-            setattr(self, name, settings.get(name, getattr(self, name)))
+            if name in options:
+                setattr(self, name, check(name, options[name]))
+        warn_unknown(options.keys() - {*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder"})
 
     # -- how a text is prepared
 
     @staticmethod
     def choose_pipeline(wanted: str | None) -> str:
-        return choose("text_pipeline", wanted or "original", PIPELINES)
+        return check("text_pipeline", wanted or "original")
 
     def prepare(self) -> tuple[normalizers.Normalizer, pre_tokenizers.PreTokenizer]:
         """Return the library's two steps from a text to words."""
@@ -120,95 +176,183 @@ class TokenizerBase(Vocabulary):
             return normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
         return original_normalizer(), split_at_spaces()
 
-    def assemble(self, model: models.BPE) -> tokenizers.Tokenizer:
-        backend = tokenizers.Tokenizer(model)
-        backend.normalizer, backend.pre_tokenizer = self.prepare()
-        backend.decoder = decoders.BPEDecoder(suffix="</w>")
-        return backend
-
-    def portable(self) -> tokenizers.Tokenizer:
-        """Return the library's tokenizer without parts in Python, which could not be saved."""
-        return self.backend_tokenizer
-
-    def __getstate__(self) -> dict:
-        parts = {"backend_tokenizer": self.portable().to_str(), "roles": dict(self.roles)}
-        return self.__dict__ | parts
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self.backend_tokenizer = tokenizers.Tokenizer.from_str(state["backend_tokenizer"])
-
-    def __eq__(self, other) -> bool:
-        alike = type(self) is type(other) and self.vocab == other.vocab
-        return alike and self.merges == other.merges and self.describe() == other.describe()
-
-    def __hash__(self) -> int:
-        return hash((type(self), len(self.vocab)))
+    def __reduce__(self):  # the library copies and saves no steps in Python
+        backend = self.backend_tokenizer
+        parts = self.vocab, self.merges, self.describe(), backend.post_processor
+        return remake, (type(self), self.name_or_path, *parts)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, {self.describe()})"
 
+    # -- tokens and ids
+
+    def __len__(self) -> int:
+        return self.backend_tokenizer.get_vocab_size()
+
+    vocab_size = property(lambda self: len(self.vocab))  # without what was added
+    added_tokens_decoder = property(lambda self: self.backend_tokenizer.get_added_tokens_decoder())
+    special_tokens_map = property(lambda self: dict(self.roles))
+    all_special_tokens = property(lambda self: self.convert_ids_to_tokens(self.all_special_ids))
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        added = [i for i, token in self.added_tokens_decoder.items() if token.special]
+        return sorted({*added, *map(self.backend_tokenizer.token_to_id, self.roles.values())})
+
+    @property
+    def added_tokens_encoder(self) -> dict[str, int]:
+        return {token.content: i for i, token in sorted(self.added_tokens_decoder.items())}
+
+    @property
+    def extra_special_tokens(self) -> list[str]:
+        """Special tokens without a role."""
+        return [x for x in self.all_special_tokens if x not in self.roles.values()]
+
+    additional_special_tokens = extra_special_tokens
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.vocab | self.added_tokens_encoder
+
+    def get_added_vocab(self) -> dict[str, int]:
+        return self.added_tokens_encoder
+
+    def set_role(self, name: str, token: str | AddedToken | None) -> None:
+        """Give a role to a token, which is found in texts from now on; None: to none.
+
+        Raises ValueError for a token without an id.
+        """
+        if token is None:
+            self.roles.pop(name, None)
+            return
+        token = to_token(token).content
+        if token not in self.vocab and token not in self.added_tokens_encoder:
+            add = f"tokenizer.add_special_tokens({{{name!r}: {token!r}}})"
+            raise ValueError(f"{name}={token!r} is not in the vocabulary; add it: {add}")
+        if name == "unk_token":
+            self.backend_tokenizer.model.unk_token = token
+        elif token != self.unk_token:  # one that was added keeps how it is found
+            known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
+            self.add_tokens([known], special_tokens=True)
+        self.roles[name] = token
+
+    def add_tokens(self, new_tokens, special_tokens: bool = False) -> int:
+        """Add tokens, strings or AddedTokens, that are never split; returns how many are new.
+
+        The model's embedding needs a row for each: `len(tokenizer)` rows. Raises ValueError for a
+        token that no text can hold.
+        """
+        new_tokens = new_tokens if isinstance(new_tokens, list | tuple) else [new_tokens]
+        tokens = [to_token(token, special_tokens) for token in new_tokens]
+        for token in tokens:  # the library would crash on some texts
+            text, normalizer = token.content, self.backend_tokenizer.normalizer
+            left = normalizer.normalize_str(text) if token.normalized else text
+            if not left or token.lstrip and text.isspace():
+                raise ValueError(f"{text!r} cannot be added: no text can hold it")
+        before = len(self.added_tokens_decoder)
+        self.backend_tokenizer.add_tokens(tokens)
+        return len(self.added_tokens_decoder) - before
+
+    def add_special_tokens(self, special_tokens_dict: dict, **options) -> int:
+        """Add tokens with a role, `{"pad_token": "<pad>"}`, or without, in a list under
+        `"additional_special_tokens"`; returns how many are new. Raises ValueError for other keys.
+        """
+        count = 0
+        for name, tokens in special_tokens_dict.items():
+            if name not in (*ROLES, *EXTRA):
+                raise ValueError(f"no role {name!r}; choose from {', '.join(ROLES + EXTRA)}")
+            count += self.add_tokens(tokens, special_tokens=True)
+            if name in ROLES:
+                self.set_role(name, tokens)
+        return count
+
+    def convert_tokens_to_ids(self, tokens: str | list[str] | None) -> int | list[int] | None:
+        """Look up tokens; one outside the vocabulary gets the id of `unk_token`."""
+        if tokens is None:
+            return None
+        if isinstance(tokens, list | tuple):
+            return [self.convert_tokens_to_ids(token) for token in tokens]
+        found = self.backend_tokenizer.token_to_id(clean(tokens))
+        return self.unk_token_id if found is None else found
+
+    def convert_ids_to_tokens(self, ids, skip_special_tokens: bool = False) -> str | list[str]:
+        """Look up ids; an added token comes back as it was added.
+
+        Raises ValueError, naming it, for an id that does not exist.
+        """
+        ids = to_ids(ids)
+        if isinstance(ids, int):
+            return self.convert_ids_to_tokens([ids])[0]
+        size = self.backend_tokenizer.get_vocab_size()
+        if ids and not 0 <= min(ids) <= max(ids) < size:
+            wrong = next(x for x in ids if not 0 <= x < size)
+            raise ValueError(f"id {wrong}, but this tokenizer has ids 0 to {size - 1}")
+        added, find = self.added_tokens_decoder, self.backend_tokenizer.id_to_token
+        skipped = set(self.all_special_ids) if skip_special_tokens else ()
+        return [added[i].content if i in added else find(i) for i in ids if i not in skipped]
+
     # -- text to ids
 
-    def ids_of(self, texts: list[str]) -> list[list[int]]:
-        """Encode texts, ids alone: the fast way."""
-        encode = self.backend_tokenizer.encode_batch_fast
-        return [found.ids for found in encode(texts, add_special_tokens=False)]
+    def quick_ids(self, texts: list[str]) -> list[list[int]] | None:
+        """Encode texts, ids alone, where a way is faster than through the library; else None."""
+        return None
 
-    def align(self, request: Request) -> list[Encoding]:
-        """Encode texts or pairs with all that the library knows of each token, truncated."""
-        texts, pairs, is_split, special, limit, strategy, stride = request
-        backend = self.backend_tokenizer
-        encode = partial(backend.encode_batch, is_pretokenized=is_split, add_special_tokens=False)
-        firsts, seconds = encode(texts), encode(pairs) if pairs else [None] * len(texts)
-        limit -= backend.num_special_tokens_to_add(bool(pairs)) if special else 0
-        for both in zip(firsts, seconds, strict=True):
-            lengths = [0 if x is None else len(x) for x in both]
-            for x, n in zip(both, lengths_to_keep(*lengths, limit, strategy), strict=True):
-                if x is not None and n < len(x):
-                    if not 0 <= stride < max(n, 1):
-                        raise ValueError(f"stride={stride}, but {n} tokens are kept; pass less")
-                    x.truncate(n, stride=stride, direction=self.truncation_side)
-        process = (backend.post_processor or JOIN).process
-        return [process(*both, special) for both in zip(firsts, seconds, strict=True)]
+    def align(self, texts, pairs, is_split, special, truncation, limit, stride) -> list[Encoding]:
+        """Encode texts or pairs with all that the library knows of each token, truncated.
 
-    @staticmethod
-    def columns(found: Encoding, types, special, offsets) -> Row:
-        """Turn an encoding of the library into a row, with the columns that are wanted."""
-        row = {"input_ids": found.ids}
-        row |= {"token_type_ids": found.type_ids} if types else {}
-        row |= {"special_tokens_mask": found.special_tokens_mask} if special else {}
-        return row | ({"offset_mapping": found.offsets} if offsets else {})
+        Raises ValueError or TypeError where the library refuses them.
+        """
+        last = tokenizers.Tokenizer(models.BPE())  # its settings are this call's alone
+        last.post_processor = self.backend_tokenizer.post_processor or JOIN
+        encode = partial(self.backend_tokenizer.encode_batch, is_pretokenized=is_split)
+        try:
+            firsts = encode(texts, add_special_tokens=False)
+            seconds = encode(pairs, add_special_tokens=False) if pairs else [None] * len(texts)
+            if truncation:
+                room = limit - special * last.num_special_tokens_to_add(bool(pairs))
+                if not 0 <= stride < room:
+                    raise ValueError(f"stride={stride}, but {room} tokens are kept; pass less")
+                how = {"strategy": truncation, "direction": self.truncation_side}
+                last.enable_truncation(limit, stride=stride, **how)
+            both = zip(firsts, seconds, strict=True)
+            return [last.post_process(one, other, special) for one, other in both]
+        except Exception as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            asked = f"truncation={truncation!r}, max_length={limit}"
+            raise kind(f"cannot encode {texts!r:.80} with {asked}: {error}") from error
 
-    def rows_of(self, request: Request, wanted: tuple, overflowing: bool):
+    def rows_of(self, texts, pairs, is_split, special, truncation, limit, stride, names, overflows):
         """Return a row for each text, and the library's encodings as far as they were needed."""
-        special = request.special and self.num_special_tokens_to_add()
-        if not (request.pairs or request.is_split or overflowing or any(wanted) or special):
-            cut = partial(self.cut, limit=request.limit, strategy=request.truncation)
-            return [{"input_ids": cut(ids)} for ids in self.ids_of(request.texts)], None
-        encodings = self.align(request)
-        if not overflowing:
-            return [self.columns(x, *wanted) for x in encodings], encodings
-        numbered = [(i, x) for i, one in enumerate(encodings) for x in (one, *one.overflowing)]
-        rows = [self.columns(x, *wanted) | {"overflow_to_sample_mapping": i} for i, x in numbered]
-        return rows, [x for _, x in numbered]
-
-    def cut(self, ids: list[int], limit: int, strategy: str) -> list[int]:
-        keep, _ = lengths_to_keep(len(ids), 0, limit, strategy)
-        return ids[:keep] if self.truncation_side == "right" else ids[len(ids) - keep :]
-
-    def limit(self, max_length: int | None) -> int:
-        if max_length is not None:
-            return check_setting("max_length", max_length)
-        return check_setting("model_max_length", self.model_max_length)
+        if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
+            raise NotImplementedError(
+                "return_offsets_mapping: this tokenizer does not know where a token stood; use "
+                "OpenAIGPTTokenizerFast"
+            )
+        special = special and self.backend_tokenizer.num_special_tokens_to_add(False) > 0
+        plain = not (pairs or is_split or special or overflows or {*names} - PLAIN)
+        ids = self.quick_ids(texts) if plain else None
+        if ids is not None:
+            if truncation:
+                left = self.truncation_side == "left"
+                ids = [x[-limit:] if left else x[:limit] for x in ids]
+            every = [{"input_ids": x, "attention_mask": [1] * len(x)} for x in ids]
+            return [{name: row[name] for name in names} for row in every], None
+        found = self.align(texts, pairs, is_split, special, truncation, limit, stride)
+        if overflows:
+            origins = [i for i, one in enumerate(found) for _ in (one, *one.overflowing)]
+            found = [x for one in found for x in (one, *one.overflowing)]
+        rows = [{name: getattr(x, COLUMNS[name]) for name in names} for x in found]
+        if overflows:
+            for row, origin in zip(rows, origins, strict=True):
+                row["overflow_to_sample_mapping"] = origin
+        return rows, found
 
     def __call__(
         self,
         text,  # str, a list of them, of pairs of them; lists of words if is_split_into_words
         text_pair=None,  # a second text to each
         add_special_tokens: bool = True,  # those of a post-processor; GPT-1 has none
-        padding: bool | str = False,  # one of PADDINGS, True is "longest"
-        truncation: bool | str | None = None,  # one of TRUNCATIONS; None: if max_length is given
+        padding: bool | str = False,  # True is "longest"; "max_length"
+        truncation: bool | str | None = None,  # True: "longest_first"; None: if max_length is given
         max_length: int | None = None,  # in tokens; default: model_max_length
         stride: int = 0,  # tokens that an overflowing row shares with the row before
         is_split_into_words: bool = False,
@@ -229,47 +373,50 @@ class TokenizerBase(Vocabulary):
         a pad token, and for tensors from texts of different lengths.
         """
         warn_unknown(options)
-        texts, pairs = to_texts(text, text_pair, is_split_into_words)
-        padding, limit = pick("padding", padding, PADDINGS), self.limit(max_length)
         if truncation is None:  # a max_length means: truncate, unless it is there to pad to
             truncation = max_length is not None and padding != "max_length"
-        truncation = pick("truncation", truncation, TRUNCATIONS)
-        how = is_split_into_words, add_special_tokens, limit, truncation, stride
-        request = Request(texts, pairs, *how)
-        wanted = return_token_type_ids, return_special_tokens_mask, return_offsets_mapping
-        rows, encodings = self.rows_of(request, wanted, return_overflowing_tokens)
-        if return_attention_mask is not False:
-            rows = [row | {"attention_mask": [1] * len(row["input_ids"])} for row in rows]
-        rows = self.fill(rows, padding, limit, pad_to_multiple_of, padding_side)
+        limit = self.limit(max_length)
+        wanted = (
+            return_attention_mask is not False,
+            *(return_token_type_ids, return_special_tokens_mask, return_offsets_mapping),
+        )
+        names = ["input_ids", *compress([*COLUMNS][1:], wanted)]
+        texts, pairs, single = to_texts(text, text_pair, is_split_into_words)
+        truncation = STRATEGIES[check("truncation", truncation)]
+        how = is_split_into_words, add_special_tokens, truncation, limit, stride
+        rows, encodings = self.rows_of(texts, pairs, *how, names, return_overflowing_tokens)
+        rows = self.fill(rows, padding, limit, pad_to_multiple_of, padding_side, encodings or ())
         if return_length:
             rows = [row | {"length": len(row["input_ids"])} for row in rows]
-        columns = to_columns(rows, return_tensors)
-        if is_text(text, is_split_into_words) and not (return_tensors or return_overflowing_tokens):
+        columns = to_columns(rows, check("return_tensors", return_tensors))
+        if single and not (return_tensors or return_overflowing_tokens):
             columns = {k: x[0] if isinstance(x[0], list) else x for k, x in columns.items()}
-        lengths, side = [len(row["input_ids"]) for row in rows], padding_side or self.padding_side
-        return BatchEncoding(columns, partial(self.padded, encodings, request, lengths, side))
+        batch = BatchEncoding(columns)
+        batch.encodings = encodings
+        return batch
 
-    def padded(self, encodings, request: Request, lengths: list[int], side: str) -> list[Encoding]:
-        """Return the library's encodings, as long as the rows that were returned."""
-        encodings = encodings or self.align(request)
-        pad = {"pad_id": self.pad_token_id or 0, "pad_token": self.pad_token or ""}
-        for found, length in zip(encodings, lengths, strict=True):
-            found.pad(length, direction=side, **pad)
-        return encodings
+    def limit(self, max_length: int | None) -> int:
+        limit = self.model_max_length if max_length is None else max_length
+        return min(check("max_length", limit), ENDLESS)
 
-    def fill(self, rows: list[Row], strategy: str, limit: int, multiple: int | None, side=None):
-        """Return the rows, padded by a strategy of PADDINGS; ValueError without a pad token."""
-        if strategy == "do_not_pad" or not rows or (strategy == "max_length" and limit > ENDLESS):
+    def fill(self, rows: list[Row], padding, limit: int, multiple, side, encodings=()) -> list[Row]:
+        """Return the rows, padded; the library's encodings, too. ValueError without a pad token."""
+        if check("padding", padding) in (False, None, "do_not_pad") or not rows:
+            return rows
+        if padding == "max_length" and limit == ENDLESS:
             return rows
         if self.pad_token is None:
             raise ValueError(
                 "padding needs a pad token and GPT-1 has none; the mask hides it, so any will do: "
                 "tokenizer.pad_token = tokenizer.unk_token"
             )
-        side = check_setting("padding_side", side or self.padding_side)
-        length = limit if strategy == "max_length" else max(len(row["input_ids"]) for row in rows)
-        if multiple:
-            length = -(-length // check_setting("pad_to_multiple_of", multiple)) * multiple
+        side = check("padding_side", side or self.padding_side)
+        multiple = check("pad_to_multiple_of", multiple or 1)
+        longest = max(len(row["input_ids"]) for row in rows)
+        length = -(-(limit if padding == "max_length" else longest) // multiple) * multiple
+        pad = {"direction": side, "pad_id": self.pad_token_id, "pad_token": self.pad_token}
+        for found in encodings:
+            found.pad(length, **pad)
         return [pad_row(row, length, self.pad_token_id, side) for row in rows]
 
     def pad(
@@ -284,18 +431,17 @@ class TokenizerBase(Vocabulary):
         verbose: bool = True,
     ) -> BatchEncoding:
         """Pad what was encoded before, (B, T). Errors: those of `fill` and `to_columns`."""
-        rows, single = to_rows(encoded_inputs, return_attention_mask is not False)
-        strategy, limit = pick("padding", padding, PADDINGS), self.limit(max_length)
-        rows = self.fill(rows, strategy, limit, pad_to_multiple_of, padding_side)
-        columns = to_columns(rows, return_tensors or kind_of(encoded_inputs))
+        rows, single, kind = to_rows(encoded_inputs)
+        if return_attention_mask is not False:
+            rows = [{"attention_mask": [1] * len(row["input_ids"])} | row for row in rows]
+        limit = self.limit(max_length)
+        rows = self.fill(rows, padding, limit, pad_to_multiple_of, padding_side)
+        columns = to_columns(rows, check("return_tensors", return_tensors or kind))
         return BatchEncoding({name: x[0] for name, x in columns.items()} if single else columns)
 
     def encode(self, text, text_pair=None, **options) -> list[int]:
         """Return the ids of a text or a pair; `options` are those of a call."""
-        is_plain = isinstance(text, str) and text_pair is None and not options
-        if is_plain and not self.num_special_tokens_to_add():
-            return self.ids_of([replace_surrogates(text)])[0]
-        return self(text, text_pair, **options).input_ids
+        return self(text, text_pair, **options)["input_ids"]
 
     def tokenize(self, text, pair=None, add_special_tokens=False, **options) -> list[str]:
         """Return the tokens of a text or a pair; `options` are those of a call."""
@@ -307,7 +453,7 @@ class TokenizerBase(Vocabulary):
 
     def get_special_tokens_mask(
         self, token_ids_0, token_ids_1=None, already_has_special_tokens=True
-    ):
+    ) -> list[int]:
         """Say of each id (T,) whether it is that of a special token: 1, or not: 0."""
         special = set(self.all_special_ids)
         return [int(x in special) for x in (*to_ids(token_ids_0), *to_ids(token_ids_1 or ()))]
@@ -327,8 +473,9 @@ class TokenizerBase(Vocabulary):
         ids = to_ids(token_ids)
         if isinstance(ids, list) and ids and isinstance(ids[0], list):
             return [self.decode(x, skip_special_tokens, clean_up_tokenization_spaces) for x in ids]
-        ids = self.known([ids] if isinstance(ids, int) else ids, skip_special_tokens)
-        text = self.backend_tokenizer.decode(ids, skip_special_tokens=False)
+        ids = [ids] if isinstance(ids, int) else ids
+        tokens = self.convert_ids_to_tokens(ids, skip_special_tokens)
+        text = self.backend_tokenizer.decoder.decode(tokens)
         return clean_up(text) if clean_up_tokenization_spaces else text
 
     def batch_decode(self, sequences, **options) -> list[str]:
@@ -351,19 +498,11 @@ class TokenizerBase(Vocabulary):
         damaged file, naming it, and the errors of the class.
         """
         hub, options = split_hub_options(options)
-        vocab, merges, settings = read_checkpoint(pretrained_model_name_or_path, **hub)
-        stored = settings.pop("unk_token", None) or UNKNOWN
-        if "unk_token" not in options:
-            with naming(settings["path"]):
-                check_unknown(str(stored), vocab)
-        unknown = check_unknown(str(options.pop("unk_token", stored)), vocab)
-        pipeline = cls.choose_pipeline(text_pipeline or settings.get("text_pipeline"))
-        with naming(settings["merges_path"]):
-            tokenizer = cls(vocab, merges, pipeline, unknown)
-        with naming(settings["path"]):
-            tokenizer.configure(settings)
-        warn_unknown(options.keys() - {*ROLES, *SETTINGS, *EXTRA})
-        tokenizer.configure(parse_settings(options))
+        vocab, merges, settings, source = read_checkpoint(pretrained_model_name_or_path, **hub)
+        text_pipeline = text_pipeline or settings.get("text_pipeline")
+        settings |= options | {"text_pipeline": cls.choose_pipeline(text_pipeline)}
+        with naming(source):
+            tokenizer = cls(vocab, merges, **settings)
         tokenizer.name_or_path = str(pretrained_model_name_or_path)
         return tokenizer
 
@@ -371,15 +510,14 @@ class TokenizerBase(Vocabulary):
         """Collect the settings, as `tokenizer_config.json` holds them."""
         # transformers' class rebuilds the basic pipeline; its generic one takes ours as it is
         is_basic = self.text_pipeline == "basic"
+        added = sorted(self.added_tokens_decoder.items())
         return {
             "tokenizer_class": "OpenAIGPTTokenizer" if is_basic else "PreTrainedTokenizerFast",
             "text_pipeline": self.text_pipeline,
             **{name: getattr(self, name) for name in SETTINGS},
             **self.roles,
             "extra_special_tokens": self.extra_special_tokens,
-            "added_tokens_decoder": {
-                str(i): as_page(token) for i, token in sorted(self.added_tokens_decoder.items())
-            },
+            "added_tokens_decoder": {str(i): as_page(token) for i, token in added},
         }
 
     def save_vocabulary(
@@ -395,7 +533,9 @@ class TokenizerBase(Vocabulary):
 
     def writers(self) -> dict:
         """Plan the four files of a tokenizer: name -> function that writes it to a path."""
-        whole = self.portable().to_str().encode()
+        make, (_, *parts) = self.__reduce__()
+        portable = make(OpenAIGPTTokenizerFast, *parts)  # the library saves no steps in Python
+        whole = portable.backend_tokenizer.to_str().encode()
         return {  # the last one is the first that loading looks for
             "tokenizer_config.json": json_writer(self.describe()),
             "tokenizer.json": lambda path: path.write_bytes(whole),
@@ -409,6 +549,34 @@ class TokenizerBase(Vocabulary):
         `options` are those of a model's method, without effect here.
         """
         return tuple(save_files(save_directory, self.writers()))
+
+
+def remake(kind: type, name: str, vocab, merges, settings: dict, post_processor) -> TokenizerBase:
+    """Make a tokenizer of a class again from what another one holds."""
+    made = kind(vocab, merges, **settings)
+    made.name_or_path, made.backend_tokenizer.post_processor = name, post_processor
+    return made
+
+
+for name in ROLES:  # pad_token and pad_token_id, and so on
+    setattr(
+        TokenizerBase,
+        name,
+        property(
+            lambda self, name=name: self.roles.get(name),
+            lambda self, token, name=name: self.set_role(name, token),
+        ),
+    )
+    setattr(
+        TokenizerBase,
+        f"{name}_id",
+        property(
+            lambda self, name=name: self.convert_tokens_to_ids(self.roles.get(name)),
+            lambda self, i, name=name: self.set_role(
+                name, None if i is None else self.convert_ids_to_tokens(i)
+            ),
+        ),
+    )
 
 
 # -- the two tokenizers
@@ -437,7 +605,7 @@ class OpenAIGPTTokenizer(TokenizerBase):
     """
 
     is_fast = False
-    core = None  # the tokenizer of notebook 02, and what it must not see; made when needed
+    core = None  # the tokenizer of notebook 02; made when needed
 
     @staticmethod
     def choose_pipeline(wanted: str | None) -> str:
@@ -447,7 +615,7 @@ class OpenAIGPTTokenizer(TokenizerBase):
         """
         missing = [name for name in ("ftfy", "spacy") if not find_spec(name)]
         if missing and wanted is None:
-            warn(
+            warn_caller(
                 "ftfy and spacy are not installed, so texts go through the basic pipeline: line "
                 "breaks, curly quotes and accents are lost, and i'm is split in three, unlike the "
                 "text that GPT-1 was trained on. pip install 'minigpt-notebooks[original]', or use "
@@ -459,7 +627,7 @@ class OpenAIGPTTokenizer(TokenizerBase):
                 f"text_pipeline='original' needs {' and '.join(missing)}: "
                 "pip install 'minigpt-notebooks[original]', or pass text_pipeline='basic'"
             )
-        return TokenizerBase.choose_pipeline(wanted)
+        return check("text_pipeline", wanted or "original")
 
     def prepare(self) -> tuple[normalizers.Normalizer, pre_tokenizers.PreTokenizer]:
         normalizer, pre_tokenizer = super().prepare()
@@ -467,58 +635,22 @@ class OpenAIGPTTokenizer(TokenizerBase):
             normalizer = normalizers.Normalizer.custom(OriginalNormalizer())
         return normalizer, pre_tokenizer
 
-    def portable(self) -> tokenizers.Tokenizer:
-        if self.text_pipeline == "basic":
-            return self.backend_tokenizer
-        return self.rebuild(super().prepare())
-
-    def rebuild(self, steps: tuple) -> tokenizers.Tokenizer:
-        """Make the library's tokenizer anew with other steps from a text to words."""
-        old = self.backend_tokenizer
-        new = self.assemble(old.model)
-        new.normalizer, new.pre_tokenizer = steps
-        if old.post_processor:
-            new.post_processor = old.post_processor
-        new.add_tokens([token for _, token in sorted(old.get_added_tokens_decoder().items())])
-        return new
-
-    def __getstate__(self) -> dict:
-        return super().__getstate__() | {"core": None}
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        self.backend_tokenizer = self.rebuild(self.prepare())
-
-    def add_tokens(self, new_tokens, special_tokens: bool = False) -> int:
-        self.core = None
-        return super().add_tokens(new_tokens, special_tokens)
-
-    def make_core(self) -> tuple[Tokenizer, re.Pattern]:
-        """Return the tokenizer of notebook 02, and a pattern of texts with added tokens."""
-        added = list(self.added_tokens_decoder.values())
-        longest_first = sorted((x.content for x in added), key=len, reverse=True)
-        pattern = "|".join(map(re.escape, longest_first)) or "(?!)"  # that is never found
-        if any(token.normalized for token in added):
-            pattern = ""  # these show in prepared texts only: all go through the library
-        return Tokenizer(self.vocab, self.merges, self.unk_token), re.compile(pattern)
-
-    def ids_of(self, texts: list[str]) -> list[list[int]]:
-        if self.text_pipeline == "basic":
-            return super().ids_of(texts)
-        self.core = core, added = self.core or self.make_core()
-        encode, found = partial(self.backend_tokenizer.encode, add_special_tokens=False), []
+    def quick_ids(self, texts: list[str]) -> list[list[int]] | None:
+        """Encode by the tokenizer of notebook 02, in half the time, what needs nothing else."""
+        added = self.added_tokens_decoder.values()
+        if self.text_pipeline == "basic" or any(token.normalized for token in added):
+            return None
+        contents = [token.content for token in added]
         for text in texts:
             is_long = len(text) > LONG_CHUNK and max(map(len, text.split()), default=0) > LONG_CHUNK
-            found.append(encode(text).ids if is_long or added.search(text) else core.encode(text))
-        return found
+            if is_long or any(content in text for content in contents):
+                return None
+        self.core = self.core or Tokenizer(self.vocab, self.merges, self.unk_token)
+        return [self.core.encode(text) for text in texts]
 
-    def rows_of(self, request: Request, wanted: tuple, overflowing: bool):
-        if wanted[2] and self.text_pipeline == "original":
-            raise NotImplementedError(
-                "return_offsets_mapping: this tokenizer does not know where a token stood; use "
-                "OpenAIGPTTokenizerFast"
-            )
-        return super().rows_of(request, wanted, overflowing)
+    def set_role(self, name: str, token: str | AddedToken | None) -> None:
+        super().set_role(name, token)
+        self.core = None  # it may be a new unk_token
 
 
 class OpenAIGPTTokenizerFast(TokenizerBase):
