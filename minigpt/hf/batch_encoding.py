@@ -1,6 +1,7 @@
 """What calling a tokenizer takes and returns: texts and pairs; ids, masks, tensors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 import numpy as np
 from tokenizers import Encoding
@@ -20,17 +21,25 @@ class BatchEncoding(dict):
     `batch[0]` is the library's `Encoding` of the first text: tokens, offsets, words.
     """
 
-    encodings: list[Encoding] | None = None  # None: only ids are known
+    make: Callable[[], list[Encoding]] | None = None  # None: only ids are known
 
     data = property(lambda self: self)
+
+    @cached_property
+    def encodings(self) -> list[Encoding]:
+        """The library's encodings, made when they are first asked for."""
+        if self.make is None:
+            raise ValueError("no tokens here, only ids; use what calling the tokenizer returned")
+        return self.make()
+
+    def __reduce__(self):
+        return BatchEncoding, (dict(self),)
 
     def __getitem__(self, key):
         if isinstance(key, slice):
             return {name: values[key] for name, values in self.items()}
         if not isinstance(key, int):
             return super().__getitem__(key)
-        if self.encodings is None:
-            raise ValueError("only ids are known; use what OpenAIGPTTokenizerFast returns")
         return self.encodings[key]
 
     def __getattr__(self, name: str):

@@ -24,7 +24,7 @@ from minigpt.hf.files import split_hub_options
 from minigpt.hf.generation_config import GenerationConfig
 from minigpt.hf.loading import find_device
 from minigpt.hf.models import OpenAIGPTLMHeadModel, OpenAIGPTPreTrainedModel
-from minigpt.hf.tokenization import clean_up
+from minigpt.hf.tokenizer_base import clean_up
 
 
 class Pipeline:

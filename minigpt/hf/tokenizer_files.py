@@ -120,6 +120,6 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list
         with naming(source):
             ids = {x["id"]: x for x in whole.get("added_tokens") or ()}
             added = {i: token for token, i in added.items()} | ids
-            settings |= roles | {"added_tokens_decoder": added}
+            settings |= roles | ({"added_tokens_decoder": added} if added else {})
     known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline")
     return vocab, merges, {x: settings[x] for x in known if x in settings}, source
