@@ -18,14 +18,11 @@ from .tokenizer_rules import original_normalizer, split_at_spaces
 
 ENDLESS = 10**18  # tokens; such a model_max_length means, as in transformers, that there is none
 JOIN = TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
-COLUMNS = {  # what a call may return, and the name that the library has for it
-    "input_ids": "ids",
-    "attention_mask": "attention_mask",
+COLUMNS = {  # what a call may return beside ids, and the name that the library has for it
     "token_type_ids": "type_ids",
     "special_tokens_mask": "special_tokens_mask",
     "offset_mapping": "offsets",
 }
-PLAIN = {"input_ids", "attention_mask"}
 WITHOUT_EFFECT = (  # options that scripts pass to tokenizers too
     "attn_implementation clean_up_tokenization_spaces device device_map do_lower_case dtype errors "
     "ignore_mismatched_sizes output_loading_info tokenizer_class torch_dtype verbose"
@@ -278,28 +275,24 @@ class TokenizerBase:
     def rows_of(self, texts, pairs, is_split, special, truncation, limit, stride, names, overflows):
         """Return a row for each text, and the library's encodings as far as they were needed."""
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
-            raise NotImplementedError(
-                "return_offsets_mapping: this tokenizer does not know where a token stood; use "
-                "OpenAIGPTTokenizerFast"
-            )
+            raise NotImplementedError("no offsets are known here; use OpenAIGPTTokenizerFast")
         special = special and self.backend_tokenizer.num_special_tokens_to_add(False) > 0
-        plain = not (pairs or is_split or special or overflows or {*names} - PLAIN)
-        if plain:
+        if not (pairs or is_split or special or overflows or names):
             ids = self.quick_ids(texts)
             if truncation:
                 left = self.truncation_side == "left"
                 ids = [x[-limit:] if left else x[:limit] for x in ids]
-            every = [{"input_ids": x, "attention_mask": [1] * len(x)} for x in ids]
-            return [{name: row[name] for name in names} for row in every], None
+            return [{"input_ids": x} for x in ids], None
         found = self.align(texts, pairs, is_split, special, truncation, limit, stride)
-        if overflows:
-            origins = [i for i, one in enumerate(found) for _ in (one, *one.overflowing)]
-            found = [x for one in found for x in (one, *one.overflowing)]
-        rows = [{name: getattr(x, COLUMNS[name]) for name in names} for x in found]
-        if overflows:
-            for row, origin in zip(rows, origins, strict=True):
-                row["overflow_to_sample_mapping"] = origin
-        return rows, found
+        if not overflows:
+            return [self.row(x, names) for x in found], found
+        pieces = [(i, x) for i, one in enumerate(found) for x in (one, *one.overflowing)]
+        rows = [self.row(x, names) | {"overflow_to_sample_mapping": i} for i, x in pieces]
+        return rows, [x for _, x in pieces]
+
+    @staticmethod
+    def row(found: Encoding, names: list[str]) -> dict:
+        return {"input_ids": found.ids} | {name: getattr(found, COLUMNS[name]) for name in names}
 
     def __call__(
         self,
@@ -333,17 +326,14 @@ class TokenizerBase:
             truncation = max_length is not None and padding != "max_length"
         limit = self.model_max_length if max_length is None else max_length
         limit = min(check("max_length", limit), ENDLESS)
-        wanted = (
-            return_attention_mask is not False,
-            *(return_token_type_ids, return_special_tokens_mask, return_offsets_mapping),
-        )
-        names = ["input_ids", *compress([*COLUMNS][1:], wanted)]
+        wanted = return_token_type_ids, return_special_tokens_mask, return_offsets_mapping
+        names = list(compress(COLUMNS, wanted))
         texts, pairs, single = batches.to_texts(text, text_pair, is_split_into_words)
         truncation = files.STRATEGIES[check("truncation", truncation)]
         how = is_split_into_words, add_special_tokens, truncation, limit, stride
         rows, encodings = self.rows_of(texts, pairs, *how, names, return_overflowing_tokens)
-        if padding:
-            rows = self.fill(rows, padding, limit, pad_to_multiple_of, padding_side)
+        mask = return_attention_mask is not False
+        rows = self.fill(rows, mask, padding, limit, pad_to_multiple_of, padding_side)
         lengths, side = [len(row["input_ids"]) for row in rows], padding_side or self.padding_side
         if return_length:
             rows = [row | {"length": len(row["input_ids"])} for row in rows]
@@ -362,11 +352,13 @@ class TokenizerBase:
             one.pad(length, direction=side, **pad)
         return found
 
-    def fill(self, rows: list[dict], padding, limit: int, multiple, side) -> list[dict]:
-        """Return the rows, padded. Raises ValueError without a pad token."""
-        if check("padding", padding) in (False, None, "do_not_pad") or not rows:
-            return rows
-        if padding == "max_length" and limit >= ENDLESS:
+    def fill(self, rows: list[dict], mask: bool, padding, limit: int, multiple, side) -> list[dict]:
+        """Return the rows, with a mask and padded. Raises ValueError without a pad token."""
+        if mask:
+            for row in rows:
+                row.setdefault("attention_mask", [1] * len(row["input_ids"]))
+        endless = padding == "max_length" and limit >= ENDLESS
+        if check("padding", padding) in (False, None, "do_not_pad") or endless or not rows:
             return rows
         if self.pad_token is None:
             raise ValueError(
@@ -392,10 +384,9 @@ class TokenizerBase:
     ) -> BatchEncoding:
         """Pad what was encoded before, (B, T). Errors: those of `fill` and `to_columns`."""
         rows, single, kind = batches.to_rows(encoded_inputs)
-        if return_attention_mask is not False:
-            rows = [{"attention_mask": [1] * len(row["input_ids"])} | row for row in rows]
+        mask = return_attention_mask is not False
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
-        rows = self.fill(rows, padding, limit, pad_to_multiple_of, padding_side)
+        rows = self.fill(rows, mask, padding, limit, pad_to_multiple_of, padding_side)
         columns = batches.to_columns(rows, check("return_tensors", return_tensors or kind))
         return BatchEncoding({name: x[0] for name, x in columns.items()} if single else columns)
 
