@@ -93,16 +93,6 @@ def test_offsets_show_the_words(four):
         load()("a", return_offsets_mapping=True)
 
 
-def test_decode_cleans_up_only_if_asked():
-    tokenizer = load()
-    ids = tokenizer.encode("“I don't know,” said Mr. Smith.\nWhy?")
-    assert tokenizer.decode(ids) == '" i do n\'t know , " said mr. smith . \n why ?'
-    cleaned = tokenizer.decode(ids, clean_up_tokenization_spaces=True)
-    assert cleaned == '" i don\'t know, " said mr. smith. \n why?'
-    assert tokenizer.decode(tokenizer("the old")) == "the old"
-    assert tokenizer.batch_decode([194, 553]) == ["the", "old"] and tokenizer.batch_decode([]) == []
-
-
 @pytest.mark.parametrize("wrong", ["194", 194.5, None, ["a"], [[1.5]]])
 def test_what_is_no_id_is_refused(wrong):
     with pytest.raises(TypeError, match="is no id; pass whole numbers"):
@@ -128,14 +118,6 @@ def test_a_batch_is_a_dictionary_that_moves_and_tells_of_its_tokens(four):
         assert batch.names == ["x"]
         with pytest.raises(AttributeError, match="no entry 'labels'; there are: input_ids"):
             _ = batch.labels
-
-
-@every_kind
-def test_padding_to_the_left_is_a_choice(kind):
-    tokenizer = load(kind, pad_token="<pad>", padding_side="left")
-    batch = tokenizer(["the old", "a"], padding=True)
-    assert batch.input_ids[1] == [8192, 101] and batch.attention_mask[1] == [0, 1]
-    assert batch.tokens(1) == ["<pad>", "a</w>"]
 
 
 def test_a_post_processor_acts():
@@ -334,12 +316,6 @@ def test_without_the_extra_there_is_one_warning_at_the_callers_line(without_extr
         warnings.simplefilter("error")
         fast = OpenAIGPTTokenizerFast.from_pretrained("tiny")
     assert fast.tokenize("I don't.\n") == ["i</w>", "do</w>", "n't</w>", ".</w>"]
-
-
-@every_kind
-def test_an_unknown_pipeline_is_refused(kind):
-    with pytest.raises(ValueError, match="text_pipeline='fast'.*original, basic"):
-        kind({"<unk>": 0}, [], text_pipeline="fast")
 
 
 @every_kind
