@@ -267,6 +267,8 @@ def test_a_tokenizer_is_made_of_files_too(tmp_path):
     ):
         assert parts(made) == parts(load()) and made.do_lower_case and made.name_or_path == ""
     assert load().name_or_path == "tiny"
+    with pytest.raises(ValueError, match="text_pipeline='fast'; choose one of original, basic"):
+        OpenAIGPTTokenizer({"<unk>": 0}, [], text_pipeline="fast")
     with pytest.raises(ValueError, match="the vocabulary lacks '<unk>'"):
         OpenAIGPTTokenizer({"a": 0}, [], "basic")
     with pytest.raises(ValueError, match="out of vocabulary; take vocabulary and merges from one"):
