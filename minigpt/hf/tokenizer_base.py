@@ -320,8 +320,7 @@ class TokenizerBase:
         Raises TypeError for what is no text; ValueError for an unknown choice, for padding without
         a pad token, and for tensors from texts of different lengths.
         """
-        if options:
-            warn_unknown(options)
+        warn_unknown(options)
         if truncation is None:  # a max_length means: truncate, unless it is there to pad to
             truncation = max_length is not None and padding != "max_length"
         limit = self.model_max_length if max_length is None else max_length
@@ -332,29 +331,31 @@ class TokenizerBase:
         truncation = files.STRATEGIES[check("truncation", truncation)]
         how = is_split_into_words, add_special_tokens, truncation, limit, stride
         rows, encodings = self.rows_of(texts, pairs, *how, names, return_overflowing_tokens)
-        mask = return_attention_mask is not False
-        rows = self.fill(rows, mask, padding, limit, pad_to_multiple_of, padding_side)
-        lengths, side = [len(row["input_ids"]) for row in rows], padding_side or self.padding_side
+        rows = self.fill(
+            rows, return_attention_mask, padding, limit, pad_to_multiple_of, padding_side
+        )
         if return_length:
             rows = [row | {"length": len(row["input_ids"])} for row in rows]
         columns = batches.to_columns(rows, check("return_tensors", return_tensors))
         if single and not (return_tensors or return_overflowing_tokens):
             columns = {k: x[0] if isinstance(x[0], list) else x for k, x in columns.items()}
         batch = BatchEncoding(columns)
-        batch.make = partial(self.padded, encodings, (texts, pairs, *how), lengths, side)
+        batch.make = partial(self.padded, encodings, (texts, pairs, *how), rows, padding_side)
         return batch
 
-    def padded(self, found, request: tuple, lengths: list[int], side: str) -> list[Encoding]:
+    def padded(self, found, request: tuple, rows: list[dict], side: str | None) -> list[Encoding]:
         """Return the library's encodings, as long as the rows that were returned."""
         found = found or self.align(*request)
         pad = {"pad_id": self.pad_token_id or 0, "pad_token": self.pad_token or ""}
-        for one, length in zip(found, lengths, strict=True):
-            one.pad(length, direction=side, **pad)
+        for one, row in zip(found, rows, strict=True):
+            one.pad(len(row["input_ids"]), direction=side or self.padding_side, **pad)
         return found
 
-    def fill(self, rows: list[dict], mask: bool, padding, limit: int, multiple, side) -> list[dict]:
+    def fill(
+        self, rows: list[dict], mask: bool | None, padding, limit: int, multiple, side
+    ) -> list[dict]:
         """Return the rows, with a mask and padded. Raises ValueError without a pad token."""
-        if mask:
+        if mask is not False:
             for row in rows:
                 row.setdefault("attention_mask", [1] * len(row["input_ids"]))
         endless = padding == "max_length" and limit >= ENDLESS
@@ -384,9 +385,10 @@ class TokenizerBase:
     ) -> BatchEncoding:
         """Pad what was encoded before, (B, T). Errors: those of `fill` and `to_columns`."""
         rows, single, kind = batches.to_rows(encoded_inputs)
-        mask = return_attention_mask is not False
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
-        rows = self.fill(rows, mask, padding, limit, pad_to_multiple_of, padding_side)
+        rows = self.fill(
+            rows, return_attention_mask, padding, limit, pad_to_multiple_of, padding_side
+        )
         columns = batches.to_columns(rows, check("return_tensors", return_tensors or kind))
         return BatchEncoding({name: x[0] for name, x in columns.items()} if single else columns)
 
