@@ -323,17 +323,15 @@ class TokenizerBase:
         warn_unknown(options)
         if truncation is None:  # a max_length means: truncate, unless it is there to pad to
             truncation = max_length is not None and padding != "max_length"
-        limit = self.model_max_length if max_length is None else max_length
-        limit = min(check("max_length", limit), ENDLESS)
+        limit = self.limit(max_length)
         wanted = return_token_type_ids, return_special_tokens_mask, return_offsets_mapping
         names = list(compress(COLUMNS, wanted))
         texts, pairs, single = batches.to_texts(text, text_pair, is_split_into_words)
         truncation = files.STRATEGIES[check("truncation", truncation)]
         how = is_split_into_words, add_special_tokens, truncation, limit, stride
         rows, encodings = self.rows_of(texts, pairs, *how, names, return_overflowing_tokens)
-        rows = self.fill(
-            rows, return_attention_mask, padding, limit, pad_to_multiple_of, padding_side
-        )
+        width = padding, limit, pad_to_multiple_of, padding_side
+        rows = self.fill(rows, return_attention_mask, *width)
         if return_length:
             rows = [row | {"length": len(row["input_ids"])} for row in rows]
         columns = batches.to_columns(rows, check("return_tensors", return_tensors))
@@ -342,6 +340,10 @@ class TokenizerBase:
         batch = BatchEncoding(columns)
         batch.make = partial(self.padded, encodings, (texts, pairs, *how), rows, padding_side)
         return batch
+
+    def limit(self, max_length: int | None) -> int:
+        limit = self.model_max_length if max_length is None else max_length
+        return min(check("max_length", limit), ENDLESS)
 
     def padded(self, found, request: tuple, rows: list[dict], side: str | None) -> list[Encoding]:
         """Return the library's encodings, as long as the rows that were returned."""
@@ -385,10 +387,9 @@ class TokenizerBase:
     ) -> BatchEncoding:
         """Pad what was encoded before, (B, T). Errors: those of `fill` and `to_columns`."""
         rows, single, kind = batches.to_rows(encoded_inputs)
-        limit = check("max_length", self.model_max_length if max_length is None else max_length)
-        rows = self.fill(
-            rows, return_attention_mask, padding, limit, pad_to_multiple_of, padding_side
-        )
+        limit = self.limit(max_length)
+        width = padding, limit, pad_to_multiple_of, padding_side
+        rows = self.fill(rows, return_attention_mask, *width)
         columns = batches.to_columns(rows, check("return_tensors", return_tensors or kind))
         return BatchEncoding({name: x[0] for name, x in columns.items()} if single else columns)
 
