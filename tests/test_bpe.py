@@ -72,11 +72,6 @@ def test_merges_are_prefixes_of_longer_lists_in_any_order_of_words():
     assert bpe.learn_merges(COUNTS, 0) == bpe.learn_merges({}, 5) == []
 
 
-def test_ties_go_in_alphabetical_order():
-    merges = bpe.learn_merges({"zy": 1, "ab": 1, "mn": 1}, 3)
-    assert merges == [("a", "b</w>"), ("m", "n</w>"), ("z", "y</w>")]
-
-
 @pytest.mark.parametrize(
     "symbols, expected",
     [("aaa", ("aa", "a")), ("aaaa", ("aa", "aa")), ("baab", ("b", "aa", "b")), ("a", ("a",))],

@@ -1,24 +1,18 @@
 """What calling a tokenizer takes and returns: texts and pairs; ids, masks, tensors."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 import numpy as np
 from tokenizers import Encoding
 
-from .tokenizer_files import choose
-from .vocabulary import replace_surrogates
-
-PADDINGS = ("longest", "max_length", "do_not_pad")
-TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
-
-Row = dict[str, list]  # one text: lists with an entry for each token
 PADS = {
     "attention_mask": 0,
     "token_type_ids": 0,
     "special_tokens_mask": 1,
     "offset_mapping": (0, 0),
 }
+Row = dict[str, list]  # one text: lists with an entry for each token
 
 
 class BatchEncoding(dict):
@@ -27,35 +21,31 @@ class BatchEncoding(dict):
     `batch[0]` is the library's `Encoding` of the first text: tokens, offsets, words.
     """
 
-    def __init__(self, data=(), encodings: Callable[[], list[Encoding]] | None = None):
-        super().__init__(data)
-        self._encodings = encodings
+    make: Callable[[], list[Encoding]] | None = None  # None: only ids are known
 
     data = property(lambda self: self)
 
-    @property
+    @cached_property
     def encodings(self) -> list[Encoding]:
         """The library's encodings, made when they are first asked for."""
-        if self._encodings is None:
+        if self.make is None:
             raise ValueError("no tokens here, only ids; use what calling the tokenizer returned")
-        if callable(self._encodings):
-            self._encodings = self._encodings()
-        return self._encodings
+        return self.make()
+
+    def __reduce__(self):
+        return BatchEncoding, (dict(self),)
 
     def __getitem__(self, key):
-        if isinstance(key, int):
-            return self.encodings[key]
         if isinstance(key, slice):
             return {name: values[key] for name, values in self.items()}
-        return super().__getitem__(key)
+        if not isinstance(key, int):
+            return super().__getitem__(key)
+        return self.encodings[key]
 
     def __getattr__(self, name: str):
         if name in self:
             return self[name]
         raise AttributeError(f"no entry {name!r}; there are: {', '.join(self)}")
-
-    def __reduce__(self):
-        return BatchEncoding, (dict(self),)
 
     def to(self, device, **options) -> "BatchEncoding":
         """Move all tensors to a device; lists stay as they are. Returns this same object."""
@@ -75,151 +65,105 @@ class BatchEncoding(dict):
 
     def char_to_token(self, batch_or_char_index: int, char_index=None, sequence_index=0):
         """The position of the token that holds a character of a text; None if there is none."""
-        place = (
-            (0, batch_or_char_index) if char_index is None else (batch_or_char_index, char_index)
-        )
-        return self[place[0]].char_to_token(place[1], sequence_index)
+        if char_index is None:
+            batch_or_char_index, char_index = 0, batch_or_char_index
+        return self[batch_or_char_index].char_to_token(char_index, sequence_index)
 
 
-def to_array(name: str, values: list) -> np.ndarray:
-    """Make an array: int64, or float32 of fractions. Raises ValueError for ragged rows."""
-    try:
-        array = np.array(values)
-        return array.astype(np.float32 if array.size and array.dtype.kind == "f" else np.int64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(
-            f"{name}: rows of different lengths, or not of numbers, make no tensor; pass "
-            "padding=True, or return_tensors=None"
-        ) from error
+def clean(text):
+    """Join or replace halves of UTF-16 pairs: a Python string may hold them, UTF-8 may not.
+
+    Raises TypeError for what is neither a text nor a list of texts.
+    """
+    if isinstance(text, list | tuple):
+        return [clean(word) for word in text]
+    if not isinstance(text, str):
+        raise TypeError(f"cannot encode {text!r:.80}; pass a string or a list of strings")
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def to_texts(text, pair, is_split: bool) -> tuple[list, list | None, bool]:
+    """Turn what callers pass into texts, second texts (or None), and whether it was one text.
+
+    Raises TypeError, naming the value, for what is no text, ValueError for lists of two lengths.
+    """
+    words = is_split and isinstance(text, list | tuple)
+    single = isinstance(text, str) or words and not any(isinstance(x, list | tuple) for x in text)
+    texts, pairs = ([text], None if pair is None else [pair]) if single else (text, pair)
+    kind = list | tuple if is_split else str  # of a text
+    if pair is None and texts and not single and isinstance(texts, list | tuple):
+        two = (isinstance(x, list | tuple) and len(x) == 2 for x in texts)
+        if all(two) and all(isinstance(one, kind) for both in texts for one in both):
+            texts, pairs = zip(*texts, strict=True)
+    if pairs is not None and len(texts) != len(pairs):
+        raise ValueError(f"{len(texts)} texts, but {len(pairs)} second texts; pass one for each")
+    return clean(texts), pairs and clean(pairs), single
+
+
+def to_ids(ids):
+    """Turn an id, or any nesting of lists, arrays and tensors of ids, into plain ints and lists."""
+    ids = ids["input_ids"] if isinstance(ids, Mapping) else ids
+    ids = ids.tolist() if hasattr(ids, "tolist") else ids
+    if isinstance(ids, Iterable) and not isinstance(ids, str | bytes):
+        return [x if type(x) is int else to_ids(x) for x in ids]
+    if not isinstance(ids, int):
+        raise TypeError(f"{ids!r} is no id; pass whole numbers, or lists, arrays, tensors of them")
+    return ids
+
+
+def to_rows(encoded) -> tuple[list[Row], bool, str | None]:
+    """Turn a batch (columns) or a list of encodings into rows.
+
+    Says whether it was one encoding, and what its ids are: "pt", "np" or None, lists. Raises
+    ValueError where there are no ids.
+    """
+    if not isinstance(encoded, Mapping):
+        encoded = {name: [one[name] for one in encoded] for name in next(iter(encoded), {})}
+    if "input_ids" not in encoded:
+        raise ValueError(f"no input_ids to pad; there are: {', '.join(encoded)}")
+    ids = encoded["input_ids"]
+    first = ids[0] if isinstance(ids, list | tuple) and ids else ids
+    kind = "pt" if hasattr(first, "numpy") else "np" if isinstance(first, np.ndarray) else None
+    lists = {
+        name: [x.tolist() if hasattr(x, "tolist") else x for x in values]
+        for name, values in encoded.items()
+    }
+    if not lists["input_ids"] or not isinstance(lists["input_ids"][0], list | tuple):
+        return [lists], True, kind
+    rows = zip(*lists.values(), strict=True)
+    return [dict(zip(lists, row, strict=True)) for row in rows], False, kind
+
+
+def pad_row(row: Row, length: int, pad_id: int, side: str) -> Row:
+    """Pad every column that we know to `length`; a longer row stays as it is."""
+    fill = {k: [x] * (length - len(row["input_ids"])) for k, x in PADS.items() if k in row}
+    fill["input_ids"] = [pad_id] * (length - len(row["input_ids"]))
+    left = side == "left"
+    return row | {k: [*x, *row[k]] if left else [*row[k], *x] for k, x in fill.items()}
 
 
 def to_columns(rows: list[Row], kind: str | None) -> dict:
-    """Put rows side by side: lists, or arrays (B, T) of torch ("pt") or numpy ("np")."""
+    """Put rows side by side: lists, or arrays (B, T) of torch ("pt") or numpy ("np").
+
+    Raises ValueError for rows of different lengths.
+    """
     names = rows[0] if rows else ("input_ids", "attention_mask")
     columns = {name: [row[name] for row in rows] for name in names}
     if kind is None:
         return columns
-    if kind not in ("pt", "np"):
-        raise ValueError(f"return_tensors={kind!r}; choose 'pt', 'np' or None")
-    arrays = {name: to_array(name, values) for name, values in columns.items()}
+    try:
+        arrays = {name: np.array(values) for name, values in columns.items()}
+        for name, x in arrays.items():
+            arrays[name] = x.astype(np.float32 if x.size and x.dtype.kind == "f" else np.int64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(
+            f"{', '.join(columns)}: rows of different lengths, or not of numbers, make no tensor; "
+            "pass padding=True, or return_tensors=None"
+        ) from error
     if kind == "np":
         return arrays
     import torch  # only here: a tokenizer is useful without it
 
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def to_rows(encoded, with_mask: bool) -> tuple[list[Row], bool]:
-    """Turn a batch (columns) or a list of encodings into rows; say whether it was one encoding.
-
-    Raises ValueError where there are no ids.
-    """
-    single = False
-    if isinstance(encoded, Mapping):
-        ids = encoded.get("input_ids", ())
-        single = (
-            not len(ids) or not hasattr(ids[0], "__len__") or not getattr(ids[0], "shape", (1,))
-        )
-        rows = zip(*encoded.values(), strict=True) if not single else ()
-        encoded = [encoded] if single else [dict(zip(encoded, row, strict=True)) for row in rows]
-    rows = [{k: x.tolist() if hasattr(x, "tolist") else x for k, x in e.items()} for e in encoded]
-    for row in rows:
-        if "input_ids" not in row:
-            raise ValueError(f"no input_ids to pad; there are: {', '.join(row)}")
-        if with_mask:
-            row.setdefault("attention_mask", [1] * len(row["input_ids"]))
-    return rows, single
-
-
-def pad_row(row: Row, length: int, pad_id: int, side: str) -> Row:
-    """Pad every column that we know to `length`; a longer row stays as it is."""
-    missing, padded = length - len(row["input_ids"]), dict(row)
-    for name, value in (PADS | {"input_ids": pad_id}).items():
-        if name in row:
-            pads = [value] * missing
-            padded[name] = [*row[name], *pads] if side == "right" else [*pads, *row[name]]
-    return padded
-
-
-def kind_of(encoded) -> str | None:
-    """Say what the ids of a batch, or of the first encoding, are: "pt", "np" or None, lists."""
-    first = encoded if isinstance(encoded, Mapping) else next(iter(encoded), {})
-    ids = first.get("input_ids")
-    return "pt" if hasattr(ids, "numpy") else "np" if isinstance(ids, np.ndarray) else None
-
-
-# -- what a caller passes
-
-
-class Request(NamedTuple):
-    """What a call asks for: texts, second texts, and how to encode them."""
-
-    texts: list
-    pairs: list | None
-    is_split: bool  # texts are lists of words
-    special: bool  # add the special tokens of a post-processor
-    limit: int  # tokens
-    truncation: str  # one of TRUNCATIONS
-    stride: int
-
-
-def is_text(value, is_split: bool) -> bool:
-    """Say whether `value` is one text: a string, or, if `is_split`, a list of words."""
-    if is_split:
-        return isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
-    return isinstance(value, str)
-
-
-def is_pair(value, is_split: bool) -> bool:
-    is_two = isinstance(value, list | tuple) and len(value) == 2 and not is_text(value, is_split)
-    return is_two and all(is_text(text, is_split) for text in value)
-
-
-def to_texts(texts, pairs, is_split: bool) -> tuple[list, list | None]:
-    """Turn what callers pass into a list of texts and a list of second texts (or None).
-
-    Raises TypeError, naming the value, for what is no text, ValueError for lists of two lengths.
-    """
-    if is_text(texts, is_split):
-        texts, pairs = [texts], None if pairs is None else [pairs]
-    for value in (texts, () if pairs is None else pairs):
-        if not isinstance(value, list | tuple):
-            raise TypeError(f"cannot encode {value!r:.80}; pass a string or a list of strings")
-    if pairs is None and texts and all(is_pair(value, is_split) for value in texts):
-        texts, pairs = zip(*texts, strict=True)
-    if pairs is not None and len(texts) != len(pairs):
-        raise ValueError(f"{len(texts)} texts, but {len(pairs)} second texts; pass one for each")
-    for value in (*texts, *(pairs or ())):
-        if not is_text(value, is_split):
-            wanted = "a list of words" if is_split else "a string"
-            raise TypeError(f"cannot encode {value!r:.80}; pass {wanted} for each text")
-    clean = replace_surrogates
-    rows = [
-        [[*map(clean, x)] if is_split else clean(x) for x in row] for row in (texts, pairs or ())
-    ]
-    return rows[0], None if pairs is None else rows[1]
-
-
-def pick(name: str, value, choices: tuple[str, ...]) -> str:
-    """Return the choice meant: True is the first, False and None the last, else one by name."""
-    return choose(name, choices[0] if value is True else value or choices[-1], choices)
-
-
-def lengths_to_keep(first: int, second: int, limit: int, strategy: str) -> tuple[int, int]:
-    """Say how many tokens of two texts to keep, `limit` in all.
-
-    Raises ValueError if the text that should be shortened alone would have nothing left.
-    """
-    surplus = first + second - limit
-    if surplus <= 0 or strategy == "do_not_truncate":
-        return first, second
-    if strategy == "longest_first":
-        shorter = min(first, second, limit // 2)
-        return (limit - shorter, shorter) if first > second else (shorter, limit - shorter)
-    keep = (first - surplus, second) if strategy == "only_first" else (first, second - surplus)
-    if keep[strategy == "only_second"] < 1:
-        raise ValueError(
-            f"truncation={strategy!r} cannot shorten {first} and {second} tokens to {limit}; "
-            "choose 'longest_first' or a larger max_length"
-        )
-    return keep

@@ -8,7 +8,9 @@ import math
 import os
 import random
 import re
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
@@ -59,6 +61,14 @@ def split_hub_options(options: Mapping) -> tuple[dict, dict]:
     hub = {name: value for name, value in options.items() if name in HUB_OPTIONS}
     rest = {name: options[name] for name in options.keys() - {*HUB_OPTIONS, *IGNORED_OPTIONS}}
     return hub, rest
+
+
+def warn_caller(message: str) -> None:
+    """Warn, pointing at the line outside minigpt that called."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("minigpt."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from minigpt.hf.files import split_hub_options
 from minigpt.hf.generation_config import GenerationConfig
 from minigpt.hf.loading import choose_device
 from minigpt.hf.models import OpenAIGPTPreTrainedModel
-from minigpt.hf.vocabulary import clean_up
+from minigpt.hf.tokenizer_base import clean_up
 
 
 class Pipeline:
