@@ -5,6 +5,7 @@
 
 import os
 import random
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -22,3 +23,34 @@ settings.load_profile("the same examples every time")
 def the_same_random_numbers():
     for start in (random.seed, np.random.seed, torch.manual_seed):
         start(0)
+
+
+# -- on a machine without all of it: the GPU machine has neither Jupyter nor the extra `original`
+
+NEED_JUPYTER = ["test_distribution.py", "test_house.py", "test_package.py"]
+collect_ignore = [] if find_spec("nbformat") else NEED_JUPYTER
+
+
+def pytest_report_header() -> str:
+    left_out = ", ".join(collect_ignore)
+    return f"NOT RUN, nbformat is missing: {left_out}" if left_out else "all files are collected"
+
+
+def skipped_without_original():
+    """Skip a test that asks for OpenAI's own text pipeline where ftfy or spaCy is missing."""
+    try:
+        return (yield)
+    except ImportError as error:
+        if all(map(find_spec, ("ftfy", "spacy"))):
+            raise
+        pytest.skip(f"the extra original is not installed: {error}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    return (yield from skipped_without_original())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    return (yield from skipped_without_original())

@@ -2,10 +2,12 @@
 
 import json
 import os
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import torch
+from packaging.version import Version
 
 import minigpt
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
@@ -17,6 +19,15 @@ OFFICIAL = Path(NAMED) if NAMED else ROOT.parent / "shared" / "openai-gpt"
 if NAMED and not OFFICIAL.is_dir():
     raise FileNotFoundError(f"MINIGPT_OFFICIAL_DIR={NAMED} is no folder; mend it or unset it")
 NO_OFFICIAL = "not checked: no official vocabulary (MINIGPT_OFFICIAL_DIR names no folder)"
+
+
+
+def has_transformers(least: str) -> bool:
+    """Say whether transformers is installed, in this version or a later one."""
+    try:
+        return Version(version("transformers")) >= Version(least)
+    except PackageNotFoundError:
+        return False
 
 
 def largest_difference(ours: torch.Tensor, theirs) -> float:

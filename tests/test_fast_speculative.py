@@ -12,6 +12,9 @@ from minigpt.fast.speculative import rejection_sample, rounds
 from tests import helpers
 
 V = 31
+NEEDS_NEWER = pytest.mark.skipif(
+    not helpers.has_transformers("5.20"), reason="an older transformers fails here itself"
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +124,7 @@ class Remembering(transformers.OpenAIGPTLMHeadModel):
         return {"input_ids": new, "past_key_values": past_key_values}
 
 
+@NEEDS_NEWER
 def test_the_ids_of_transformers_assisted_generation(pair, draft):
     large, small = (Remembering(pair[0].config).double().eval() for _ in range(2))
     large.load_state_dict(pair[0].state_dict())
@@ -144,6 +148,7 @@ def frequencies_are_fair(draws: list, expected: torch.Tensor) -> bool:
     return bool(torch.special.gammaincc(torch.tensor((len(expected) - 1) / 2), distance / 2) > 1e-3)
 
 
+@NEEDS_NEWER
 def test_the_rule_is_that_of_transformers():
     lengths = set()
     for seed in range(100):

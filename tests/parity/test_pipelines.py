@@ -19,6 +19,10 @@ KINDS = {  # folder -> class, settings
     "quantity": (CLASSIFIER, {"num_labels": 1, "problem_type": "regression"}),
 }
 
+NEEDS_NEWER = pytest.mark.skipif(
+    not helpers.has_transformers("5.20"), reason="an older transformers fails here itself"
+)
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
@@ -94,6 +98,7 @@ def test_features_equal_transformers(folders):
 GREEDY = {"max_new_tokens": 8, "do_sample": False}
 
 
+@NEEDS_NEWER
 def test_greedy_texts_equal_transformers(folders):
     theirs, ours = both("text-generation", folders / "lm")
     for inputs in (TEXTS[0], TEXTS, TEXTS[:1]):
