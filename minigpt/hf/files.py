@@ -166,14 +166,18 @@ def save_files(folder: str | Path, writers: Mapping[str, Writer], stale: str = "
     one should be the file without which nothing is loaded. Files whose names match the pattern
     `stale`, and are not written anew, are removed. If another process saves into the folder at the
     same time, the later one writes its files once more. Returns the names. Raises OSError, naming
-    the folder, the reason and what to do.
+    the file, the reason and what to do.
     """
     folder = make_folder(folder)
     for attempt in range(MAX_TRIES):
-        with saving(folder), TemporaryDirectory(prefix=".saving-", dir=folder) as waiting:
+        with saving(folder):
+            temporary = TemporaryDirectory(prefix=".saving-", dir=folder)
+        with temporary as waiting:
             for name, write in writers.items():
-                write(Path(waiting, name))
-            if exchange(Path(waiting), folder, list(writers), stale):
-                return sorted(writers)
+                with saving(folder / name):
+                    write(Path(waiting, name))
+            with saving(folder):
+                if exchange(Path(waiting), folder, list(writers), stale):
+                    return sorted(writers)
         time.sleep(random.random() * 0.02 * (attempt + 1))
     raise OSError(f"{folder}: other processes keep saving into it; pass another folder")
