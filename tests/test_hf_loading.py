@@ -3,7 +3,6 @@
 import filecmp
 import json
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,7 +15,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from minigpt.hf.configuration import OpenAIGPTConfig
-from minigpt.hf.formats import open_weights
 from minigpt.hf.loading import FORMATS, convert
 from minigpt.hf.models import (
     OpenAIGPTDoubleHeadsModel,
@@ -25,30 +23,11 @@ from minigpt.hf.models import (
     OpenAIGPTModel,
 )
 from minigpt.hf.tokenization import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
+from tests.checkpoints import RELEASE, SMALL, read, same, small_model
 
-SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
 FIXTURES = Path(__file__).parent / "fixtures" / "v0.1"
-RELEASE = Path(__file__).parent / "golden" / "model"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
 WARNS = "ignore:OpenAI's format holds no settings"
-
-
-def small_model(folder, kind=OpenAIGPTLMHeadModel, **settings):
-    model = kind(OpenAIGPTConfig(**(SMALL | settings)))
-    model.save_pretrained(folder)
-    return model
-
-
-def same(first, second) -> bool:
-    """Say whether two models, or mappings of weights, hold the same values of the same dtype."""
-    a, b = (dict(x.named_parameters()) if hasattr(x, "forward") else x for x in (first, second))
-    return a.keys() == b.keys() and all(
-        torch.equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a
-    )
-
-
-def read(checkpoint) -> dict[str, torch.Tensor]:
-    return {name: x.read() for name, x in open_weights(checkpoint).items()}
 
 
 # -- what version 0.1 saved
@@ -111,14 +90,14 @@ def test_a_saved_model_comes_back_exactly(tmp_path):
 
 
 def test_one_file_and_shards_replace_each_other(tmp_path):
-    for size in ("1KB", "50GB", 2000, "2000"):
+    for size in ("1KB", "50GB", 2000):
         model = small_model(tmp_path)
         model.save_pretrained(tmp_path, max_shard_size=size)
         assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
         assert (tmp_path / "model.safetensors").exists() == (size == "50GB")
 
 
-@pytest.mark.parametrize("size", ["5XB", "", None, [5], 0, -1, "0MB", "infMB", "1e400MB"])
+@pytest.mark.parametrize("size", ["5XB", "", None, [5], "2000", "infMB", "1e400MB"])
 def test_a_size_of_shards_that_is_none_is_named(tmp_path, size):
     with pytest.raises(ValueError, match=r"max_shard_size=.* is no size; pass"):
         OpenAIGPTModel(OpenAIGPTConfig(**SMALL)).save_pretrained(tmp_path, max_shard_size=size)
@@ -135,14 +114,11 @@ def test_a_model_may_be_saved_over_the_file_it_was_read_from(tmp_path):
 def test_links_and_characters_of_all_kinds_in_a_path(tmp_path):
     folder = tmp_path / "Gewichte für 重み «1»"
     model = small_model(folder)
-    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
     (tmp_path / "cache").mkdir()
     for path in folder.iterdir():  # as the hub's cache does
         (tmp_path / "cache" / path.name).symlink_to(path)
-    for place in (folder, tmp_path / "link", str(tmp_path / "cache")):
+    for place in (folder, str(tmp_path / "cache")):
         assert same(OpenAIGPTLMHeadModel.from_pretrained(place), model)
-    model.save_pretrained(tmp_path / "link")
-    assert (tmp_path / "link").is_symlink()
 
 
 def test_dtypes_are_chosen_by_the_caller_the_config_or_the_weights(tmp_path):
@@ -183,8 +159,6 @@ def test_options_of_transformers_that_change_nothing_are_taken(tmp_path):
         save_directory=tmp_path, safe_serialization=True, is_main_process=True, push_to_hub=False
     )
     assert OpenAIGPTModel.from_pretrained(tmp_path, device="meta").device.type == "meta"
-    with pytest.raises(TypeError, match="pass one"):
-        OpenAIGPTModel.from_pretrained(tmp_path, device="cpu", device_map="cpu")
     with pytest.raises(ValueError, match="device='nowhere' is not there.*pass 'auto'"):
         OpenAIGPTModel.from_pretrained(tmp_path, device="nowhere")
 
@@ -230,7 +204,7 @@ def test_another_shape_is_an_error_or_made_anew(tmp_path):
     assert again.lm_head.weight is again.transformer.tokens_embed.weight
     assert again.lm_head.weight.shape == (12, 8) and not again.lm_head.weight.is_meta
     assert same(again.transformer.h, model.transformer.h)
-    with pytest.raises(ValueError, match="lacks the last of n_layer=3 blocks"):
+    with pytest.raises(ValueError, match="lacks h.2.ln_1.weight; is n_layer=3 right"):
         load(tmp_path, n_layer=3)
 
 
@@ -287,25 +261,22 @@ def test_a_head_alone_is_the_embedding_and_another_head_is_refused(tmp_path):
         OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("kind", [OpenAIGPTLMHeadModel, OpenAIGPTDoubleHeadsModel])
-def test_untied_embeddings_are_refused_by_a_head_that_scores_tokens(tmp_path, kind):
+def test_untied_embeddings_are_refused_by_a_head_that_scores_tokens(tmp_path):
     small_model(tmp_path, tie_word_embeddings=False)
     OpenAIGPTModel.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="tie_word_embeddings=False.*remove the line"):
-        kind.from_pretrained(tmp_path)
+        OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
 
 
 # -- the other formats
 
 
 @pytest.mark.filterwarnings(WARNS)
-@pytest.mark.parametrize("first", FORMATS)
-@pytest.mark.parametrize("second", FORMATS)
-def test_every_format_becomes_every_other(tmp_path, first, second):
+@pytest.mark.parametrize("to", FORMATS)
+def test_every_format_is_read_again(tmp_path, to):
     model = small_model(tmp_path / "0")
-    convert(tmp_path / "0", tmp_path / "1", first)
-    convert(tmp_path / "1", tmp_path / "2", second, "2KB", n_head=2)
-    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "2", n_head=2, resid_pdrop=0.3)
+    convert(tmp_path / "0", tmp_path / "1", to, "2KB")
+    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "1", n_head=2, resid_pdrop=0.3)
     assert same(again, model) and again.config.resid_pdrop == 0.3
 
 
@@ -344,20 +315,26 @@ def test_parameters_in_a_bin_become_plain_and_views_become_whole(tmp_path):
 
 
 def test_a_converted_folder_is_loaded_as_its_source(tmp_path):
-    written = convert("tiny", tmp_path)  # float16 in the file, float32 in the config
-    assert same(read(tmp_path), read("tiny")) and set(written) == set(os.listdir(tmp_path))
+    written = convert("tiny", tmp_path)
     tokenizer = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}
     assert {"model.safetensors", "config.json"} | tokenizer <= set(written)
+    assert set(written) == set(os.listdir(tmp_path))
     assert same(*map(OpenAIGPTLMHeadModel.from_pretrained, (tmp_path, "tiny")))
+    assert same(read(tmp_path), read("tiny"))  # float16 in the file, float32 in the config
 
 
-def test_heads_and_settings_of_generation_go_along_but_not_into_a_release(tmp_path):
-    model = small_model(tmp_path / "0", OpenAIGPTForSequenceClassification)
+def test_heads_and_settings_of_generation_go_along_but_heads_not_into_a_release(tmp_path):
+    small_model(tmp_path / "0")
     (tmp_path / "0" / "generation_config.json").write_text('{"top_k": 7}')
-    assert "generation_config.json" in convert(tmp_path / "0", tmp_path / "1", "bin")
-    assert same(OpenAIGPTForSequenceClassification.from_pretrained(tmp_path / "1"), model)
+    convert(tmp_path / "0", tmp_path / "1", "bin")
+    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "1").generation_config.top_k == 7
+    for kind in (OpenAIGPTForSequenceClassification, OpenAIGPTDoubleHeadsModel, OpenAIGPTModel):
+        model = small_model(tmp_path / "0", kind)
+        convert(tmp_path / "0", tmp_path / "2")
+        assert same(kind.from_pretrained(tmp_path / "2"), model)
+    small_model(tmp_path / "0", OpenAIGPTForSequenceClassification)
     with pytest.raises(ValueError, match="score.weight has no place"):
-        convert(tmp_path / "0", tmp_path / "2", "openai")
+        convert(tmp_path / "0", tmp_path / "3", "openai")
 
 
 @pytest.mark.filterwarnings(WARNS)
@@ -371,22 +348,13 @@ def test_the_vocabulary_is_written_under_the_names_of_the_release(tmp_path):
     assert {"vocab.json", "merges.txt", "tokenizer.json"} <= set(names)
 
 
-def test_nothing_is_written_where_something_else_would_be_read(tmp_path):
-    small_model(tmp_path / "0")
-    with pytest.raises(FileExistsError, match="config.json.*read in place of params_shapes.json"):
-        convert(tmp_path / "0", tmp_path / "0", "openai")
-    with pytest.raises(FileExistsError, match="model.safetensors.*in place of pytorch_model.bin"):
-        convert(tmp_path / "0", tmp_path / "0", "bin")
-    (tmp_path / "vocab.json").write_text("of another model")
-    with pytest.raises(FileExistsError, match="vocab.json.*in place of encoder_bpe_40000.json"):
-        convert("tiny", tmp_path, "openai")
-
-
-def test_a_vocabulary_of_another_size_is_named(tmp_path):
-    small_model(tmp_path / "0")
-    OpenAIGPTTokenizer.from_pretrained("tiny").save_pretrained(tmp_path / "0")
-    with pytest.raises(ValueError, match="has 8192 tokens, but .* 11 rows"):
-        convert(tmp_path / "0", tmp_path / "1", "bin")
+@pytest.mark.parametrize(
+    "name, to", [("config.json", "openai"), ("vocab.json", "openai"), ("model.safetensors", "bin")]
+)
+def test_nothing_is_written_where_something_else_would_be_read(tmp_path, name, to):
+    (tmp_path / name).write_text("of another model")
+    with pytest.raises(FileExistsError, match=f"{name}, which would be read in place"):
+        convert("tiny", tmp_path, to)
 
 
 # -- memory
@@ -407,18 +375,11 @@ PEAK = """
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux's counters")
-@pytest.mark.parametrize("size", ["50GB", "60MB"])
-def test_loading_takes_little_more_memory_than_the_model(tmp_path, size):
-    config = OpenAIGPTConfig(n_layer=8, vocab_size=5000)  # 61 million weights
-    OpenAIGPTModel(config).save_pretrained(tmp_path, max_shard_size=size)
-    for dtype in ("float32", "float16"):
-        command = [sys.executable, "-c", textwrap.dedent(PEAK), str(tmp_path), dtype]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        assert float(done.stdout) < 1.15
-
-
-def test_copies_of_parts_of_a_release_are_passed_over(tmp_path):
-    shutil.copytree(RELEASE, tmp_path / "0")
-    for copy in ("params_3 (1).npy", "params_3_old.npy"):
-        shutil.copy(tmp_path / "0" / "params_3.npy", tmp_path / "0" / copy)
-    assert same(read(tmp_path / "0"), read(RELEASE))
+def test_loading_takes_little_more_memory_than_the_model(tmp_path):
+    model = OpenAIGPTModel(OpenAIGPTConfig(n_layer=8, vocab_size=5000))  # 61 million weights
+    for size in ("50GB", "60MB"):
+        model.save_pretrained(tmp_path, max_shard_size=size)
+        for dtype in ("float32", "float16"):
+            command = [sys.executable, "-c", textwrap.dedent(PEAK), str(tmp_path), dtype]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            assert float(done.stdout) < 1.15

@@ -6,16 +6,7 @@ from pathlib import Path
 import torch
 
 from ..config import GPTConfig
-from .files import (
-    find_file,
-    json_text,
-    json_writer,
-    naming,
-    read_json,
-    save_files,
-    split_hub_options,
-    to_number,
-)
+from . import files
 from .formats import release_sizes
 
 MODEL_TYPE = "openai-gpt"
@@ -23,36 +14,6 @@ CONFIG_FILES = ("config.json", "params_shapes.json")  # of today, and of OpenAI'
 SIZES = ("n_positions", "n_embd", "n_layer", "n_head", "vocab_size")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES} | {"auto": None}
-CHOICES = {
-    "afn": ("gelu", "gelu_new", "relu", "silu", "swish"),
-    "attn_implementation": ("eager", "sdpa", "flash_attention_2"),
-    "summary_type": ("cls_index", "last", "first", "mean", "attn"),
-    "summary_activation": (None, "tanh"),
-    "problem_type": (
-        None,
-        "regression",
-        "single_label_classification",
-        "multi_label_classification",
-    ),
-    "dtype": (None, *DTYPES),
-}
-SWITCHES = (
-    "summary_use_proj",
-    "summary_proj_to_labels",
-    "output_attentions",
-    "output_hidden_states",
-    "return_dict",
-    "tie_word_embeddings",
-)
-RANGES = {  # name -> least, most; a size beyond that is an error in a file
-    **dict.fromkeys(("vocab_size", "n_positions"), (1, 10**9)),
-    **dict.fromkeys(("n_embd", "n_head"), (1, 10**6)),
-    "n_layer": (1, 10**4),
-    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), (0, 10**9)),
-    **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), (0.0, 1.0)),
-    "summary_first_dropout": (0.0, 1.0),
-    **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), (0.0, 1e9)),
-}
 ALIASES = {
     "max_position_embeddings": "n_positions",
     "hidden_size": "n_embd",
@@ -61,50 +22,67 @@ ALIASES = {
     "torch_dtype": "dtype",
 }
 LABELS = ("num_labels", "id2label", "label2id")  # three views of one thing
-MAX_LABELS = 10**6
 MODEL_OPTIONS = ("device", "device_map", "output_loading_info", "ignore_mismatched_sizes")
+OUTPUTS = ("output_attentions", "output_hidden_states", "return_dict")
+SWITCHES = ("summary_use_proj", "summary_proj_to_labels", "tie_word_embeddings", *OUTPUTS)
+QUIET = ("dtype", "architectures", "tie_word_embeddings", *OUTPUTS)  # saved if not as by default
+PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 
 
-def default_names(count: int) -> dict[int, str]:
-    return {index: f"LABEL_{index}" for index in range(count)}
+def one_of(*values) -> tuple:
+    """Make a rule for a setting: what it may be, and what to pass instead."""
+    return lambda x: (x, type(x)) in [(y, type(y)) for y in values], f"choose from {values}"
+
+
+def number(least: float, most: float) -> tuple:
+    """Make a rule for a number; it is a whole one if `least` is."""
+    kinds, name = {int, type(least)}, type(least).__name__
+    way = f"expected an {name} from {least} to {most}"
+    return lambda x: type(x) in kinds and least <= x <= most, way
+
+
+ID = {int, type(None)}
+RULES = {  # sizes beyond these are errors in a file
+    **dict.fromkeys(("vocab_size", "n_positions"), number(1, 10**9)),
+    **dict.fromkeys(("n_embd", "n_head"), number(1, 10**6)),
+    "n_layer": number(1, 10**4),
+    **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), number(0.0, 1.0)),
+    "summary_first_dropout": number(0.0, 1.0),
+    **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), number(0.0, 1e9)),
+    **dict.fromkeys(("pad_token_id", "bos_token_id"), (lambda x: type(x) in ID, "expected an int")),
+    "eos_token_id": (lambda x: {*map(type, x if type(x) is list else [x])} <= ID, "expected ints"),
+    "afn": one_of("gelu", "gelu_new", "relu", "silu", "swish"),
+    "attn_implementation": one_of("eager", "sdpa", "flash_attention_2"),
+    "summary_type": one_of("cls_index", "last", "first", "mean", "attn"),
+    "summary_activation": one_of(None, "tanh"),
+    "problem_type": one_of(None, *PROBLEMS),
+    "dtype": one_of(None, *DTYPES),
+    "model_type": one_of(MODEL_TYPE),
+    **dict.fromkeys(SWITCHES, one_of(True, False)),
+}
+
+
+NAMES = {0: "LABEL_0", 1: "LABEL_1"}  # of the classes, if nothing is said
 
 
 def name_labels(num_labels=None, id2label=None, label2id=None) -> dict[int, str]:
     """Return the names of the classes, 0, 1, 2, ..., from any of the three ways to tell them.
 
-    Default names give way to others, as transformers saves them. Raises ValueError if the ways
-    contradict each other.
+    `id2label` is taken before `label2id`. Raises ValueError if the numbers have a gap.
     """
     try:
-        first = {int(index): name for index, name in (id2label or {}).items()}
-        other = {int(index): name for name, index in (label2id or {}).items()}
-        told = [x for x in (first, other) if x and x != default_names(len(x))]
-        names = told[0] if told else default_names(len(first or other))
-        set(names.values())  # a list cannot be a name
-    except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        given = f"id2label={id2label!r:.80}, label2id={label2id!r:.80}"
-        raise ValueError(f"{given}; expected number -> name and name -> number") from error
-    if num_labels is not None and not (type(num_labels) is int and 0 < num_labels <= MAX_LABELS):
-        raise ValueError(f"num_labels={num_labels!r:.80}; expected a whole number, at least 1")
-    names = names or default_names(num_labels or 2)
-    if sorted(names) != list(range(len(names))):
-        raise ValueError(f"id2label={names!r:.80}; number the classes 0, 1, 2, ... without a gap")
-    if len(told) == 2 and told[0] != told[1]:
-        raise ValueError(f"label2id={label2id!r:.80}, but id2label={id2label!r:.80}; pass one")
-    if num_labels not in (None, len(names)) and told:
-        raise ValueError(f"num_labels={num_labels}, but id2label has {len(names)} names; pass one")
-    return dict(sorted(names.items())) if told else default_names(num_labels or len(names))
-
-
-HIDDEN = {  # settings that are saved only if they have another value
-    "dtype": None,
-    "architectures": None,
-    "id2label": default_names(2),
-    "output_attentions": False,
-    "output_hidden_states": False,
-    "return_dict": True,
-    "tie_word_embeddings": True,
-}
+        pairs = (id2label or {}).items() or [(i, name) for name, i in (label2id or {}).items()]
+        names = {int(index): name for index, name in pairs}
+        count = len(names) or 2 if num_labels is None else files.to_number(num_labels)
+        if type(count) is int and 0 < count <= 10**6:
+            names = names or {index: f"LABEL_{index}" for index in range(count)}
+        is_whole = sorted(names) == list(range(len(names))) and names and len(names) == count
+        if is_whole and {*map(type, names.values())} == {str}:
+            return dict(sorted(names.items()))
+    except (AttributeError, TypeError, ValueError, ArithmeticError, MemoryError):
+        pass
+    given = f"id2label={id2label!r:.80}, label2id={label2id!r:.80}, num_labels={num_labels!r:.80}"
+    raise ValueError(f"{given}; number the names 0, 1, 2, ... without a gap")
 
 
 @dataclass(init=False, eq=False, repr=False)
@@ -139,18 +117,17 @@ class OpenAIGPTConfig(GPTConfig):
         settings = dict(zip(usual, values, strict=False)) | settings
         for alias in ALIASES.keys() & settings.keys():
             if (value := settings[alias]) != settings.get(name := ALIASES[alias], value):
-                both = f"{alias}={value!r:.80}, but {name}={settings[name]!r:.80}"
-                raise ValueError(f"{both}; they are one setting")
-        labels = {name: to_number(settings.pop(name)) for name in LABELS if name in settings}
+                raise ValueError(f"{alias}={value!r:.80}, but {name}={settings[name]!r:.80}")
+        labels = {name: settings.pop(name) for name in LABELS if name in settings}
+        self.id2label = name_labels(**labels) if labels else dict(NAMES)
         for name, value in (usual | settings).items():
             setattr(self, name, value)
-        self.id2label = name_labels(**labels) if labels else dict(HIDDEN["id2label"])
         self.validate()
 
     def __setattr__(self, name: str, value) -> None:
         name = ALIASES.get(name, name)
-        if hasattr(value, "item"):
-            value = to_number(value)
+        if hasattr(value, "tolist"):
+            value = files.to_number(value)
         if name == "num_labels" and value == self.num_labels:
             return  # the names stay
         if name == "dtype" and isinstance(value, str):
@@ -180,29 +157,12 @@ class OpenAIGPTConfig(GPTConfig):
 
     def validate(self) -> None:
         """Raise ValueError, naming it, for a setting that no model can be built from."""
-        if self.model_type != MODEL_TYPE:
-            raise ValueError(
-                f"model_type={self.model_type!r:.80}, but minigpt builds only {MODEL_TYPE!r}; pass "
-                "a GPT-1 checkpoint"
-            )
-        for name, known in (CHOICES | dict.fromkeys(SWITCHES, (True, False))).items():
-            if (value := getattr(self, name)) not in known or type(value) not in map(type, known):
-                raise ValueError(f"{name}={value!r:.80}; choose from {', '.join(map(str, known))}")
-        for name, (least, most) in RANGES.items():
-            value, types = getattr(self, name), {int, type(least)}
-            optional = value is None and name.endswith("_id")
-            several = value if name == "eos_token_id" and isinstance(value, list) else [value]
-            if not optional and not all(type(x) in types and least <= x <= most for x in several):
-                kind = "whole number" if type(least) is int else "number"
-                raise ValueError(f"{name}={value!r:.80}; expected a {kind} from {least} to {most}")
+        for name, (is_good, way) in RULES.items():
+            if not is_good(value := getattr(self, name)):
+                raise ValueError(f"{name}={value!r:.80}; {way}")
         if self.n_embd % self.n_head:
-            raise ValueError(
-                f"n_embd={self.n_embd} cannot be cut into n_head={self.n_head} heads of equal "
-                "width; pass an n_head that divides it"
-            )
-        named = self.architectures
-        if named is not None and not (isinstance(named, list) and {*map(type, named)} <= {str}):
-            raise ValueError(f"architectures={named!r:.80}; expected a list of names of classes")
+            sizes = f"n_embd={self.n_embd} cannot be cut into n_head={self.n_head} heads"
+            raise ValueError(f"{sizes} of equal width; pass an n_head that divides it")
 
     def update(self, settings: dict) -> None:
         for name, value in settings.items():
@@ -210,15 +170,21 @@ class OpenAIGPTConfig(GPTConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **changes) -> "OpenAIGPTConfig":
-        """Make a config of what `config.json` holds, and of settings that replace some of it."""
-        changes = {ALIASES.get(name, name): value for name, value in changes.items()}
+        """Make a config of what `config.json` holds, and of settings that replace some of it.
+
+        Raises TypeError for a change that is no setting.
+        """
+        changes = {ALIASES.get(n, n): x for n, x in changes.items() if n not in MODEL_OPTIONS}
+        known = {*(one.name for one in fields(cls)), *LABELS, *config_dict}
+        if strange := sorted(changes.keys() - known):
+            raise TypeError(f"from_pretrained has no option {', '.join(strange)}; see its help")
         if changes.get("dtype") in (None, "auto"):
             changes.pop("dtype", None)
-        labels = {name: to_number(changes.pop(name)) for name in LABELS if name in changes}
+        labels = {name: changes.pop(name) for name in LABELS if name in changes}
         kept = {n: x for n, x in config_dict.items() if ALIASES.get(n, n) not in changes}
         config = cls(**kept | changes)
-        if labels and labels != {"num_labels": config.num_labels}:
-            config.id2label = name_labels(**labels)
+        if labels:
+            config.update(labels)
         return config
 
     @classmethod
@@ -229,43 +195,37 @@ class OpenAIGPTConfig(GPTConfig):
         which change nothing here. Raises ValueError, naming file, key and value, for a setting that
         is missing or wrong, TypeError for an option that is no setting.
         """
-        hub, options = split_hub_options(options)
-        path = find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
+        hub, changes = files.split_hub_options(options)
+        path = files.find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
         is_page = path.name == "config.json"
-        settings = read_json(path) if is_page else release_sizes(path)
-        changes = {name: x for name, x in options.items() if name not in MODEL_OPTIONS}
-        known = {*(one.name for one in fields(cls)), *ALIASES, *LABELS, *settings}
-        if strange := sorted(changes.keys() - known):
-            raise TypeError(
-                f"from_pretrained has no option {', '.join(strange)}; pass fields of the config "
-                "one by one, such as n_head=4, and what the help lists"
-            )
-        with naming(path):
-            told = {ALIASES.get(name, name) for name in [*settings, *changes]}
-            if is_page and (lost := [name for name in SIZES if name not in told]):
-                way = f"add it to the file, or pass {lost[0]}=..."
-                raise ValueError(f"there is no {lost[0]}; {way}")
+        settings = files.read_json(path) if is_page else release_sizes(path)
+        told = {ALIASES.get(name, name) for name in [*settings, *changes]}
+        if is_page and (lost := [name for name in SIZES if name not in told]):
+            raise ValueError(f"{path}: there is no {lost[0]}; add it, or pass {lost[0]}=...")
+        try:
             return cls.from_dict(settings, **changes)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     def save_pretrained(self, save_directory: str | Path, **_) -> None:
         """Write `config.json`, as transformers reads it; options of models change nothing."""
         self.validate()
-        save_files(save_directory, {"config.json": json_writer(self.to_dict())})
+        files.save_files(save_directory, {"config.json": files.json_writer(self.to_dict())})
 
     def to_dict(self) -> dict:
         """Return what `config.json` holds."""
-        settings = {name: x for name, x in vars(self).items() if name != "attn_implementation"}
+        usual = {one.name: one.default for one in fields(self) if one.name in QUIET}
+        kept = {n: x for n, x in vars(self).items() if n not in usual or x != usual[n]}
+        del kept["attn_implementation"]
         if self.afn == "gelu_new":
-            settings["afn"] = "gelu"
+            kept["afn"] = "gelu"
         if self.dtype is not None:
-            settings["dtype"] = str(self.dtype).removeprefix("torch.")
-        if self.id2label != default_names(2):
-            settings["label2id"] = self.label2id
-        return {"model_type": MODEL_TYPE} | {
-            name: x
-            for name, x in settings.items()
-            if name not in HIDDEN or repr(x) != repr(HIDDEN[name])
-        }
+            kept["dtype"] = str(self.dtype).removeprefix("torch.")
+        if self.id2label == NAMES:
+            del kept["id2label"]
+        else:
+            kept["label2id"] = self.label2id
+        return {"model_type": MODEL_TYPE} | kept
 
     def to_diff_dict(self) -> dict:
         """Return what `config.json` holds, without the settings of a new config."""
@@ -273,4 +233,4 @@ class OpenAIGPTConfig(GPTConfig):
         return {n: x for n, x in self.to_dict().items() if n not in usual or x != usual[n]}
 
     def to_json_string(self, use_diff: bool = False) -> str:
-        return json_text(self.to_diff_dict() if use_diff else self.to_dict())
+        return files.json_text(self.to_diff_dict() if use_diff else self.to_dict())

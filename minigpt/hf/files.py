@@ -4,7 +4,6 @@ A checkpoint is `"tiny"` (inside this package), a folder, or a name on the hub.
 """
 
 import json
-import math
 import os
 import random
 import re
@@ -22,14 +21,8 @@ from .hub import download_file
 TINY = files("minigpt") / "assets" / "tiny"
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "force_download")
 IGNORED_OPTIONS = (  # options of transformers that change nothing here
-    "low_cpu_mem_usage",
-    "proxies",
-    "resume_download",
-    "safe_serialization",
-    "trust_remote_code",
-    "use_fast",
-    "use_safetensors",
-    "weights_only",
+    *("low_cpu_mem_usage", "proxies", "resume_download", "safe_serialization"),
+    *("trust_remote_code", "use_fast", "use_safetensors", "weights_only"),
 )
 MAX_TRIES = 20  # of saving while other processes save into the same folder
 
@@ -58,9 +51,16 @@ def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
 
 def split_hub_options(options: Mapping) -> tuple[dict, dict]:
     """Split options into `HUB_OPTIONS` and all others, without `IGNORED_OPTIONS`."""
-    hub = {name: value for name, value in options.items() if name in HUB_OPTIONS}
-    rest = {name: options[name] for name in options.keys() - {*HUB_OPTIONS, *IGNORED_OPTIONS}}
-    return hub, rest
+    hub = {name: options[name] for name in HUB_OPTIONS if name in options}
+    return hub, {n: x for n, x in options.items() if n not in HUB_OPTIONS + IGNORED_OPTIONS}
+
+
+def warn_caller(message: str) -> None:
+    """Warn, pointing at the line outside minigpt that called."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("minigpt."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def warn_caller(message: str) -> None:
@@ -73,16 +73,18 @@ def warn_caller(message: str) -> None:
 
 @contextmanager
 def naming(path: str | Path | None) -> Iterator[None]:
-    """Turn the errors of wrong contents of a file into one ValueError that names the file."""
+    """Turn whatever wrong contents of a file lead to into one ValueError that names the file."""
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} has unexpected contents ({reason}); copy it again") from error
-    except ValueError as error:
+    except Exception as error:  # damaged pickles and headers can raise any
         if str(path) in str(error):
             raise
-        raise ValueError(f"{path}: {error}") from error
+        if isinstance(error, ValueError):  # it says what to do
+            raise ValueError(f"{path}: {error}") from error
+        reason = f"{type(error).__name__}: {error}".split("\n")[0]
+        raise ValueError(
+            f"{path} is damaged or has unexpected contents ({reason}); copy it again"
+        ) from error
 
 
 def read_json(path: Path, kind: type = dict):
@@ -90,26 +92,24 @@ def read_json(path: Path, kind: type = dict):
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, endless digits, too deep
-        raise ValueError(
-            f"{path}: not valid JSON ({error}); it may have been cut short, copy it again"
-        ) from error
+        raise ValueError(f"{path}: not valid JSON ({error}); copy it again") from error
     if not isinstance(found, kind):
-        raise ValueError(
-            f"{path}: expected a JSON {kind.__name__}, got {found!r:.40}; copy it again"
-        )
+        raise ValueError(f"{path}: expected a JSON {kind.__name__}, got {found!r:.40}")
     return found
 
 
 def to_number(value):
-    """Return the Python number of a numpy number or one-element tensor; anything else as it is."""
-    is_one = hasattr(value, "item") and math.prod(getattr(value, "shape", ())) == 1
-    return value.item() if is_one else value
+    """Return numbers of numpy and torch as Python's: one element a number, several a list."""
+    if not hasattr(value, "tolist"):
+        return value
+    value = value.tolist()
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def json_text(settings: dict) -> str:
     """Return settings as JSON; arrays become lists, other objects their text."""
-    as_json = {"default": lambda value: value.tolist() if hasattr(value, "tolist") else str(value)}
-    return json.dumps(settings, indent=2, **as_json) + "\n"
+    text = json.dumps(settings, indent=2, default=lambda x: getattr(x, "tolist", x.__str__)())
+    return text + "\n"
 
 
 def json_writer(settings: dict) -> Writer:
@@ -124,22 +124,19 @@ def saving(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise type(error)(
-            f"{path} could not be saved ({error.strerror or error}), and is as it was; make room "
-            "if the disk is full, or pass another folder"
-        ) from error
+        reason = error.strerror or error
+        way = "make room if the disk is full, or pass another folder"
+        raise type(error)(f"{path} could not be saved ({reason}); {way}") from error
 
 
 def make_folder(folder: str | Path) -> Path:
     """Return a folder, made if need be. Raises OSError, naming it, where there can be none.
 
-    And ValueError for `"tiny"`, which would never be read, and for an empty name.
+    And ValueError for `"tiny"` and an empty name, which would never be read.
     """
+    path = Path(folder)
     if str(folder) in ("", "tiny"):
-        reason = "'tiny' is read from inside minigpt, an empty name from nowhere"
-        raise ValueError(f"{str(folder)!r} is no name to save under: {reason}; choose another")
-    if (path := Path(folder)).exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path} is a file; pass a folder, which need not exist yet")
+        raise ValueError(f"{str(folder)!r} is no name to save under; choose another")
     with saving(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
@@ -188,14 +185,12 @@ def save_files(folder: str | Path, writers: Mapping[str, Writer], stale: str = "
     for attempt in range(MAX_TRIES):
         with saving(folder):
             temporary = TemporaryDirectory(prefix=".saving-", dir=folder)
-        with temporary:
+        with temporary as waiting:
             for name, write in writers.items():
                 with saving(folder / name):
-                    if (folder / name).is_dir():
-                        raise IsADirectoryError("a folder has this name")
-                    write(Path(temporary.name, name))
+                    write(Path(waiting, name))
             with saving(folder):
-                if exchange(Path(temporary.name), folder, list(writers), stale):
+                if exchange(Path(waiting), folder, list(writers), stale):
                     return sorted(writers)
         time.sleep(random.random() * 0.02 * (attempt + 1))
     raise OSError(f"{folder}: other processes keep saving into it; pass another folder")

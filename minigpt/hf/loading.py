@@ -1,10 +1,7 @@
 """Models from and into checkpoints: loading, saving, converting."""
 
-import re
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -12,32 +9,25 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..fast.static_cache import warn_caller
+from . import formats
 from .configuration import CONFIG_FILES, DTYPES, OpenAIGPTConfig
-from .files import Writer, find_file, json_writer, save_files, split_hub_options
-from .formats import (
-    PATTERNS,
-    WEIGHT_FILES,
-    Stored,
-    in_memory,
-    open_weights,
-    own_names,
-    release_writers,
-    weight_writers,
-)
+from .files import find_file, json_writer, naming, save_files, split_hub_options, warn_caller
+from .formats import WEIGHT_FILES, Stored
 
 GENERATION_FILE = "generation_config.json"
 VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # of today, and of OpenAI's release
 MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
 TOKENIZER_FILES = (
-    "added_tokens.json",
-    "special_tokens_map.json",
-    "tokenizer_config.json",
-    "merges.txt",
-    "vocab.json",
-    "tokenizer.json",
+    *("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"),
+    *("merges.txt", "vocab.json", "tokenizer.json"),
 )
-FORMATS = (*PATTERNS, "openai")
+HIDING = {  # format -> files that would be read in place of its own
+    "safetensors": (),
+    "bin": WEIGHT_FILES[:2],
+    "openai": (CONFIG_FILES[0], *WEIGHT_FILES[:4], VOCAB_NAMES[0], MERGES_NAMES[0]),
+}
+FORMATS = tuple(HIDING)
+KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
 NETWORK = ("tokens_embed.", "positions_embed.", "h.")  # how the names below the heads begin
 
 
@@ -62,56 +52,40 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        way = f"pass 'auto', which is {best_device()!r} here, or -1 for the CPU"
         reason = str(error).split("\n")[0].split(". ")[0]  # the first sentence says enough
-        raise ValueError(
-            f"device={device!r} is not there ({reason}); pass 'auto', which is "
-            f"{best_device()!r} here, or -1 for the CPU"
-        ) from error
-
-
-def choose_device(device, device_map) -> torch.device | None:
-    """Return the device of two options with one meaning; raises TypeError if both are given."""
-    if None not in (device, device_map):
-        raise TypeError(f"device={device!r} and device_map={device_map!r}; pass one of them")
-    if isinstance(device_map, dict):
-        device_map = device_map.get("", "auto")  # the whole model on one device
-    given = device if device_map is None else device_map
-    return None if given is None else find_device(given)
+        raise ValueError(f"device={device!r} is not there ({reason}); {way}") from error
 
 
 # -- loading
 
 
-def compare(
-    model: nn.Module, weights: Mapping[str, Stored], ignore_mismatched_sizes: bool = False
-) -> dict[str, set]:
+def compare(model: nn.Module, weights: Mapping[str, Stored], may_differ: bool) -> dict[str, set]:
     """Compare the parameters of a model with weights, and return what transformers' info has.
 
     Raises ValueError, naming a parameter, if the network below the heads lacks one, if one has
-    another shape, or if one does not hold floats.
+    another shape and may not, or if one does not hold floats.
     """
-    own = {name.removeprefix("transformer."): name for name, _ in model.named_parameters()}
-    shapes = {name: tuple(model.get_parameter(own[name]).shape) for name in own}
-    both = own.keys() & weights.keys()
-    pairs = {(own[name], tuple(weights[name].mapped.shape), shapes[name]) for name in both}
-    mismatched = {pair for pair in pairs if pair[1] != pair[2]}
-    missing = own.keys() - weights.keys()
+    own = {name.removeprefix("transformer."): (name, x) for name, x in model.named_parameters()}
+    missing, mismatched = own.keys() - weights.keys(), set()
     if lost := [name for name in missing if name.startswith(NETWORK)]:
         raise ValueError(
-            f"the checkpoint lacks {len(lost)} of {len(own)} parameters, {min(lost)} among them; "
-            "is n_layer right, and is it a checkpoint of this kind of model?"
+            f"the checkpoint lacks {min(lost)} ({len(lost)} of {len(own)}); is it a GPT-1?"
         )
-    if mismatched and not ignore_mismatched_sizes:
+    for short in own.keys() & weights.keys():
+        (name, x), stored = own[short], weights[short].mapped
+        if stored.dtype not in DTYPES:
+            raise ValueError(f"{name} holds {stored.dtype}; only floats are weights")
+        if stored.shape != x.shape:
+            mismatched.add((name, tuple(stored.shape), tuple(x.shape)))
+    if mismatched and not may_differ:
         name, found, expected = min(mismatched)
         raise ValueError(
             f"{name} has shape {found} in the checkpoint, the config makes it {expected}; correct "
             "the config, or pass ignore_mismatched_sizes=True to train it anew"
         )
-    if odd := sorted(name for name in both if weights[name].mapped.dtype not in DTYPES):
-        found = weights[odd[0]].mapped.dtype
-        raise ValueError(f"{odd[0]} holds {found}; only floats of 16, 32 and 64 bits are weights")
     return {
-        "missing_keys": {own[name] for name in missing},
+        "missing_keys": {own[name][0] for name in missing},
         "unexpected_keys": set(weights.keys() - own.keys()),
         "mismatched_keys": mismatched,
         "error_msgs": [],
@@ -120,85 +94,62 @@ def compare(
 
 def new_values(name: str, shape: torch.Size, std: float, dtype, device) -> Tensor:
     """Make a parameter that a checkpoint lacks, as a new model would have it."""
-    values = torch.empty(shape, dtype=dtype, device=device)
+    values = torch.zeros(shape, dtype=dtype, device=device)
     if name.endswith("bias"):
-        return values.zero_()
+        return values
     return values.fill_(1) if ".ln_" in name else values.normal_(std=std)
 
 
 class WithoutValues(TorchFunctionMode):
-    """Inside, nothing is drawn at random, which is slow even on "meta"."""
+    """Inside, nothing is drawn at random: the first time on "meta" would take a second."""
 
     fillers = (nn.init.normal_, nn.init.kaiming_uniform_, nn.init.uniform_)
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function in self.fillers:
-            return args[0] if args else kwargs["tensor"]
-        return function(*args, **(kwargs or {}))
+        return kwargs["tensor"] if function in self.fillers else function(*args, **(kwargs or {}))
 
 
 def build(
-    cls: type,
-    config: OpenAIGPTConfig,
-    weights: Mapping[str, Stored],
-    ignore_mismatched_sizes: bool = False,
-    **kind,  # dtype and device
+    cls: type, config: OpenAIGPTConfig, weights: Mapping[str, Stored], may_differ=False, **kind
 ) -> tuple[nn.Module, dict]:
     """Build a model without values, and put weights in their place; return it and the info.
 
-    The largest weights are read first: a page of a file is in memory until its tensor is converted.
+    `kind`: dtype and device. The largest weights are read first: a page of a file is in memory
+    until its tensor is converted.
     """
-    if f"h.{config.n_layer - 1}.ln_1.weight" not in weights:  # before too deep a model is built
-        raise ValueError(
-            f"the checkpoint lacks the last of n_layer={config.n_layer} blocks; is n_layer right, "
-            "and is it a checkpoint of this kind of model?"
-        )
+    last = f"h.{config.n_layer - 1}.ln_1.weight"  # looked for before too deep a model is built
+    if last not in weights:
+        raise ValueError(f"the checkpoint lacks {last}; is n_layer={config.n_layer} right?")
     with torch.device("meta"), WithoutValues():
         model = cls(config)
     if not config.tie_word_embeddings and hasattr(model, "lm_head"):
         raise ValueError(
-            "tie_word_embeddings=False, but in GPT-1 the head that scores tokens is the embedding "
-            "matrix; remove the line from config.json if that is so here"
+            "tie_word_embeddings=False, but in GPT-1 the head that scores tokens is the embedding; "
+            "remove the line from config.json if that is so here"
         )
-    info = compare(model, weights, ignore_mismatched_sizes)
+    info = compare(model, weights, may_differ)
     new = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
-    own = dict(model.named_parameters())
-    made = {}  # id of a parameter without values -> the one in its place
-    for name in sorted(own, key=lambda name: -own[name].numel()):
+    made = {}  # parameter without values -> the one in its place
+    for name, empty in sorted(model.named_parameters(), key=lambda pair: -pair[1].numel()):
         if name in new:
-            values = new_values(name, own[name].shape, config.initializer_range, **kind)
+            values = new_values(name, empty.shape, config.initializer_range, **kind)
         else:
             values = weights[name.removeprefix("transformer.")].read(**kind)
-        made[id(own[name])] = nn.Parameter(values)
+        made[empty] = nn.Parameter(values)
     tied = model.named_parameters(remove_duplicate=False)  # what was one parameter stays one
-    model.load_state_dict({name: made[id(x)] for name, x in tied}, assign=True)
+    model.load_state_dict({name: made[empty] for name, empty in tied}, assign=True)
     return model.eval(), info
 
 
 def announce(kind: str, info: dict[str, set]) -> None:
     """Warn, in one message, of weights that a checkpoint lacks or has in vain."""
-    new, unused = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
-    parts = [
-        f"{name} has shape {found} in the checkpoint and {expected} here: new, random, to be "
-        "trained"
-        for name, found, expected in sorted(info["mismatched_keys"])
-    ]
-    if new:
-        parts.append(f"{', '.join(new)} not in the checkpoint: new, random, to be trained")
-    if unused:
+    parts = [f"{name} not in the checkpoint" for name in sorted(info["missing_keys"])]
+    for name, found, expected in sorted(info["mismatched_keys"]):
+        parts.append(f"{name} has shape {found} in the checkpoint and {expected} here")
+    parts = [f"{part}: new, random, to be trained" for part in parts]
+    if unused := sorted(info["unexpected_keys"]):
         parts.append(f"{', '.join(unused[:3])} ({len(unused)} in all) not used by {kind}")
-    if parts:
-        warn_caller("; ".join(parts))
-
-
-def changed(config: OpenAIGPTConfig, options: dict) -> OpenAIGPTConfig:
-    """Return a copy of a config with other settings. Raises TypeError for one that it has not."""
-    config, (_, changes) = deepcopy(config), split_hub_options(options)
-    if strange := sorted(name for name in changes if not hasattr(config, name)):
-        raise TypeError(f"from_pretrained has no option {', '.join(strange)}; see its help")
-    config.update(changes)
-    config.validate()
-    return config
+    warn_caller("; ".join(parts))
 
 
 def load_model(
@@ -221,26 +172,24 @@ def load_model(
     eval mode; warns of a head that the checkpoint does not have. Raises ValueError for weights and
     settings that do not fit, and OSError, naming what is missing.
     """
-    if (device, device_map) != (None, None):
-        device = choose_device(device, device_map)
-    hub, _ = split_hub_options(options)
-    needs_files = config is None or state_dict is None
-    if config is None:
-        page = find_file(name, *CONFIG_FILES, **hub)
-        saved = page.stat().st_mtime_ns
+    device_map = device_map.get("", "auto") if isinstance(device_map, dict) else device_map
+    if (device := device_map if device is None else device) is not None:
+        device = find_device(device)
+    (hub, changes), needs_files = split_hub_options(options), None in (config, state_dict)
+    page = find_file(name, *CONFIG_FILES, **hub) if config is None else None
+    saved = page and page.stat().st_mtime_ns
+    if page:
         config = OpenAIGPTConfig.from_pretrained(name, **options)
     else:
-        page, config = None, changed(config, options)
+        config = OpenAIGPTConfig.from_dict(vars(config), **changes)
     if state_dict is None:
-        weights = open_weights(name, **hub)
+        weights = formats.open_weights(name, **hub)
     else:
-        weights = own_names(in_memory({n: x.detach().clone() for n, x in state_dict.items()}))
+        weights = formats.own_names(formats.in_memory(state_dict, copy=True))
     config.dtype = config.dtype or next(iter(weights.values())).mapped.dtype
-    kind = {"dtype": config.dtype, "device": device}
-    try:
+    with naming(page or name):
+        kind = {"dtype": config.dtype, "device": device}
         model, info = build(cls, config, weights, ignore_mismatched_sizes, **kind)
-    except ValueError as error:
-        raise ValueError(f"{page or name}: {error}") from error
     if needs_files and hasattr(model, "generation_config"):
         with suppress(FileNotFoundError):  # many checkpoints have none
             settings = type(model.generation_config)
@@ -255,31 +204,6 @@ def load_model(
 # -- saving
 
 
-def save_checkpoint(
-    folder: str | Path,
-    config: OpenAIGPTConfig,
-    weights: dict[str, Tensor],
-    further: Mapping[str, Writer],
-    max_shard_size: int | str = "50GB",
-    to: str = "safetensors",
-) -> list[str]:
-    """Write weights, `config.json` and `further` files as transformers reads them.
-
-    `to` is one of `PATTERNS`. Returns the names of the files. Raises FileExistsError where others
-    would be read, OSError where they cannot be written.
-    """
-    config.validate()
-    writers = dict(further) | weight_writers(weights, max_shard_size, to)
-    if to == "bin":
-        refuse_hidden(folder, "pytorch_model.bin", WEIGHT_FILES)
-    stem = PATTERNS[to].format(suffix=r"(-\d{5}-of-\d{5})?").replace(".", r"\.")
-    stale = [stem + r"(\.index\.json)?"]
-    if not set(TOKENIZER_FILES).isdisjoint(further):  # two tokenizers would be read as one
-        stale += map(re.escape, TOKENIZER_FILES)
-    writers["config.json"] = json_writer(config.to_dict())  # last: see `save_files`
-    return save_files(folder, writers, stale="|".join(stale))
-
-
 def save_model(
     model: nn.Module,
     save_directory: str | Path,
@@ -287,38 +211,35 @@ def save_model(
     *,
     state_dict: Mapping[str, Tensor] | None = None,  # in place of the model's own weights
     is_main_process: bool = True,  # False: another process saves
+    to: str = "safetensors",  # or "bin"
+    further: Mapping | None = None,  # files of a tokenizer: name -> writer
     **_,  # options of transformers that change nothing here
-) -> None:
-    """Write `config.json`, `generation_config.json` and the weights, as transformers reads them."""
+) -> list[str]:
+    """Write `config.json`, `generation_config.json` and the weights, as transformers reads them.
+
+    Returns the names of the files. Raises OSError where they cannot be written.
+    """
     if not is_main_process:
-        return
-    weights, further = dict(state_dict or model.named_parameters()), {}
+        return []
+    weights, writers, config = dict(state_dict or model.named_parameters()), {}, model.config
     if state_dict:
         weights.pop("lm_head.weight", None)  # the embedding once more
-    model.config.dtype, model.config.architectures = model.dtype, [type(model).__name__]
-    if hasattr(model, "generation_config"):
-        further[GENERATION_FILE] = json_writer(model.generation_config.to_diff_dict())
-    save_checkpoint(save_directory, model.config, weights, further, max_shard_size)
-
-
-def refuse_hidden(folder: str | Path, name: str, known: tuple[str, ...]) -> None:
-    """Raise FileExistsError if `folder` has a file that is read in place of `name`."""
-    for other in known[: known.index(name)]:
-        if Path(folder, other).exists():
-            raise FileExistsError(
-                f"{folder} has a {other}, which would be read in place of {name}; pass an empty "
-                "folder"
-            )
+    config.dtype, config.architectures = model.dtype, [type(model).__name__]
+    config.validate()
+    if hasattr(model, "generation_config") and (told := model.generation_config.to_diff_dict()):
+        writers[GENERATION_FILE] = json_writer(told)
+    writers |= {**(further or {}), **formats.weight_writers(weights, max_shard_size, to)}
+    writers["config.json"] = json_writer(config.to_dict())  # last: see `save_files`
+    stale = formats.PATTERNS[to].format(suffix=r"(-\d{5}-of-\d{5})?") + r"(\.index\.json)?"
+    tokenizer = TOKENIZER_FILES if further else ()  # two would be read as one
+    return save_files(save_directory, writers, "|".join([stale, GENERATION_FILE, *tokenizer]))
 
 
 # -- converting
 
 
-def tokenizer_writers(source: str | Path, to: str, rows: int, **hub) -> dict[str, Writer]:
-    """Plan the files of a checkpoint's tokenizer, if it has one.
-
-    Raises ValueError if it has more tokens than the embedding matrix has rows.
-    """
+def tokenizer_writers(source: str | Path, to: str, **hub) -> dict:
+    """Plan the files of a checkpoint's tokenizer, if it has one."""
     from ..bpe import write_merges, write_vocabulary
     from .tokenization import OpenAIGPTTokenizerFast
 
@@ -326,34 +247,12 @@ def tokenizer_writers(source: str | Path, to: str, rows: int, **hub) -> dict[str
         tokenizer = OpenAIGPTTokenizerFast.from_pretrained(source, **hub)
     except FileNotFoundError:
         return {}  # weights alone are a checkpoint, too
-    if len(tokenizer.vocab) > rows:
-        raise ValueError(
-            f"the vocabulary of {source} has {len(tokenizer.vocab)} tokens, but the embedding "
-            f"matrix has {rows} rows; it is the vocabulary of another model"
-        )
-    if to == "openai":
-        return {
-            VOCAB_NAMES[1]: partial(write_vocabulary, vocabulary=tokenizer.vocab),
-            MERGES_NAMES[1]: partial(write_merges, merges=tokenizer.merges),
-        }
-    return tokenizer.writers()
-
-
-def convert_to_release(target, config: OpenAIGPTConfig, weights, tokenizer) -> list[str]:
-    """Write OpenAI's 2018 format; warns of settings that it cannot hold."""
-    writers = tokenizer | release_writers(weights, config.n_layer)
-    for known in (CONFIG_FILES, WEIGHT_FILES, VOCAB_NAMES, MERGES_NAMES):
-        if known[-1] in writers:
-            refuse_hidden(target, known[-1], known)
-    names, usual = save_files(target, writers), OpenAIGPTConfig()
-    lost = ", ".join(
-        f"{name}={getattr(config, name)!r}"
-        for name in ("n_head", "afn", "layer_norm_epsilon")
-        if getattr(config, name) != getattr(usual, name)
-    )
-    if lost:
-        warn_caller(f"OpenAI's format holds no settings; load it with {lost}")
-    return names
+    if to != "openai":
+        return tokenizer.writers()
+    return {
+        VOCAB_NAMES[1]: partial(write_vocabulary, vocabulary=tokenizer.vocab),
+        MERGES_NAMES[1]: partial(write_merges, merges=tokenizer.merges),
+    }
 
 
 def convert(
@@ -365,28 +264,33 @@ def convert(
 ) -> list[str]:
     """Write the checkpoint `source` into the folder `target` as another of `FORMATS`.
 
-    `options`: `HUB_OPTIONS` and settings that the source lacks, such as `n_head=4`. Returns the
-    names of what was written. Raises ValueError, naming the parameter, for weights that do not fit
-    the config, and what the writers raise.
+    `options`: those of `load_model`, such as `n_head=4`. Returns the names of what was written;
+    warns of settings that OpenAI's format cannot hold. Raises ValueError, naming the parameter, for
+    weights that do not fit, FileExistsError where other files would be read.
     """
-    from .models import OpenAIGPTModel
+    from . import models
 
     if to not in FORMATS:
         raise ValueError(f"to={to!r}; choose from {', '.join(FORMATS)}")
+    for name in HIDING[to]:
+        if Path(target, name).exists():
+            way = "which would be read in place of the new files; pass an empty folder"
+            raise FileExistsError(f"{target} has a {name}, {way}")
     hub, _ = split_hub_options(options)
-    config = OpenAIGPTConfig.from_pretrained(source, **options)
-    weights = open_weights(source, **hub)
-    build(OpenAIGPTModel, config, weights)  # raises ValueError for those that do not fit
-    tokenizer = tokenizer_writers(source, to, config.vocab_size, **hub)
-    if to == "openai":
-        return convert_to_release(target, config, weights, tokenizer)
-    config.architectures = config.architectures or ["OpenAIGPTLMHeadModel"]
-    config.dtype = config.dtype or next(iter(weights.values())).mapped.dtype
-    prefix = "" if config.architectures[0] == "OpenAIGPTModel" else "transformer."
-    named = {
-        prefix + name if name.startswith(NETWORK) else name: x.read() for name, x in weights.items()
-    }
-    with suppress(FileNotFoundError):
-        path = find_file(source, GENERATION_FILE, **hub)
-        tokenizer[GENERATION_FILE] = partial(shutil.copyfile, path)
-    return save_checkpoint(target, config, named, tokenizer, max_shard_size, to)
+    named = str(OpenAIGPTConfig.from_pretrained(source, **options).architectures)
+    kind = next((x for x in KINDS if x in named), "OpenAIGPTLMHeadModel")
+    model = load_model(getattr(models, kind), source, **options)
+    further = tokenizer_writers(source, to, **hub)
+    if to != "openai":
+        stored, own = formats.open_weights(source, **hub), dict(model.named_parameters())
+        short = {name: name.removeprefix("transformer.") for name in own}
+        as_saved = {n: stored[short[n]].read() if short[n] in stored else own[n] for n in own}
+        how = {"state_dict": as_saved, "to": to, "further": further}
+        return save_model(model, target, max_shard_size, **how)
+    weights = {n.removeprefix("transformer."): x.detach() for n, x in model.named_parameters()}
+    names = save_files(target, further | formats.release_writers(weights, model.config.n_layer))
+    usual, config = vars(OpenAIGPTConfig()), vars(model.config)
+    if lost := [n for n in ("n_head", "afn", "layer_norm_epsilon") if config[n] != usual[n]]:
+        way = ", ".join(f"{name}={config[name]!r}" for name in lost)
+        warn_caller(f"OpenAI's format holds no settings; load it with {way}")
+    return names

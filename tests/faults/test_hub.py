@@ -10,19 +10,13 @@ from pathlib import Path
 import pytest
 
 import minigpt
-from minigpt import AutoConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
+from minigpt import AutoConfig, OpenAIGPTLMHeadModel
 from minigpt.hf.files import HUB_OPTIONS, find_file
 from minigpt.hf.formats import open_weights
 from minigpt.hf.hub import OFFICIAL_NAME
 from minigpt.hf.loading import convert
+from tests.checkpoints import RELEASE, read, same
 from tests.hub import COMMIT, FILES, LARGE, point_at, running_hub
-
-RELEASE = Path(__file__).parents[1] / "golden" / "model"
-
-
-def same(first: dict, second: dict) -> bool:
-    both = first.keys() | second.keys()
-    return all(first[name].read().equal(second[name].read()) for name in both)
 
 
 @pytest.fixture
@@ -93,13 +87,13 @@ def test_shards_come_from_the_hub_too(hub, tmp_path, format):
     files = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
     assert sum("-of-" in name for name in files) > 2
     hub.repositories["me/shards"] = files
-    assert same(open_weights("me/shards"), open_weights("tiny"))
+    assert same(read("me/shards"), read(tmp_path / "shards"))
 
 
 def test_a_release_comes_from_the_hub_too(hub):
     files = {path.name: path.read_bytes() for path in RELEASE.iterdir()}
     hub.repositories["me/2018"] = files
-    assert same(open_weights("me/2018"), open_weights(RELEASE))
+    assert same(read("me/2018"), read(RELEASE))
     assert not any("params_10" in path for path in hub.asked("GET") + hub.asked("HEAD"))
     model = OpenAIGPTLMHeadModel.from_pretrained("me/2018", n_head=4, local_files_only=True)
     assert model.config.n_layer == 3
@@ -123,9 +117,27 @@ def error_of(kind: type, *arguments, **options) -> str:
     return str(caught.value)
 
 
-def test_an_unknown_repository(hub):
-    message = error_of(FileNotFoundError, "me/typo", "config.json")
-    assert re.search("'me/typo'.*config.json.*hub knows none.*check the spelling.*token=", message)
+@pytest.mark.parametrize(
+    "kind, name, revision, message",
+    [
+        (FileNotFoundError, "me/typo", None, "no folder here.*check the spelling.*token="),
+        (FileNotFoundError, "me/mirror", None, "404.*check the spelling"),
+        (FileNotFoundError, "me/tiny", "v9", "revision v9, .*RevisionNotFound.*pass a branch"),
+        (PermissionError, "me/gated", None, "accept the terms.*token="),
+        (PermissionError, "me/private", None, "401.*pass a token="),
+        (ConnectionError, "me/busy", None, "503.*try again later"),
+        (FileNotFoundError, "a/b/c", None, "check the spelling"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_in_one_paragraph(hub, kind, name, revision, message):
+    said = error_of(kind, name, "config.json", revision=revision)
+    assert re.search(f"'{name}'.*{message}", said)
+
+
+@pytest.mark.parametrize("name", ["me/gated", "me/private"])
+def test_a_token_opens_what_is_closed(hub, name):
+    error_of(PermissionError, name, "config.json", token="wrong")
+    assert find_file(name, "config.json", token="good").is_file()
 
 
 def test_a_file_that_a_repository_lacks(hub):
@@ -133,50 +145,9 @@ def test_a_file_that_a_repository_lacks(hub):
     assert re.search("'me/bare'.*holds none of config.json, params_shapes.json; pass", message)
 
 
-def test_a_revision_that_a_repository_lacks(hub):
-    message = error_of(FileNotFoundError, "me/tiny", "config.json", revision="v9")
-    assert re.search("'me/tiny', revision v9, file config.json.*no such revision; pass", message)
-
-
-def test_a_gated_repository_asks_for_a_token_and_takes_it(hub):
-    message = error_of(PermissionError, "me/gated", "config.json")
-    assert re.search("'me/gated'.*config.json.*accept the terms.*token=", message)
-    assert find_file("me/gated", "config.json", token="good").is_file()
-
-
-def test_a_private_repository_asks_for_a_token_and_takes_it(hub):
-    message = error_of(PermissionError, "me/private", "config.json")
-    assert re.search("'me/private'.*config.json.*401.*pass a token=", message)
-    message = error_of(PermissionError, "me/private", "config.json", token="wrong")
-    assert re.search("'me/private'.*config.json.*403.*pass a token=", message)
-    assert find_file("me/private", "config.json", token="good").is_file()
-
-
-def test_a_hub_in_trouble(hub):
-    message = error_of(ConnectionError, "me/busy", "config.json")
-    assert re.search("'me/busy'.*config.json.*503.*try again later", message)
-
-
-@pytest.mark.parametrize("name", [LARGE, "vocab.json"])
-def test_a_damaged_body_is_refused_and_removed(hub, name):
-    hub.damage = True
-    message = error_of(ValueError, "me/tiny", name)
-    assert re.search(f"{name} of 'me/tiny' arrived damaged: its checksum.*try again", message)
-    assert find_file("me/tiny", name).read_bytes() == FILES[name]
-
-
-def test_a_damaged_optional_file_is_not_taken_for_a_missing_one(hub):
-    OpenAIGPTTokenizer.from_pretrained("me/tiny")
-    assert "tokenizer_config.json" in hub.asked("HEAD")
-    hub.repositories["me/tiny"] = FILES | {"tokenizer_config.json": b'{"pad_token": "<pad>"}'}
-    hub.damage = True
-    with pytest.raises(ValueError, match="tokenizer_config.json.*damaged"):
-        find_file("me/tiny", "tokenizer_config.json", force_download=True)
-
-
 def test_local_files_only_without_a_cache(hub):
     message = error_of(FileNotFoundError, "me/tiny", "config.json", local_files_only=True)
-    assert re.search("'me/tiny'.*the cache.*lacks config.json; load it once without", message)
+    assert re.search("'me/tiny'.*the cache lacks config.json", message)
     assert hub.requests == []
 
 
@@ -187,19 +158,6 @@ def test_local_files_only_with_a_cache_and_another_cache(hub, tmp_path):
     path = find_file("me/tiny", "params_shapes.json", "config.json", **place)
     assert path.is_relative_to(tmp_path / "other") and hub.requests == []
     error_of(FileNotFoundError, "me/tiny", "config.json", local_files_only=True)
-
-
-def test_the_tokenizer_takes_all_options(hub, tmp_path):
-    options = {"revision": COMMIT, "cache_dir": tmp_path / "other", "token": "good"}
-    tokenizer = OpenAIGPTTokenizer.from_pretrained("me/private", **options)
-    assert tokenizer == OpenAIGPTTokenizer.from_pretrained("tiny")
-    hub.requests.clear()
-    options["local_files_only"] = True
-    assert {*options, "force_download"} == set(HUB_OPTIONS)
-    assert OpenAIGPTTokenizer.from_pretrained("me/private", **options) == tokenizer
-    assert hub.requests == []
-    with pytest.warns(UserWarning, match="unknown options of a tokenizer are ignored: revison"):
-        OpenAIGPTTokenizer.from_pretrained("me/tiny", revison="main")
 
 
 def load_pipeline(name, **hub):
@@ -216,8 +174,9 @@ def test_whatever_loads_takes_all_options(hub, tmp_path, load):
     load("me/private", **options)
     hub.requests.clear()
     load("me/private", **options, local_files_only=True)
+    assert {*options, "local_files_only", "force_download"} == set(HUB_OPTIONS)
     assert hub.requests == [] and not list(tmp_path.glob("models--*"))
-    with pytest.raises(FileNotFoundError, match="no such revision"):
+    with pytest.raises(FileNotFoundError, match="RevisionNotFound"):
         load("me/private", **options | {"revision": "v9"})
 
 
@@ -226,7 +185,7 @@ def test_without_a_network_a_typing_error_is_said_at_once(monkeypatch, tmp_path)
     begin = time.perf_counter()
     message = error_of(ConnectionError, "me/typo", "config.json")
     assert time.perf_counter() - begin < 5  # huggingface_hub by itself tries for 23 s
-    assert re.search("'me/typo'.*cannot be reached.*check the spelling and the network", message)
+    assert re.search("'me/typo'.*ConnectError.*check the spelling and the network", message)
 
 
 def test_offline_mode_takes_the_cache_and_says_what_it_lacks(hub, monkeypatch):
@@ -240,8 +199,3 @@ def test_a_file_in_place_of_its_folder_is_not_asked_for(hub, tmp_path):
     (tmp_path / LARGE).write_bytes(FILES[LARGE])
     message = error_of(NotADirectoryError, tmp_path / LARGE, LARGE)
     assert "is a file; pass the folder" in message and hub.requests == []
-
-
-def test_a_404_that_says_no_more_is_no_trouble_of_the_hub(hub):
-    with pytest.raises(FileNotFoundError, match="me/mirror.*no such thing.*404.*spelling"):
-        find_file("me/mirror", "config.json")

@@ -1,19 +1,17 @@
 """One folder on both sides: minigpt and transformers read what the other has saved."""
 
-import json
 
 import pytest
 import torch
 import transformers
-from safetensors.torch import save_file
 
 import minigpt
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.formats import open_weights
 from minigpt.hf.loading import convert
 from tests import helpers
+from tests.checkpoints import SMALL, same, small_model
 
-SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
 KINDS = {
     "OpenAIGPTModel": "AutoModel",
     "OpenAIGPTLMHeadModel": "AutoModelForCausalLM",
@@ -21,20 +19,6 @@ KINDS = {
     "OpenAIGPTForSequenceClassification": "AutoModelForSequenceClassification",
 }
 KINDS_OF_AUTO = ["AutoConfig", "AutoModel", "AutoTokenizer"]
-TYPES = [torch.float32, torch.float16, torch.bfloat16]
-
-
-def small_model(folder, kind="OpenAIGPTLMHeadModel", **settings):
-    model = getattr(minigpt, kind)(OpenAIGPTConfig(**(SMALL | settings)))
-    model.save_pretrained(folder)
-    return model
-
-
-def same(first, second) -> bool:
-    a, b = dict(first.named_parameters()), dict(second.named_parameters())
-    return a.keys() == b.keys() and all(
-        torch.equal(a[n], b[n]) and a[n].dtype == b[n].dtype for n in a
-    )
 
 
 def first_output(model):
@@ -60,8 +44,8 @@ def test_models_travel_both_ways(tmp_path, kind, size):
             assert torch.allclose(first_output(there.eval()), first_output(saved), atol=1e-6)
 
 
-@pytest.mark.parametrize("wish", [None, "auto", *TYPES])
-@pytest.mark.parametrize("saved", TYPES)
+@pytest.mark.parametrize("wish", [None, "auto", torch.bfloat16])
+@pytest.mark.parametrize("saved", [torch.float32, torch.float16])
 def test_the_dtype_is_that_of_transformers(tmp_path, saved, wish):
     small_model(tmp_path).to(saved).save_pretrained(tmp_path)
     options = {} if wish is None else {"dtype": wish}
@@ -71,7 +55,7 @@ def test_the_dtype_is_that_of_transformers(tmp_path, saved, wish):
 
 
 def test_what_is_missing_unexpected_or_mismatched_is_told_as_by_transformers(tmp_path):
-    small_model(tmp_path, "OpenAIGPTDoubleHeadsModel")
+    small_model(tmp_path, minigpt.OpenAIGPTDoubleHeadsModel)
     for kind, options in (
         ("OpenAIGPTForSequenceClassification", {}),
         ("OpenAIGPTModel", {}),
@@ -120,23 +104,13 @@ def test_configs_travel_both_ways(tmp_path):
     )
 
 
-@pytest.mark.parametrize("kind", ["OpenAIGPTModel", "OpenAIGPTForSequenceClassification"])
-def test_untied_embeddings_do_not_matter_without_a_head_that_scores_tokens(tmp_path, kind):
+def test_untied_embeddings_do_not_matter_without_a_head_that_scores_tokens(tmp_path):
     config = transformers.OpenAIGPTConfig(**SMALL, tie_word_embeddings=False)
-    theirs = getattr(transformers, kind)(config)
+    theirs = transformers.OpenAIGPTModel(config)
     theirs.save_pretrained(tmp_path / "theirs")
-    getattr(minigpt, kind).from_pretrained(tmp_path / "theirs").save_pretrained(tmp_path / "ours")
+    minigpt.OpenAIGPTModel.from_pretrained(tmp_path / "theirs").save_pretrained(tmp_path / "ours")
     again = type(theirs).from_pretrained(tmp_path / "ours")
     assert again.config.tie_word_embeddings is False and same(theirs, again)
-
-
-def test_tied_weights_saved_under_the_name_of_the_head_are_the_embedding(tmp_path):
-    theirs, ours = helpers.random_pair()
-    weights = theirs.state_dict()
-    del weights["transformer.tokens_embed.weight"]
-    theirs.config.save_pretrained(tmp_path)
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    assert same(minigpt.OpenAIGPTLMHeadModel.from_pretrained(tmp_path), ours)
 
 
 @pytest.mark.parametrize("to", ["safetensors", "bin"])
@@ -148,19 +122,6 @@ def test_what_convert_writes_transformers_loads(tmp_path, to):
     ours = minigpt.AutoTokenizer.from_pretrained("tiny")
     for text in ("I'm sure she didn't.", "Mr. Smith\n\nand his wife -- said so", "don't; 3.5"):
         assert tokenizer(text)["input_ids"] == ours(text)["input_ids"]
-
-
-def test_the_official_sizes_are_those_of_openais_release():
-    if not helpers.OFFICIAL.is_dir():
-        pytest.skip(helpers.NO_OFFICIAL)
-    shapes = json.loads((helpers.OFFICIAL / "params_shapes.json").read_text())
-    with torch.device("meta"):
-        theirs = transformers.OpenAIGPTLMHeadModel(transformers.OpenAIGPTConfig())
-        ours = minigpt.OpenAIGPTModel(OpenAIGPTConfig())
-    found = {name: tuple(x.shape) for name, x in ours.named_parameters()}
-    expected = {n: tuple(x.shape) for n, x in theirs.transformer.named_parameters()}
-    assert found == expected
-    assert sorted(tuple(shape[-2:]) for shape in shapes) == sorted(found.values())
 
 
 def test_openais_release_has_the_names_of_the_network():
