@@ -29,7 +29,7 @@ QUIET = ("dtype", "architectures", "tie_word_embeddings", *OUTPUTS)  # saved if 
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 
 
-def one_of(*values) -> tuple:
+def choice(*values) -> tuple:
     """Make a rule for a setting: what it may be, and what to pass instead."""
     return lambda x: (x, type(x)) in [(y, type(y)) for y in values], f"choose from {values}"
 
@@ -51,14 +51,14 @@ RULES = {  # sizes beyond these are errors in a file
     **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), number(0.0, 1e9)),
     **dict.fromkeys(("pad_token_id", "bos_token_id"), (lambda x: type(x) in ID, "expected an int")),
     "eos_token_id": (lambda x: {*map(type, x if type(x) is list else [x])} <= ID, "expected ints"),
-    "afn": one_of("gelu", "gelu_new", "relu", "silu", "swish"),
-    "attn_implementation": one_of("eager", "sdpa", "flash_attention_2"),
-    "summary_type": one_of("cls_index", "last", "first", "mean", "attn"),
-    "summary_activation": one_of(None, "tanh"),
-    "problem_type": one_of(None, *PROBLEMS),
-    "dtype": one_of(None, *DTYPES),
-    "model_type": one_of(MODEL_TYPE),
-    **dict.fromkeys(SWITCHES, one_of(True, False)),
+    "afn": choice("gelu", "gelu_new", "relu", "silu", "swish"),
+    "attn_implementation": choice("eager", "sdpa", "flash_attention_2"),
+    "summary_type": choice("cls_index", "last", "first", "mean", "attn"),
+    "summary_activation": choice(None, "tanh"),
+    "problem_type": choice(None, *PROBLEMS),
+    "dtype": choice(None, *DTYPES),
+    "model_type": choice(MODEL_TYPE),
+    **dict.fromkeys(SWITCHES, choice(True, False)),
 }
 
 

@@ -7,9 +7,7 @@ import json
 import os
 import random
 import re
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
@@ -53,22 +51,6 @@ def split_hub_options(options: Mapping) -> tuple[dict, dict]:
     """Split options into `HUB_OPTIONS` and all others, without `IGNORED_OPTIONS`."""
     hub = {name: options[name] for name in HUB_OPTIONS if name in options}
     return hub, {n: x for n, x in options.items() if n not in HUB_OPTIONS + IGNORED_OPTIONS}
-
-
-def warn_caller(message: str) -> None:
-    """Warn, pointing at the line outside minigpt that called."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("minigpt."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
-
-
-def warn_caller(message: str) -> None:
-    """Warn, pointing at the line outside minigpt that called."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("minigpt."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ WEIGHT_FILES = (
 PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{suffix}.bin"}
 MASKS = (".attn.bias", ".attn.masked_bias", "position_ids")  # constants that older programs saved
 PARTS = 10  # files of numbers in OpenAI's release
-SMALL = 2**18  # bytes of a tensor that may stay in memory beside its conversion
+SMALL_BYTES = 2**18  # bytes of a tensor that may stay in memory beside its conversion
 BLOCK_PARAMETERS = [
     f"{layer}.{kind}"
     for layer in ("attn.c_attn", "attn.c_proj", "ln_1", "mlp.c_fc", "mlp.c_proj", "ln_2")
@@ -55,7 +55,7 @@ class Stored(NamedTuple):
         is_good = x.is_contiguous() and x.data_ptr() % x.itemsize == 0  # as kernels expect it
         if is_good and dtype in (None, x.dtype) and device in (None, x.device):
             return x
-        source = self.fresh() if x.nbytes > SMALL else x
+        source = self.fresh() if x.nbytes > SMALL_BYTES else x
         return source.to(device, dtype, copy=not is_good).contiguous()
 
 

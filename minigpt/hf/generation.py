@@ -21,7 +21,7 @@ STOPPED = (
     "stopped at the last position, {}, after {} new tokens of {}; shorten the prompt or pass a "
     "smaller max_new_tokens"
 )
-UNKNOWN = "generation_config sets {}, which minigpt does not have; it changes nothing"
+UNKNOWN_SETTING = "generation_config sets {}, which minigpt does not have; it changes nothing"
 
 
 def merge(model_config, call_config, settings: dict) -> GenerationConfig:
@@ -40,7 +40,7 @@ def merge(model_config, call_config, settings: dict) -> GenerationConfig:
         merged |= {name: value for name, value in layer.items() if value is not None}
     notes = {name for name in merged if name[0] == "_"} | {"transformers_version"}
     if strange := [name for name in merged.keys() - known - notes if merged[name] is not None]:
-        warnings.warn(UNKNOWN.format(", ".join(sorted(strange))), stacklevel=3)
+        warnings.warn(UNKNOWN_SETTING.format(", ".join(sorted(strange))), stacklevel=3)
     return GenerationConfig(**merged)
 
 

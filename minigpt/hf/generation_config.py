@@ -34,7 +34,7 @@ def above(low: float, most: float, way: str) -> tuple[Callable, str]:
 
 COUNTS = "top_k no_repeat_ngram_size min_length min_new_tokens max_new_tokens".split()
 TOKENS = "bos_token_id eos_token_id pad_token_id suppress_tokens".split()
-RULES = {
+SETTING_RULES = {
     "temperature": above(0, inf, "pass a finite number above 0, or do_sample=False alone"),
     "top_p": above(0, 1, "pass more than 0 and at most 1, which keeps all"),
     "repetition_penalty": above(0, inf, "pass a finite number above 0; 1 changes nothing"),
@@ -93,8 +93,8 @@ class GenerationConfig:
         settings = {name: value for name, value in settings.items() if value is not None}
         settings |= {name: plain(x) for name, x in settings.items() if hasattr(x, "tolist")}
         vars(self).update(settings)
-        for name in settings.keys() & RULES.keys():
-            is_good, way = RULES[name]
+        for name in settings.keys() & SETTING_RULES.keys():
+            is_good, way = SETTING_RULES[name]
             if not is_good(settings[name]):
                 raise ValueError(f"{name}={settings[name]!r}; {way}")
         n, num_beams = self.num_return_sequences, self.num_beams

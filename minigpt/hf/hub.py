@@ -10,13 +10,13 @@ LOG_IN = "pass a token= that may read it, or log in with hf auth login"
 HIDDEN = (
     f"it is no folder here, and the hub hides it or knows none; check the spelling, or {LOG_IN}"
 )
-UNKNOWN = "it is neither a folder here nor a name that the hub could know; check the spelling"
+NO_SUCH_NAME = "it is neither a folder here nor a name that the hub could know; check the spelling"
 OFFLINE = "the cache lacks it, and HF_HUB_OFFLINE forbids to ask; check the spelling or unset it"
 ADVICE = {  # an error of the library or a code of HTTP -> our error, and what to do
     "GatedRepoError": (PermissionError, f"accept the terms on its page, then {LOG_IN}"),
     "RevisionNotFoundError": (FileNotFoundError, "{}; pass a branch, a tag or a whole commit id"),
     "RepositoryNotFoundError": (FileNotFoundError, HIDDEN),
-    "HFValidationError": (FileNotFoundError, UNKNOWN),
+    "HFValidationError": (FileNotFoundError, NO_SUCH_NAME),
     "OfflineModeIsEnabled": (FileNotFoundError, OFFLINE),
     401: (PermissionError, f"{{}}; {LOG_IN}"),
     403: (PermissionError, f"{{}}; {LOG_IN}"),

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from minigpt.fast import warn_caller
+
 from . import formats
 from .configuration import CONFIG_FILES, DTYPES, OpenAIGPTConfig
-from .files import find_file, json_writer, naming, save_files, split_hub_options, warn_caller
+from .files import find_file, json_writer, naming, save_files, split_hub_options
 from .formats import WEIGHT_FILES, Stored
+from .tokenizer_files import MERGES_NAMES, VOCAB_NAMES
 
 GENERATION_FILE = "generation_config.json"
-VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # of today, and of OpenAI's release
-MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
 TOKENIZER_FILES = (
     *("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"),
     *("merges.txt", "vocab.json", "tokenizer.json"),

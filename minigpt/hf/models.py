@@ -23,7 +23,7 @@ from minigpt.double_heads import (
 )
 from minigpt.fast.flash_attention import flash_attention
 from minigpt.fast.static_cache import is_stock
-from minigpt.hf.configuration import OpenAIGPTConfig
+from minigpt.hf.configuration import PROBLEMS, OpenAIGPTConfig
 from minigpt.hf.generation import GenerationConfig, GenerationMixin
 from minigpt.hf.outputs import (
     BaseModelOutput,
@@ -484,9 +484,6 @@ def end_of_texts(
     if input_ids is None:
         trouble, way = "inputs_embeds do not tell where each ends", "pass attention_mask"
     raise ValueError(f"{math.prod(texts)} texts, but {trouble}; {way}")
-
-
-PROBLEMS = "regression", "single_label_classification", "multi_label_classification"
 
 
 def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:

@@ -18,7 +18,7 @@ from minigpt.hf.auto import (
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.files import split_hub_options
 from minigpt.hf.generation_config import GenerationConfig
-from minigpt.hf.loading import choose_device
+from minigpt.hf.loading import find_device
 from minigpt.hf.models import OpenAIGPTPreTrainedModel
 from minigpt.hf.tokenizer_base import clean_up
 
@@ -292,5 +292,6 @@ def pipeline(
         model = TASKS[task].auto.from_pretrained(model, **placing, **loading)
     else:
         dtype = OpenAIGPTConfig(dtype=dtype).dtype or model.dtype
-        model = model.to(choose_device(device, device_map) or model.device, dtype)
+        place = device_map if device is None else device
+        model = model.to(model.device if place is None else find_device(place), dtype)
     return TASKS[task](model, tokenizer, batch_size, **options)

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 import tokenizers
 from tokenizers import AddedToken, normalizers, pre_tokenizers
 
+from minigpt.fast import warn_caller
+
 from ..tokenizer import Tokenizer, split_chunk, split_chunks
-from .files import warn_caller
 from .tokenizer_base import TokenizerBase
 from .tokenizer_files import check
 from .tokenizer_rules import original_normalizer

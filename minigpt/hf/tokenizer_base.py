@@ -8,11 +8,13 @@ import tokenizers
 from tokenizers import AddedToken, Encoding, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
+from minigpt.fast import warn_caller
+
 from ..bpe import UNKNOWN, Pair, write_merges, write_vocabulary
 from . import batch_encoding as batches
 from . import tokenizer_files as files
 from .batch_encoding import BatchEncoding, to_ids
-from .files import json_writer, naming, save_files, split_hub_options, warn_caller
+from .files import json_writer, naming, save_files, split_hub_options
 from .tokenizer_files import EXTRA, ROLES, SETTINGS, check, to_token
 from .tokenizer_rules import original_normalizer, split_at_spaces
 
@@ -70,9 +72,10 @@ class TokenizerBase:
         vocab, merges = options.pop("vocab_file", vocab), options.pop("merges_file", merges)
         unknown = unk_token if isinstance(unk_token, str) else to_token(unk_token).content
         vocab = files.read_json(Path(vocab)) if isinstance(vocab, str | Path) else vocab
-        merges = files.read_merges(Path(merges)) if isinstance(merges, str | Path) else merges or ()
+        if isinstance(merges, str | Path):
+            merges = files.read_checked_merges(Path(merges))
         self.vocab = {unknown: 0} if vocab is None else vocab
-        self.merges, self.roles = [tuple(pair) for pair in merges], {"unk_token": unknown}
+        self.merges, self.roles = [tuple(pair) for pair in merges or ()], {"unk_token": unknown}
         self.text_pipeline = self.choose_pipeline(text_pipeline)
         if unknown not in self.vocab:
             raise ValueError(f"the vocabulary lacks {unknown!r}; name its unk_token")

@@ -12,9 +12,9 @@ from tokenizers import AddedToken
 from ..bpe import VERSION, Pair
 from .files import find_file, naming, read_json
 
-VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")
+VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # of today, and of OpenAI's release
 MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
-WHOLE, OLD = "tokenizer.json", ("added_tokens.json", "special_tokens_map.json")
+TOKENIZER_JSON, OLD = "tokenizer.json", ("added_tokens.json", "special_tokens_map.json")
 ROLES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
 EXTRA = ("extra_special_tokens", "additional_special_tokens")
 SETTINGS = ("model_max_length", "padding_side", "truncation_side")
@@ -62,7 +62,7 @@ def as_page(token: AddedToken) -> dict:
     return {name: getattr(token, name) for name in ("content", *FLAGS)}
 
 
-def read_merges(path: Path) -> list[Pair]:
+def read_checked_merges(path: Path) -> list[Pair]:
     """Read merges. Raises ValueError, naming the file and the line, for what is no merge."""
     with naming(path):
         text = path.read_bytes().decode("utf-8-sig")
@@ -102,19 +102,20 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list
     The last value names the files. Settings may come from files of older transformers, too.
     Raises FileNotFoundError where there are none, ValueError for a damaged one, naming it.
     """
-    path = find_file(checkpoint, *VOCAB_NAMES, WHOLE, **hub)
-    other = find_file(checkpoint, *MERGES_NAMES, WHOLE, **hub)
+    path = find_file(checkpoint, *VOCAB_NAMES, TOKENIZER_JSON, **hub)
+    other = find_file(checkpoint, *MERGES_NAMES, TOKENIZER_JSON, **hub)
     settings = read_page(checkpoint, "tokenizer_config.json", hub)
-    is_whole, is_old = WHOLE in (path.name, other.name), "added_tokens_decoder" not in settings
-    whole = read_page(checkpoint, WHOLE, hub) if is_whole or is_old else {}
-    names = [WHOLE] if is_whole else [path.name, other.name]
+    is_whole = TOKENIZER_JSON in (path.name, other.name)
+    is_old = "added_tokens_decoder" not in settings
+    whole = read_page(checkpoint, TOKENIZER_JSON, hub) if is_whole or is_old else {}
+    names = [TOKENIZER_JSON] if is_whole else [path.name, other.name]
     source = f"{path.parent} ({', '.join([*names, 'tokenizer_config.json', *OLD * is_old])})"
     if is_whole:
         with naming(source):
             vocab, merges, found = read_whole(whole)
             settings = found | settings
     else:
-        vocab, merges = read_json(path), read_merges(other)
+        vocab, merges = read_json(path), read_checked_merges(other)
     if is_old:
         added, roles = (read_page(checkpoint, name, hub) for name in OLD)
         with naming(source):
