@@ -1,5 +1,4 @@
 """The files of a checkpoint: finding, reading and saving them.
-
 A checkpoint is `"tiny"` (inside this package), a folder, or a name on the hub.
 """
 

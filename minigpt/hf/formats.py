@@ -1,5 +1,4 @@
 """Files of weights: safetensors, PyTorch's `.bin`, both also in shards, and OpenAI's release.
-
 Weights are a dictionary: name of a parameter, as `GPT` has it -> `Stored` tensor.
 """
 

@@ -1,5 +1,4 @@
 """The two tokenizers, with the interface of transformers.
-
 `OpenAIGPTTokenizer` prepares a text in Python, exactly as OpenAI's code did, and
 `OpenAIGPTTokenizerFast` with rules in Rust. Everything else they share.
 """

@@ -1,5 +1,4 @@
 """Read what the files of a checkpoint say about its tokenizer: vocabulary, merges, settings.
-
 An error names the file, the value and the way out.
 """
 
