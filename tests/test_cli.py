@@ -5,11 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 from huggingface_hub import constants
+from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -66,8 +69,12 @@ def test_the_answers_are_those_of_version_0_1(example, folder, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
     monkeypatch.chdir(folder)
     words = example["words"]
-    if words[0] == "pretrain":
+    if words[0] == "pretrain" or words[:2] == ["verify", "FOLDER/out"]:
         pytest.importorskip("spacy")  # an extra of the package
+    if words[-1] == "99" and torch.cuda.is_available():
+        pytest.skip("a machine with a GPU says something else of a device that is not there")
+    if "translation" in words and Version(version("typer")) < Version("0.29"):
+        pytest.skip("an older typer has other words for a wrong choice")
     result = call(*(x.replace("FOLDER", str(folder)) for x in words), text=example["input"] or "")
     assert result.exit_code == example["exit"], result.output
     out, old = comparable(words, result.stdout), comparable(words, example["stdout"])

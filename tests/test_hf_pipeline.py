@@ -147,7 +147,7 @@ WRONG = [
     (["good", 7], TypeError, "7"),
     (["good", ""], ValueError, "'' is empty"),
     (["good", "word " * 60], ValueError, "6. tokens, but this checkpoint has 48 positions"),
-    ({"role": "user"}, TypeError, "text"),
+    ({"role": "user"}, TypeError, "text|cannot encode"),
     (b"you", TypeError, "b'you'"),
 ]
 

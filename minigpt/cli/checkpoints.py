@@ -51,16 +51,17 @@ def download_command(
     """
     if name == "tiny" or (name and Path(name).is_dir()):
         raise typer.BadParameter(f"{name} is here already", param_hint="NAME")
-    from minigpt.hf import loading
+    from minigpt.hf import configuration, formats, loading, tokenizer_files
     from minigpt.hf.hub import ask_hub
 
     place = {"revision": revision, "cache_dir": cache_dir}
-    ask_hub(name, loading.CONFIG_FILES, **place)  # None if there is no such file
-    if (weights := ask_hub(name, loading.WEIGHT_FILES, **place)) is None:
-        raise FileNotFoundError(f"{name} holds none of {', '.join(loading.WEIGHT_FILES)}")
-    loading.open_weights(name, **place)  # fetches the shards and parts that this file names
+    ask_hub(name, configuration.CONFIG_FILES, **place)  # None if there is no such file
+    if (weights := ask_hub(name, formats.WEIGHT_FILES, **place)) is None:
+        raise FileNotFoundError(f"{name} holds none of {', '.join(formats.WEIGHT_FILES)}")
+    formats.open_weights(name, **place)  # fetches the shards and parts that this file names
     single = sorted({*loading.TOKENIZER_FILES, loading.GENERATION_FILE})
-    for names in (loading.VOCAB_NAMES, loading.MERGES_NAMES, *((one,) for one in single)):
+    vocabulary = tokenizer_files.VOCAB_NAMES, tokenizer_files.MERGES_NAMES
+    for names in (*vocabulary, *((one,) for one in single)):
         ask_hub(name, names, **place)
     for path in sorted(weights.parent.iterdir()):
         typer.echo(f"{path.stat().st_size:>13,} {path.name}")
@@ -86,7 +87,8 @@ def machine_facts() -> dict[str, str]:
 def model_facts(checkpoint: str, **options) -> dict:
     """Collect config and sizes of a checkpoint, without loading the weights."""
     from minigpt import OpenAIGPTConfig
-    from minigpt.hf.loading import open_weights, split_hub_options
+    from minigpt.hf.files import split_hub_options
+    from minigpt.hf.formats import open_weights
 
     facts = OpenAIGPTConfig.from_pretrained(checkpoint, **options).to_dict()
     stored = open_weights(checkpoint, **split_hub_options(options)[0])

@@ -47,6 +47,7 @@ class Stored(NamedTuple):
 
     mapped: Tensor
     fresh: Callable[[], Tensor]  # from a mapping of its own: what was read is let go with it
+    path: Path | None = None
 
     def read(self, dtype: torch.dtype | None = None, device=None) -> Tensor:
         """Return the tensor, converted or copied only where that is needed."""
@@ -54,7 +55,8 @@ class Stored(NamedTuple):
         is_good = x.is_contiguous() and x.data_ptr() % x.itemsize == 0  # as kernels expect it
         if is_good and dtype in (None, x.dtype) and device in (None, x.device):
             return x
-        source = self.fresh() if x.nbytes > SMALL_BYTES else x
+        with naming(self.path):
+            source = self.fresh() if x.nbytes > SMALL_BYTES else x
         return source.to(device, dtype, copy=not is_good).contiguous()
 
 
@@ -91,7 +93,7 @@ def open_file(path: Path) -> dict[str, Stored]:
             return in_memory(load_bin(path))
         with safe_open(path, "pt") as file:
             return {
-                x: Stored(file.get_tensor(x), lambda x=x: safe_open(path, "pt").get_tensor(x))
+                x: Stored(file.get_tensor(x), lambda x=x: safe_open(path, "pt").get_tensor(x), path)
                 for x in file.keys()
             }
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
-from minigpt.hf.tokenizer_files import read_merges
+from minigpt.hf.tokenizer_files import read_checked_merges
 
 BAD_MERGES = {
     "no version": (b"t h\na n\n", r", line 1: expected '#version: 0.2' and .*, got 't h'"),
@@ -25,7 +25,7 @@ def test_bad_merges_are_named(tmp_path, data, message):
     path = tmp_path / "merges.txt"
     path.write_bytes(data)
     with pytest.raises(ValueError, match=re.escape(str(path)) + message):
-        read_merges(path)
+        read_checked_merges(path)
 
 
 def test_merges_of_windows_or_of_other_programs_are_read(tmp_path):
@@ -35,9 +35,9 @@ def test_merges_of_windows_or_of_other_programs_are_read(tmp_path):
         b"\xef\xbb\xbf#version: 0.2 - by x\nt h\na n\n",
     ):
         path.write_bytes(data)
-        assert read_merges(path) == [("t", "h"), ("a", "n")]
+        assert read_checked_merges(path) == [("t", "h"), ("a", "n")]
     path.write_bytes("#version: 0.2\n\u2028 a\na \r\n".encode())
-    assert read_merges(path) == [("\u2028", "a"), ("a", "\r")]
+    assert read_checked_merges(path) == [("\u2028", "a"), ("a", "\r")]
 
 
 def edit(path, change):
