@@ -15,6 +15,9 @@ from hypothesis import settings
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
 
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
 settings.register_profile("the same examples every time", derandomize=True)
 settings.load_profile("the same examples every time")
 

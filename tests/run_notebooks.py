@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -52,7 +53,7 @@ def largest_memory(process: psutil.Popen) -> int:
 def run_notebook(path: Path) -> Run:
     notebook = read(path)
     with tempfile.TemporaryDirectory() as folder:
-        env = dict(os.environ, PYTHONPATH=str(ROOT))
+        env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
         command += ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=120"]
         command += [f"--rootdir={path.parent}", "-c", os.devnull]
@@ -70,28 +71,29 @@ def run_notebook(path: Path) -> Run:
     )
 
 
-def needs_triton(path: Path) -> bool:
-    """Whether a notebook runs kernels, on a GPU or in Triton's interpreter."""
-    return any("TRITON_INTERPRET" in cell.source for cell in code_cells(read(path)))
+def can_run(path: Path) -> bool:
+    """Say whether a notebook can run here; kernels need a GPU or Triton's interpreter."""
+    needs_triton = any("TRITON_INTERPRET" in cell.source for cell in code_cells(read(path)))
+    if needs_triton and not find_spec("triton"):
+        print(f"{path.stem:20} not run: there is no triton for this system")
+        return False
+    return True
 
 
 def main(names: list[str]) -> int:
+    paths = [path for path in NOTEBOOKS if (not names or path.stem in names) and can_run(path)]
     runs = []
-    for path in NOTEBOOKS:
-        if names and path.stem not in names:
-            continue
-        if needs_triton(path) and not find_spec("triton"):
-            print(f"{path.stem:20} not run: there is no triton for this system")
-            continue
-        runs.append(run := run_notebook(path))
-        verdict = "ok" if run.ok else "FAILED"
-        counts = f"{run.cells:3} cells run, {run.compared:3} outputs compared"
-        print(
-            f"{run.name:20} {verdict:6} {counts}, {run.seconds:3.0f} s, {run.gib:.1f} GiB",
-            flush=True,
-        )
-        if not run.ok:
-            print(run.log)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # a notebook for each core, on one thread
+        for run in pool.map(run_notebook, paths):
+            runs.append(run)
+            verdict = "ok" if run.ok else "FAILED"
+            counts = f"{run.cells:3} cells run, {run.compared:3} outputs compared"
+            print(
+                f"{run.name:20} {verdict:6} {counts}, {run.seconds:3.0f} s, {run.gib:.1f} GiB",
+                flush=True,
+            )
+            if not run.ok:
+                print(run.log)
     cells, compared = sum(run.passed for run in runs), sum(run.compared for run in runs)
     print(f"{len(runs)} notebooks, {cells} cells run, {compared} stored outputs compared")
     return 0 if runs and all(run.ok for run in runs) else 1
