@@ -1,8 +1,6 @@
 """What can be found out about a checkpoint: the checks of `minigpt verify`.
-A check is a function. Its parameters are what `examine` was told and what earlier checks found, by
-their names. It returns what it found and why it passed, or raises a `Verdict` or any other error:
-then it failed.
-"""
+A check is a function of what `examine` was told and what earlier checks found, by their names. It
+returns what it found and why it passed; it raises a `Verdict` or, if it failed, any other error."""
 
 import json
 from collections.abc import Iterator
