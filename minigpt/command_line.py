@@ -120,7 +120,7 @@ def version_of(package: str) -> str:
 # %% ../notebooks/16_command_line.ipynb #7f1abbab
 def tell_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"minigpt {version_of('minigpt')}")
+        typer.echo(f"minigpt {version_of('minigpt-notebooks')}")
         raise typer.Exit()
 
 # %% ../notebooks/16_command_line.ipynb #9da1db9e
@@ -364,7 +364,7 @@ def download_command(
     typer.echo(paths[0].parent)
 
 # %% ../notebooks/16_command_line.ipynb #03026106
-PACKAGES = ("minigpt", "torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "typer")
+PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "typer")
 PACKAGES += ("transformers", "ftfy", "spacy")  # not needed, but told where they are
 
 
@@ -373,6 +373,7 @@ def machine_facts() -> dict[str, str]:
     import torch
 
     facts = {"python": platform.python_version(), "platform": platform.platform()}
+    facts["minigpt"] = version_of("minigpt-notebooks")
     facts |= {package: version_of(package) for package in PACKAGES}
     facts["torch"] = torch.__version__  # tells what it was built for: +cpu, +cu130
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
