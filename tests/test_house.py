@@ -272,7 +272,8 @@ def test_the_driver_minds_time_and_memory():
 
 
 def test_the_driver_sees_the_memory_of_the_kernel(tmp_path):
-    hungry = new_code_cell("x = bytearray(2_400 * 2**20)\nlen(x)", outputs=[result("2516582400")])
+    source = "import time\nx = bytearray(2_400 * 2**20)\ntime.sleep(0.5)  # to be seen\nlen(x)"
+    hungry = new_code_cell(source, outputs=[result("2516582400")])
     path = write_notebook(tmp_path, "01_new", hungry)
     run = run_notebooks.run_notebook(path)
     assert run.passed == run.cells and run.gib > 2.3 and not run.ok
