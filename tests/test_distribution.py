@@ -88,7 +88,7 @@ def test_every_module_of_the_wheel_can_be_imported(place, scripts):
 
 def test_the_program_of_the_readme_runs_from_the_wheel(place, scripts):
     (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert run(scripts / "python", "-c", program, cwd=place).startswith("the future of ai is ")
+    assert run(scripts / "python", "-c", program, cwd=place).startswith("the future of ai is")
 
 
 def test_the_command_of_the_readme_runs_from_the_wheel(place, scripts):
