@@ -58,8 +58,8 @@ def naming(path: str | Path | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # damaged pickles and headers can raise any
-        if str(path) in str(error):
-            raise
+        if str(path) in str(error) and isinstance(error, OSError | ValueError):
+            raise  # it names the file already
         if isinstance(error, ValueError):  # it says what to do
             raise ValueError(f"{path}: {error}") from error
         reason = f"{type(error).__name__}: {error}".split("\n")[0]

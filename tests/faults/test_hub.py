@@ -35,6 +35,7 @@ def load_in_a_new_process(url: str, home: Path) -> subprocess.CompletedProcess:
 
 
 def test_first_with_a_progress_bar_then_without_a_request(hub, tmp_path):
+    pytest.importorskip("spacy")  # without it, there is a warning more
     first = load_in_a_new_process(hub.url, tmp_path)
     assert first.returncode == 0, first.stderr
     for name in ("vocab.json", "merges.txt", "config.json", LARGE):
