@@ -17,6 +17,7 @@ from minigpt.cli.verify import CHECKS
 from tests.hub import LARGE, point_at, running_hub
 from tests.test_cli import call
 
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="bash, its pipes and its signals")
 PYTHON = f"{sys.executable} -m minigpt"
 # where tests run in the background, a shell has Ctrl-C ignored
 heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
