@@ -42,7 +42,7 @@ class OpenAIGPTTokenizer(TokenizerBase):
     """
 
     is_fast = False
-    core = None  # the tokenizer of notebook 02; made when needed
+    core = None  # the tokenizer of chapter 02; made when needed
 
     @staticmethod
     def choose_pipeline(wanted: str | None) -> str:
@@ -73,7 +73,7 @@ class OpenAIGPTTokenizer(TokenizerBase):
         return normalizer, pre_tokenizer
 
     def quick_ids(self, texts: list[str]) -> list[list[int]]:
-        """Encode by the tokenizer of notebook 02, in half the time, what needs nothing else."""
+        """Encode by the tokenizer of chapter 02, in half the time, what needs nothing else."""
         added = self.added_tokens_decoder.values()
         if self.text_pipeline == "basic" or any(token.normalized for token in added):
             return super().quick_ids(texts)
