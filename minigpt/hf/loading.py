@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ HIDING = {  # format -> files that would be read in place of its own
 }
 FORMATS = tuple(HIDING)
 KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
+version = attrgetter("st_ino", "st_mtime_ns")  # one alone can be the same after a quick save
 NETWORK = ("tokens_embed.", "positions_embed.", "h.")  # how the names below the heads begin
 
 
@@ -178,7 +180,7 @@ def load_model(
         device = find_device(device)
     (hub, changes), needs_files = split_hub_options(options), None in (config, state_dict)
     page = find_file(name, *CONFIG_FILES, **hub) if config is None else None
-    saved = page and page.stat().st_mtime_ns
+    saved = page and version(page.stat())
     if page:
         config = OpenAIGPTConfig.from_pretrained(name, **options)
     else:
@@ -195,7 +197,7 @@ def load_model(
         with suppress(FileNotFoundError):  # many checkpoints have none
             settings = type(model.generation_config)
             model.generation_config = settings.from_pretrained(name, **hub)
-    if page and page.stat().st_mtime_ns != saved:  # saving removes it first, writes it last
+    if page and version(page.stat()) != saved:  # saving removes it first, writes it last
         raise OSError(f"{page} was saved anew while its checkpoint was read; load it again")
     if any(info.values()):
         announce(cls.__name__, info)

@@ -274,21 +274,32 @@ SAVE_AGAIN_AND_AGAIN = """
 """
 
 
-def test_two_processes_that_save_at_once_leave_one_whole_model(tmp_path):
-    code, start = textwrap.dedent(SAVE_AGAIN_AND_AGAIN), str(time.time() + 6)
-    runs = [
-        subprocess.Popen([sys.executable, "-c", code, layers, str(tmp_path), start])
-        for layers in ("2", "3")
+def save_again_and_again(folder, *layers):
+    code, start = textwrap.dedent(SAVE_AGAIN_AND_AGAIN), str(time.time() + 5)
+    return [
+        subprocess.Popen([sys.executable, "-c", code, str(n), str(folder), start]) for n in layers
     ]
-    while any(run.poll() is None for run in runs):
-        try:
-            model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
-        except (OSError, ValueError):
-            continue  # between two saves, or files of both that do not fit
-        assert {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
+
+
+def is_whole(model):
+    return {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
+
+
+def test_two_processes_that_save_at_once_leave_one_whole_model(tmp_path):
+    runs = save_again_and_again(tmp_path, 2, 3)
     assert [run.wait() for run in runs] == [0, 0]
     model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
-    assert {x.unique().item() for x in model.parameters()} == {float(model.config.n_layer)}
+    assert is_whole(model)
     assert model.generation_config.top_k == model.config.n_layer
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert {path.name for path in tmp_path.glob("model-*")} == set(index["weight_map"].values())
+
+
+def test_what_is_read_while_a_process_saves_is_whole_or_refused(tmp_path):
+    (run,) = save_again_and_again(tmp_path, 3)
+    while run.poll() is None:
+        try:
+            assert is_whole(OpenAIGPTLMHeadModel.from_pretrained(tmp_path))
+        except (OSError, ValueError):
+            continue  # between two saves
+    assert run.returncode == 0
