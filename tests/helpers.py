@@ -13,13 +13,12 @@ import minigpt
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
 
 ROOT = Path(__file__).parents[1]
-GOLDEN = ROOT / "tests" / "golden"
+GOLDEN = ROOT / "minigpt" / "assets" / "golden"
 NAMED = os.environ.get("MINIGPT_OFFICIAL_DIR")
 OFFICIAL = Path(NAMED) if NAMED else ROOT.parent / "shared" / "openai-gpt"
 if NAMED and not OFFICIAL.is_dir():
     raise FileNotFoundError(f"MINIGPT_OFFICIAL_DIR={NAMED} is no folder; mend it or unset it")
 NO_OFFICIAL = "not checked: no official vocabulary (MINIGPT_OFFICIAL_DIR names no folder)"
-
 
 
 def has_transformers(least: str) -> bool:

@@ -1,0 +1,91 @@
+"""`Check`: compare an answer with the right one and name the mistake, if it is a known one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+
+def equal(mine, right) -> bool:
+    """Say whether two answers agree: tensors and floats to 4 digits, all else exactly."""
+    if isinstance(right, Tensor | float):
+        if not isinstance(mine, Tensor | float | int):
+            return False
+        mine, right = torch.as_tensor(mine).double(), torch.as_tensor(right).double()
+        return mine.shape == right.shape and torch.allclose(mine, right, 1e-4, 1e-4, equal_nan=True)
+    if isinstance(right, list | tuple):
+        same_length = isinstance(mine, list | tuple) and len(mine) == len(right)
+        return same_length and all(map(equal, mine, right))
+    return type(mine) is type(right) and mine == right
+
+
+def shown(x) -> str:
+    """Return an answer as short text; of a tensor, the shape and the first numbers."""
+    if not isinstance(x, Tensor):
+        return f"{x:.4g}" if isinstance(x, float) else f"{x!r:.80}"
+    numbers = [f"{float(value):.3g}" for value in x.flatten()[:4]]
+    return f"{tuple(x.shape)} [{', '.join(numbers)}{', ...' if x.numel() > 4 else ''}]"
+
+
+@dataclass
+class Check:
+    """One exercise. Call it with your answer, a function or a value: it prints one line."""
+
+    right: Callable  # the function that is asked for; without arguments for an exercise by hand
+    cases: list[tuple] = field(default_factory=lambda: [()])  # the arguments to try
+    mistakes: Mapping[str, Callable | dict] = field(default_factory=dict)  # what was done -> what
+    # does it: a function, a value, or options of `right`
+    results: tuple[str, ...] = ("the result",)  # a name for each thing that is returned
+
+    def __call__(self, answer) -> None:
+        print(self.judge(as_function(answer)))
+
+    def judge(self, mine: Callable) -> str:
+        """Say that a function is right, or which result differs and what mistake explains it."""
+        for case in self.cases:
+            try:
+                found, expected = mine(*case), self.right(*case)
+            except Exception as error:  # a reader's function may raise any
+                return f"wrong: {type(error).__name__}: {error}"
+            if found is None or found is ...:
+                return "not done yet"
+            if not equal(found, expected):
+                return f"wrong: {self.difference(found, expected)}{self.explain(mine)}"
+        return "right"
+
+    def difference(self, found, expected) -> str:
+        """Name the first result that differs."""
+        if len(self.results) == 1:
+            return f"{self.results[0]} is {shown(found)}, expected {shown(expected)}"
+        if not isinstance(found, tuple) or len(found) != len(expected):
+            return f"expected {len(expected)} results: {', '.join(self.results)}"
+        pairs = zip(self.results, found, expected, strict=True)
+        name, x, y = next(triple for triple in pairs if not equal(*triple[1:]))
+        return f"{name} is {shown(x)}, expected {shown(y)}"
+
+    def explain(self, mine: Callable) -> str:
+        """Name the known mistake that gives the same results in all cases, if there is one."""
+        for done in self.mistakes:
+            try:
+                wrong = self.mistake(done)
+                if all(equal(mine(*case), wrong(*case)) for case in self.cases):
+                    return f". {done}"
+            except Exception:  # this mistake, or the reader's function, stops with an error
+                continue
+        return ""
+
+    def mistake(self, done: str) -> Callable:
+        """Return the function that makes a known mistake."""
+        wrong = self.mistakes[done]
+        return partial(self.right, **wrong) if isinstance(wrong, dict) else as_function(wrong)
+
+
+def as_function(answer) -> Callable:
+    return answer if callable(answer) else lambda *_: answer
+
+
+def some(*shape: int) -> Tensor:
+    """Return random numbers, the same at each call."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
