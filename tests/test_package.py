@@ -147,22 +147,21 @@ def test_every_python_command_in_readme_and_makefile_exists():
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
-def python_blocks(markdown: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", markdown, re.DOTALL)
+def blocks(kind: str, following: str = "") -> list:
+    """The code blocks of a kind in README; with `following`, pairs with the next block below."""
+    below = rf"\s*```{following}\n(.*?)```" if following else ""
+    return re.findall(rf"```{kind}\n(.*?)```{below}", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("code", python_blocks(README))
-def test_readme_python_runs(code):
-    exec(compile(code, "README.md", "exec"), {})
+def test_readmes_program_prints_what_stands_below_it(capsys):
+    ((program, printed),) = blocks("python", "text")
+    exec(compile(program, "README.md", "exec"), {})
+    assert capsys.readouterr().out == printed
 
 
 def test_readme_lists_every_notebook():
     for path in NOTEBOOKS:
         assert path.relative_to(ROOT).as_posix() in README
-
-
-def test_readme_has_python_to_run():
-    assert python_blocks(README)
 
 
 def test_the_commands_help_themselves():
