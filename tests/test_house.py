@@ -52,7 +52,9 @@ def test_chapters_export_what_earlier_ones_allow():
 
 
 def test_every_public_name_is_defined_once():
-    assert house.defined_once(MODULES) == []
+    """But for the checks: an exercise asks for what the library has, too."""
+    inside = {name: source for name, source in MODULES.items() if not name.startswith("check.")}
+    assert house.defined_once(inside) == []
 
 
 # -- the package is what the notebooks export
