@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..config import GPTConfig
+from ..model import GPT
 
 ASSETS = files("minigpt") / "assets"
 TINY = GPTConfig(vocab_size=8192, n_embd=256, n_layer=8, n_head=4)
@@ -20,6 +22,16 @@ def tiny_weights() -> dict[str, Tensor]:
     """Load the weights of the checkpoint "tiny", float32, under the names of `GPT`."""
     found = load_file(ASSETS / "tiny" / "model.safetensors")
     return {name.removeprefix("transformer."): x.float() for name, x in found.items()}
+
+
+def tiny_network(new_tokens: int = 0) -> GPT:
+    """Build the network of "tiny", with random rows (the same at each call) for new tokens."""
+    torch.manual_seed(0)
+    weights, new = tiny_weights(), 0.02 * torch.randn(new_tokens, TINY.n_embd)
+    network = GPT(replace(TINY, vocab_size=TINY.vocab_size + new_tokens))
+    rows = torch.cat([weights["tokens_embed.weight"], new])  # (V, C), (new, C) -> (V + new, C)
+    network.load_state_dict(weights | {"tokens_embed.weight": rows})
+    return network.eval()
 
 
 def golden_results() -> dict[str, Tensor]:
