@@ -1,0 +1,66 @@
+"""The exercises of chapter 10, two heads."""
+
+import torch
+
+from ..double_heads import state_at
+from .compare import Check, some
+
+__all__ = ["joint_loss", "question_texts", "state_by_index"]
+
+
+def form(story, question, answers, start=(100,), delimiter=(101,), extract=(102,), order=0):
+    """Write texts in the paper's form; the options make the mistakes."""
+    context = [*story, *question] if order != 1 else [*story, 101, *question]
+    middle = () if order == 1 else delimiter
+    return [[*start, *context, *middle, *answer, *extract] for answer in answers]
+
+
+def joint(scores, answers, lm_loss, coefficient=0.5, sign=1, on=(1, None), axis=-1):
+    """Equation 5; the options make the mistakes."""
+    logs = scores.log_softmax(axis).gather(-1, answers[:, None])
+    return -sign * logs.mean() * (on[0] or coefficient) + lm_loss * (on[1] or coefficient)
+
+
+question_texts = Check(
+    form,
+    [([1, 2, 3], [4, 5], [[6], [7, 8]]), ([9], [], [[1], [2], [3]])],
+    {
+        "The start token is missing.": {"start": ()},
+        "The extract token is missing: at its position the head reads.": {"extract": ()},
+        "The delimiter stands before the answer, not between story and question.": {"order": 1},
+        "There is one text for each answer, not one for all.": lambda story, question, answers: [
+            [100, *story, *question, 101, *sum(answers, []), 102]
+        ],
+    },
+)
+state_by_index = Check(
+    state_at,
+    [(some(3, 4, 5), torch.tensor([2, 0, 3]))],
+    {
+        "states[:, index] takes all these positions of every text, (B, B, C).": (
+            lambda states, index: states[:, index]
+        ),
+        "This is the last position, whatever index says.": lambda states, index: states[:, -1],
+        "states[index] selects texts; index holds positions.": lambda states, index: states[
+            index % len(states), -1
+        ],
+        "This takes the position of the first text for all texts.": (
+            lambda states, index: states[:, index[0]]
+        ),
+    },
+)
+joint_loss = Check(
+    joint,
+    [
+        (some(3, 2), torch.tensor([0, 1, 1]), torch.tensor(4.0)),
+        (some(2, 4), torch.tensor([0, 1]), torch.tensor(2.0), 0.1),
+    ],
+    {
+        "The loss of the tokens is not multiplied by the coefficient.": {"on": (1, 1)},
+        "The coefficient belongs to the loss of the tokens, not to that of the choices.": {
+            "on": (None, 1)
+        },
+        "The sign of the choices' part is wrong: a loss is minus the logarithm.": {"sign": -1},
+        "The softmax runs over the questions; it must run over the answers.": {"axis": 0},
+    },
+)
