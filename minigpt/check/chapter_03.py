@@ -1,5 +1,7 @@
 """The exercises of chapter 03, the config."""
 
+import math
+
 import torch
 
 from ..config import GPTConfig
@@ -19,11 +21,12 @@ attention_parameters = Check(
 )
 
 
-def blocks(config, size, width, embeddings=True, biases=13, up=0):
+def blocks(config, size, width, embeddings=True, biases=13, up=0, fraction=False):
     """Return how many blocks fit into `size` bytes; the options make the mistakes."""
     C = config.n_embd
     free = size // width - embeddings * (config.vocab_size + config.n_positions) * C
-    return free // (12 * C * C + biases * C) + up
+    number = free / (12 * C * C + biases * C)
+    return (number if fraction else math.floor(number)) + float(up)
 
 
 blocks_that_fit = Check(
@@ -33,6 +36,7 @@ blocks_that_fit = Check(
         "The embeddings need room, too.": {"embeddings": False},
         "A block has biases and layer norms, too: 12 C² + 13 C parameters.": {"biases": 0},
         "This is one block too many: the last one does not fit.": {"up": 1},
+        "Round down: a part of a block is of no use.": {"fraction": True},
         "Each parameter takes `width` bytes, not one.": lambda config, size, width: blocks(
             config, size, 1
         ),
@@ -63,7 +67,7 @@ def nearest(rows, a, b, c, excluded=True, signs=(1, -1, 1), largest=True):
     likeness = rows @ sum(sign * rows[n] for sign, n in zip(signs, (a, b, c), strict=True))
     if excluded:
         likeness[[a, b, c]] = -torch.inf if largest else torch.inf
-    return int(likeness.argmax() if largest else likeness.argmin())
+    return float(likeness.argmax() if largest else likeness.argmin())  # int or tensor will do
 
 
 SPHERE = some(40, 6) / some(40, 6).norm(dim=1, keepdim=True)

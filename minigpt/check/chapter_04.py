@@ -13,7 +13,7 @@ __all__ = ["attention", "attention_by_hand", "layer", "window_mask"]
 def mix_by_hand(divisor=2.0, power=math.exp):
     """Return the result of exercise 1, its two scores made with options."""
     first, second = power(2 * math.log(3) / divisor), power(0.0)
-    return 8 * first / (first + second), 4 * second / (first + second)
+    return round(8 * first / (first + second), 6), round(4 * second / (first + second), 6)
 
 
 attention_by_hand = Check(
@@ -33,7 +33,7 @@ def attend(q, k, v, power=0.5, axis=-1, seen=causal_mask, late=False):
     scores = q @ k.mT / q.shape[-1] ** power
     if late:
         return scores.softmax(axis) * mask @ v
-    return scores.masked_fill(~mask, -torch.inf).softmax(axis).nan_to_num() @ v
+    return scores.masked_fill(~mask, -torch.inf).softmax(axis) @ v
 
 
 attention = Check(
@@ -47,6 +47,9 @@ attention = Check(
             "late": True
         },
         "There is no causal mask.": {"seen": lambda T, S: torch.ones(T, S).bool()},
+        "The mask is the wrong way round: it hides the past.": {
+            "seen": lambda *n: ~causal_mask(*n)
+        },
         "The mask starts at the upper left: with fewer queries than keys it hides the past.": {
             "seen": lambda T, S: torch.ones(T, S).bool().tril()
         },
@@ -95,7 +98,7 @@ layer = Check(
     [(some(2, 3, 8), some(8, 24), some(8, 8), 2)],
     {
         "Both errors are still there.": {"moved": False, "size": "C"},
-        "`view` moves no axis: use `split_heads`.": {"moved": False},
+        "`reshape` moves no axis: use `split_heads`.": {"moved": False},
         "A query of one head has D channels: divide by the square root of D, not of C.": {
             "size": "C"
         },
