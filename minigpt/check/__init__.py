@@ -3,7 +3,14 @@
 from .chapter_00 import continue_text as continue_text
 from .chapter_00 import loss_by_hand as loss_by_hand
 from .chapter_00 import shapes as shapes
+from .chapter_03 import analogy as analogy
+from .chapter_03 import attention_parameters as attention_parameters
+from .chapter_03 import blocks_that_fit as blocks_that_fit
+from .chapter_03 import similarity as similarity
 from .chapter_04 import attention as attention
+from .chapter_04 import attention_by_hand as attention_by_hand
+from .chapter_04 import layer as layer
+from .chapter_04 import window_mask as window_mask
 from .chapter_10 import joint_loss as joint_loss
 from .chapter_10 import question_texts as question_texts
 from .chapter_10 import state_by_index as state_by_index
