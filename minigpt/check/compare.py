@@ -22,11 +22,19 @@ def equal(mine, right) -> bool:
 
 
 def shown(x) -> str:
-    """Return an answer as short text; of a tensor, the shape and the first numbers."""
-    if not isinstance(x, Tensor):
-        return f"{x:.4g}" if isinstance(x, float) else f"{x!r:.80}"
-    numbers = [f"{float(value):.3g}" for value in x.flatten()[:4]]
-    return f"{tuple(x.shape)} [{', '.join(numbers)}{', ...' if x.numel() > 4 else ''}]"
+    """Return an answer as short text; of a tensor, only the shape."""
+    if isinstance(x, Tensor) and x.dim():
+        return f"a tensor of shape {tuple(x.shape)}"
+    return f"{float(x):.4g}" if isinstance(x, Tensor | float) else f"{x!r:.80}"
+
+
+def compared(name: str, x, right) -> str:
+    """Say how a result differs; of a tensor, at the first index that does."""
+    if isinstance(x, Tensor) and isinstance(right, Tensor) and x.shape == right.shape != ():
+        wrong = ~torch.isclose(x.double(), right.double(), 1e-4, 1e-4, equal_nan=True)
+        index = tuple(wrong.nonzero()[0].tolist())
+        name, x, right = f"{name} at {list(index)}", x[index], right[index]
+    return f"{name} is {shown(x)}, expected {shown(right)}"
 
 
 @dataclass
@@ -58,12 +66,11 @@ class Check:
     def difference(self, found, expected) -> str:
         """Name the first result that differs."""
         if len(self.results) == 1:
-            return f"{self.results[0]} is {shown(found)}, expected {shown(expected)}"
+            return compared(self.results[0], found, expected)
         if not isinstance(found, tuple) or len(found) != len(expected):
             return f"expected {len(expected)} results: {', '.join(self.results)}"
         pairs = zip(self.results, found, expected, strict=True)
-        name, x, y = next(triple for triple in pairs if not equal(*triple[1:]))
-        return f"{name} is {shown(x)}, expected {shown(y)}"
+        return next(compared(*triple) for triple in pairs if not equal(*triple[1:]))
 
     def explain(self, mine: Callable) -> str:
         """Name the known mistake that gives the same results in all cases, if there is one."""
