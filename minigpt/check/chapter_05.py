@@ -8,17 +8,14 @@ from .compare import Check, some
 __all__ = ["gradient", "layer_norm_by_hand", "mlp", "planted_error"]
 
 layer_norm_by_hand = Check(
-    lambda: [-1, 1, -1, 1],
+    lambda: [-1.0, 1.0, -1.0, 1.0],
     mistakes={
         "This is divided by the variance; divide by its square root.": [-0.5, 0.5, -0.5, 0.5],
         "The variance divides by the number of channels, 4, not by 3.": [
-            -(0.75**0.5),
-            0.75**0.5,
-            -(0.75**0.5),
-            0.75**0.5,
+            sign * 0.75**0.5 for sign in (-1, 1, -1, 1)
         ],
-        "Divide by the standard deviation, too.": [-2, 2, -2, 2],
-        "Subtract the mean first.": [1, 3, 1, 3],
+        "Divide by the standard deviation, too.": [-2.0, 2.0, -2.0, 2.0],
+        "Subtract the mean first.": [1.0, 3.0, 1.0, 3.0],
     },
 )
 
