@@ -61,7 +61,7 @@ PARTS = {  # chapter -> which boxes are its own; the tour has all of them
 STYLE = """
 svg { color-scheme: only light }
 text { font: 13px sans-serif; fill: #1f2933; text-anchor: middle }
-.title { font-weight: bold } .small { font-size: 11.5px } .note { font-size: 12px; fill: #52606d }
+.title { font-weight: bold } .small { font-size: 12px } .note { font-size: 12px; fill: #52606d }
 .box { fill: #e8edf3; stroke: #7b8794 } .on { fill: #ffd98a; stroke: #b7791f; stroke-width: 2 }
 .arrow { fill: none; stroke: #52606d; stroke-width: 1.5; marker-end: url(#head) }
 """

@@ -1,0 +1,63 @@
+"""The exercises of chapter 05, the block."""
+
+import torch.nn.functional as F
+
+from ..block import gelu
+from .compare import Check, some
+
+__all__ = ["gradient", "layer_norm_by_hand", "mlp", "planted_error"]
+
+layer_norm_by_hand = Check(
+    lambda: [-1.0, 1.0, -1.0, 1.0],
+    mistakes={
+        "This is divided by the variance; divide by its square root.": [-0.5, 0.5, -0.5, 0.5],
+        "The variance divides by the number of channels, 4, not by 3.": [
+            sign * 0.75**0.5 for sign in (-1, 1, -1, 1)
+        ],
+        "Divide by the standard deviation, too.": [-2.0, 2.0, -2.0, 2.0],
+        "Subtract the mean first.": [1.0, 3.0, 1.0, 3.0],
+    },
+)
+
+
+def feed_forward(x, W1, b1, W2, b2, act=gelu, last=lambda x: x, shift=1):
+    """The MLP of GPT-1; the options make the mistakes."""
+    return last(act(x @ W1 + shift * b1) @ W2 + shift * b2)
+
+
+mlp = Check(
+    feed_forward,
+    [(some(2, 3, 8), some(8, 32), some(32), some(32, 8), some(8))],
+    {
+        "There is no activation function between the layers.": {"act": lambda x: x},
+        "This is GELU with erf (PyTorch's default); GPT-1 has the tanh form.": {"act": F.gelu},
+        "This is ReLU, not GELU.": {"act": F.relu},
+        "There is no activation function after the second layer.": {"last": gelu},
+        "The biases are missing.": {"shift": 0},
+    },
+)
+
+planted_error = Check(
+    lambda: 4,
+    mistakes={
+        "Line 1 is right: with post-norm, attention gets x as it is.": 1,
+        "Line 2 is right: the first layer norm stands after the first addition.": 2,
+        "Line 3 is right: the MLP works on the result of the first half.": 3,
+    },
+)
+
+
+def slope(f, w, h=1e-4, left=1, width=2, sign=1):
+    """The gradient of f at w from two points; the options make the mistakes."""
+    return sign * (f(w + h) - f(w - left * h)) / (width * h if width else 1)
+
+
+gradient = Check(
+    slope,
+    [(lambda w: (3 * w - 6) ** 2, 1.0), (lambda w: w**3, 2.0)],
+    {
+        "The two points lie 2h apart, not h.": {"width": 1},
+        "Divide the change of f by the change of its input.": {"width": 0},
+        "The sign is wrong: right minus left.": {"sign": -1},
+    },
+)
