@@ -23,7 +23,7 @@ def make(task, **options):
     sizes = {"n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2}
     config = OpenAIGPTConfig(vocab_size=8192, **sizes, id2label=NLI)
     options = {"tokenizer": "tiny", **OPTIONS.get(task, {}), **options}
-    return pipeline(task, model=TASKS[task].auto.from_config(config), **options)
+    return pipeline(task, model=TASKS[task][0].from_config(config), **options)
 
 
 tiny = partial(pipeline, "text-generation", model="tiny", device="cpu")
@@ -145,7 +145,7 @@ WRONG = [
     ("", ValueError, "is empty"),
     (None, (TypeError, ValueError), "None"),
     (["good", 7], TypeError, "7"),
-    (["good", ""], ValueError, "'' is empty"),
+    (["good", ""], ValueError, "''.* is empty"),
     (["good", "word " * 60], ValueError, "6. tokens, but this checkpoint has 48 positions"),
     ({"role": "user"}, TypeError, "text|cannot encode"),
     (b"you", TypeError, "b'you'"),
