@@ -72,7 +72,7 @@ def test_each_row_ends_by_itself():
     alone = [ours(text, stop_strings=[" ,"]) for text in TEXTS]
     assert all(text["generated_text"].endswith(" ,") for (text,) in alone)
     assert len({len(text["generated_text"].split()) for (text,) in alone}) > 1
-    assert ours(TEXTS, batch_size=3, stop_sequence=" ,") == alone
+    assert ours(TEXTS, batch_size=3, stop_strings=" ,") == alone
     # also where an end token is a word, and the padding token is new to the model
     tokenizer = AutoTokenizer.from_pretrained("tiny", pad_token="<pad>")
     ours = tiny(tokenizer=tokenizer, do_sample=False, eos_token_id=tokenizer(".").input_ids)

@@ -186,7 +186,6 @@ def generate_texts(
     clean_up_tokenization_spaces=False,
     truncation=False,
     generation_config=None,
-    stop_sequence=None,  # another name of `stop_strings`
     **options,  # those of `generate`
 ) -> list[list[dict[str, str]]]:
     """Prompt -> [{"generated_text"}]; `GENERATION` holds where no setting says something else."""
@@ -195,8 +194,6 @@ def generate_texts(
     usual = GENERATION | {"pad_token_id": pipe.tokenizer.unk_token_id}  # decoding leaves it out
     if (config | options).get("max_length"):
         del usual["max_new_tokens"]
-    if stop_sequence is not None:
-        options["stop_strings"] = stop_sequence
     options |= {"tokenizer": pipe.tokenizer, "return_dict_in_generate": False}
     ids, mask = pipe.pad(rows), pipe.pad([[1] * len(row) for row in rows])  # (B, T)
     new = pipe.model.generate(ids, mask, GenerationConfig(**usual | config), **options)

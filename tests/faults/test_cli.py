@@ -111,12 +111,12 @@ def test_convert_on_a_full_disk_leaves_no_file(tmp_path):
 
 
 def test_ctrl_c_ends_without_a_word(monkeypatch):
-    def interrupt():
+    def interrupt(*_, **__):
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # so it can tidy up
         raise KeyboardInterrupt
 
     before = heed_ctrl_c()  # as __main__ sets it
-    monkeypatch.setattr(run, "piped", interrupt)
+    monkeypatch.setattr(run, "texts_from", interrupt)
     try:
         result = call("generate")
     finally:
