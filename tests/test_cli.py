@@ -16,12 +16,8 @@ from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from minigpt import (
-    AutoTokenizer,
-    OpenAIGPTConfig,
-    OpenAIGPTForSequenceClassification,
-    OpenAIGPTLMHeadModel,
-)
+import minigpt
+from minigpt import AutoTokenizer, OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from minigpt.cli import verify
 from minigpt.cli.app import app
 from minigpt.cli.run import Task
@@ -111,11 +107,8 @@ def test_help_needs_no_torch(words):
 
 WRONG = [
     "no-such-command",
-    "run Hello --labels",  # without its value
-    "run Hello --task zero-shot-classification",
     "generate",  # the standard input is empty
     "generate Hello --seed 99999999999999999999",
-    "pretrain A B C --steps 0",
 ]
 
 
@@ -144,15 +137,13 @@ def test_each_task_answers_a_line_in_text_and_json(task, monkeypatch):
         assert call(*words, text=text).stdout.count("\n") == 2 * len(options or "x")
 
 
-def test_what_is_no_json_is_not_written_as_json(tmp_path):
-    model = OpenAIGPTForSequenceClassification(OpenAIGPTConfig(vocab_size=8192, n_embd=12))
-    model.score.weight.data.fill_(float("nan"))
-    model.save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained("tiny").save_pretrained(tmp_path)
-    words = "run", "The", "--task", "text-classification", "--model", str(tmp_path)
+def test_what_is_no_json_is_not_written_as_json(monkeypatch):
+    answer = {"label": "good", "score": float("nan")}
+    monkeypatch.setattr(minigpt, "pipeline", lambda *_, **__: lambda texts: [answer])
+    words = "run", "The", "--task", "text-classification"
     result = call(*words, "--json")
     assert (result.exit_code, result.stdout) == (1, "") and "JSON" in result.stderr
-    assert call(*words).stdout.startswith("nan ")
+    assert call(*words).stdout == "nan good\n"
 
 
 def test_generate_shows_each_word_as_it_is_written():
@@ -234,10 +225,6 @@ def spoil_weight(folder: Path) -> None:
     save_file(weights, folder / LARGE, metadata={"format": "pt"})
 
 
-def cut_weights(folder: Path) -> None:
-    (folder / LARGE).write_bytes((folder / LARGE).read_bytes()[:-1])
-
-
 def lose_merges(folder: Path) -> None:
     for name in ("merges.txt", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
@@ -257,7 +244,7 @@ DAMAGE = [  # what is done to a copy of tiny, the check that fails, why
     (add_token, "pieces", "the vocabulary has 8193 pieces, the table of tokens 8192 rows"),
     (halve_positions, "shapes", "positions_embed.weight has shape (512, 256)"),
     (lose_merges, "vocabulary", "merges.txt"),
-    (cut_weights, "arrays", LARGE),
+    (lambda folder: (folder / LARGE).write_bytes(b"cut"), "arrays", LARGE),
 ]
 
 
