@@ -105,6 +105,13 @@ def test_help_needs_no_torch(words):
     assert " minigpt.cli.run\n" in told and " torch\n" not in told
 
 
+def test_the_shell_completes():
+    words = {"COMP_WORDS": "minigpt run --task zero", "COMP_CWORD": "3"}
+    env = os.environ | {"_MINIGPT_COMPLETE": "complete_bash"} | words
+    done = subprocess.run([sys.executable, "-m", "minigpt"], env=env, capture_output=True)
+    assert done.stdout.split() == [b"zero-shot-classification"]
+
+
 WRONG = [
     "no-such-command",
     "generate",  # the standard input is empty

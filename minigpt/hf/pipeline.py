@@ -108,11 +108,7 @@ def extract_features(pipe, texts, size, return_tensors=False, truncation=False) 
     return found if return_tensors else [states.tolist() for states in found]
 
 
-FUNCTIONS = {
-    "softmax": partial(torch.softmax, dim=-1),
-    "sigmoid": torch.sigmoid,
-    "none": torch.clone,
-}
+FUNCTIONS = dict(softmax=partial(torch.softmax, dim=-1), sigmoid=torch.sigmoid, none=torch.clone)
 
 
 def classify(pipe, texts, size, top_k=False, function_to_apply=None, truncation=False) -> list:
@@ -151,15 +147,14 @@ def classify_zero_shot(
     if isinstance(labels, str):
         labels = [label.strip() for label in labels.split(",") if label.strip()]
     if not (labels and all(texts)):
-        what = f"candidate_labels={candidate_labels!r} or a text of {texts!r:.60} is empty"
-        raise ValueError(f"{what}; pass texts and labels, such as 'one, two'")
+        raise ValueError(f"{candidate_labels=} or a text of {texts!r:.60} is empty; pass both")
     hypotheses = [hypothesis_template.format(label) for label in labels]
     if hypothesis_template in hypotheses:
         raise ValueError(f"{hypothesis_template=}; put {{}} where the label goes")
     found = [i for i, name in names.items() if name.lower().startswith("entail")]
     if not found:
-        what = f"no class is called 'entailment' among {[*names.values()]}, so the last is taken"
-        warn_caller(f"{what} for it; load a model trained on inference, with id2label")
+        known = f"no class is called 'entailment' among {[*names.values()]}"
+        warn_caller(f"{known}, so the last is taken for it; load a model trained on inference")
     entailment = found[0] if found else len(names) - 1
     pairs = [{"text": text, "text_pair": other} for text in texts for other in hypotheses]
     logits, answers = pipe.logits([pipe.encode(pair, truncation) for pair in pairs], size), []
