@@ -53,9 +53,9 @@ class Pipeline:
         answers = self.answers([inputs] if is_one else inputs, size, settings)
         if not is_one:
             return list(answers) if isinstance(inputs, list | tuple) else answers
-        is_listed = TASKS[self.task][1] is classify and isinstance(inputs, str)
-        # transformers has the one answer in a list, unless the call tells top_k
-        return list(answers) if is_listed and "top_k" not in options else next(answers)
+        # transformers has the class of one text in a list, unless the call tells top_k
+        is_class = TASKS[self.task][1] is classify and isinstance(inputs, str)
+        return list(answers) if is_class and "top_k" not in options else next(answers)
 
     def answers(self, texts: Iterable, size: int, options: dict) -> Iterator:
         """Yield an answer to each text; `size` texts are taken and computed at once."""
