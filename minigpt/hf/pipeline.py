@@ -195,7 +195,7 @@ def generate_texts(
     added = new[:, ids.shape[1] :].cpu().chunk(len(texts))  # (B * N, T + n) -> B of (N, n)
     answers = []
     for text, several in zip(texts, added, strict=True):
-        found = pipe.tokenizer.batch_decode(several, skip_special_tokens=True)
+        found = [pipe.tokenizer.decode(one, skip_special_tokens=True) for one in several]
         found = [f" {new}" if new and not text[-1:].isspace() else new for new in found]
         found = [clean_up(new) if clean_up_tokenization_spaces else new for new in found]
         whole = return_full_text is not False
