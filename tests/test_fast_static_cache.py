@@ -17,7 +17,7 @@ from minigpt.fast.static_cache import (
     is_stock_model,
     kernel_step,
     multiply,
-    multiply_table,
+    multiply_embedding,
     split_step,
 )
 from minigpt.generation import keep_top_k
@@ -249,7 +249,7 @@ def test_split_products_are_those_of_float32_rounded_once(dtype, B, K, N):
 @pytest.mark.parametrize("V", [1, 97, 4096, 4097, 9001])
 def test_the_table_in_parts_leaves_out_no_token(dtype, V):
     x, table = torch.randn(2, 16).to(dtype), torch.randn(V, 16).to(dtype)
-    found, expected = multiply_table(x, table), x.float() @ table.float().T
+    found, expected = multiply_embedding(x, table), x.float() @ table.float().T
     assert found.shape == (2, V) and found.dtype == dtype
     torch.testing.assert_close(found.float(), expected.to(dtype).float(), rtol=0.01, atol=1e-4)
 
