@@ -22,7 +22,6 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from ..config import GPTConfig
 from . import warn_caller
-from .dropout import Dropout
 from ..generation import sample
 from ..lm_head import LanguageModel
 from ..model import GPT, KeyValueCache
@@ -203,8 +202,8 @@ def lock_of(model: nn.Module):
 
 PLAIN_PATH = (
     "the static cache runs without its fast step, which needs every module as minigpt made it, "
-    "without hooks, in eval mode, and on a GPU Triton and GELU. The texts are the same; the model's "
-    "own forward pass computes each token"
+    "without hooks, in eval mode, and on a GPU Triton and GELU. The texts are the same; the "
+    "model's own forward pass computes each token"
 )
 
 CHECK = 32  # steps between two looks at the GPU
