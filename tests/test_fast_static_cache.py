@@ -82,13 +82,28 @@ def test_all_settings_that_it_takes(model, seed, changed):
     assert not changed or "runs without its fast step" in str(caught[0].message)
 
 
-class Squashed(nn.Linear):
+class Doubled(nn.LayerNorm):
     def forward(self, x):
-        return super().forward(x).tanh()
+        return 2 * super().forward(x)
+
+
+class Head(nn.Module):
+    """Scores tokens, and has no weight under the usual name, as a quantized head."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out_features = nn.Linear(32, 31).double(), 31
+
+    def forward(self, x):
+        return self.layer(x)
 
 
 def exchange_class(model):
-    model.lm_head = Squashed(32, 31, bias=False).double()
+    model.transformer.h[0].ln_1 = Doubled(32).double()
+
+
+def exchange_head(model):
+    model.lm_head = Head()
 
 
 def exchange_forward(model):
@@ -103,9 +118,9 @@ def parametrize(model):
 
 
 @pytest.mark.filterwarnings("ignore:the static cache runs without its fast step")
-@pytest.mark.parametrize("change", [exchange_class, exchange_forward, parametrize])
+@pytest.mark.parametrize("change", [exchange_class, exchange_head, exchange_forward, parametrize])
 def test_what_is_changed_in_a_model_acts(model, change):
-    """As hooks, adapters and another head do: see `test_hf_graphs`."""
+    """As hooks, adapters and a head with a bias do: see `test_hf_graphs`."""
     assert is_stock_model(model) and is_the_same(model)  # the generator is kept
     ids = torch.tensor([[1, 2, 3]])
     before = model.generate(ids)

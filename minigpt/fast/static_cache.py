@@ -235,7 +235,7 @@ class FastGenerator:
         pad: int | None = None,  # default: the first end token
     ):
         self.model, self.do_sample, self.processors = model, do_sample, processors
-        self.pad, weight = next(iter(end), 0) if pad is None else pad, model.lm_head.weight
+        self.pad, weight = next(iter(end), 0) if pad is None else pad, next(model.parameters())
         device, shape = weight.device, (batch_size, length or model.config.n_positions)
         with lock_of(model), torch.inference_mode(False), torch.no_grad():
             self.cache = StaticCache(model.config, *shape, weight.dtype, device)
@@ -245,7 +245,8 @@ class FastGenerator:
             self.end = torch.tensor(end, device=device) if end else None
             self.graph, known = None, model.config.afn in ("gelu", "gelu_new")
             if device.type == "cuda" and known and find_spec("triton") and is_stock_model(model):
-                self.embedding = F.pad(weight, (0, 0, 0, -len(weight) % 64))  # (W, C): whole tiles
+                rows = model.lm_head.weight  # (V, C), from now on (W, C): whole tiles
+                self.embedding = F.pad(rows, (0, 0, 0, -len(rows) % 64))
                 self.graph = self.capture()
 
     def capture(self) -> torch.cuda.CUDAGraph:
