@@ -50,6 +50,7 @@ whitespace = Check(
         "There is no space around the line break.": {"line": r"\s*\n\s*", "new": "\n"},
         "Tabs are whitespace, too.": {"rest": " +"},
         "This strips the text at its ends.": lambda text: reduce(text).strip(),
+        "`split` cuts at line breaks, too, so they are lost.": lambda text: " ".join(text.split()),
     },
 )
 
