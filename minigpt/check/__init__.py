@@ -3,6 +3,14 @@
 from .chapter_00 import continue_text as continue_text
 from .chapter_00 import loss_by_hand as loss_by_hand
 from .chapter_00 import shapes as shapes
+from .chapter_01 import best_pair as best_pair
+from .chapter_01 import merge_in_word as merge_in_word
+from .chapter_01 import split_word as split_word
+from .chapter_01 import three_words as three_words
+from .chapter_02 import decode as decode
+from .chapter_02 import encode as encode
+from .chapter_02 import whitespace as whitespace
+from .chapter_02 import words_by_hand as words_by_hand
 from .chapter_03 import analogy as analogy
 from .chapter_03 import attention_parameters as attention_parameters
 from .chapter_03 import blocks_that_fit as blocks_that_fit
