@@ -117,6 +117,9 @@ own_gpt = Check(
     [small_checkpoint(0, 2, 2), small_checkpoint(1, 1, 4)],
     {
         "These are the hidden states: line 3 of the paper, the head, is missing.": {"head": False},
+        "These are probabilities; the logits are asked for.": lambda *case: network(*case).softmax(
+            -1
+        ),
         "The position embedding is missing.": {"moved": 0},
         "The layer norms stand after the additions in GPT-1, not before attention and MLP.": {
             "block": partial(post_norm, norm="pre")
