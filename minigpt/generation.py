@@ -86,7 +86,7 @@ def process(processors: Iterable[Processor], ids: Tensor, logits: Tensor) -> Ten
 
 # %% ../notebooks/08_generation.ipynb #14d760b4
 def check_finite(best: Tensor, step: int) -> None:
-    """Raise ValueError, naming step and row, unless each row's greatest score, (B,), is finite."""
+    """Raise ValueError, naming step and row, unless each row's largest score, (B,), is finite."""
     if not best.isfinite().all():
         row = int((~best.isfinite()).nonzero()[0, 0])
         raise ValueError(

@@ -28,6 +28,14 @@ from .chapter_06 import cached_step as cached_step
 from .chapter_06 import embedding as embedding
 from .chapter_06 import greedy_writer as greedy_writer
 from .chapter_06 import padded_positions as padded_positions
+from .chapter_07 import answer_labels as answer_labels
+from .chapter_07 import own_gpt as own_gpt
+from .chapter_07 import perplexity_by_hand as perplexity_by_hand
+from .chapter_07 import token_loss as token_loss
+from .chapter_08 import greedy_batch as greedy_batch
+from .chapter_08 import min_p as min_p
+from .chapter_08 import temperature_by_hand as temperature_by_hand
+from .chapter_08 import top_p as top_p
 from .chapter_10 import joint_loss as joint_loss
 from .chapter_10 import question_texts as question_texts
 from .chapter_10 import state_by_index as state_by_index
