@@ -160,7 +160,7 @@ def attend_newest(
 # %% ../../notebooks/further/kernels.ipynb #19d46f0b
 @triton.jit
 def normalize(x, real, C, gain, shift, c, eps):
-    """Return the layer norm of a row, its mean and standard deviation; it is 0 if not `real`."""
+    """Return the layer norm of a row, its mean and standard deviation; x is 0 if not `real`."""
     mean = tl.sum(x, 0) / C
     centred = tl.where(real, x - mean, 0.0)
     std = tl.sqrt(tl.sum(centred * centred, 0) / C + eps)
