@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 # %% ../../notebooks/further/dropout.ipynb #drop0005
 def hash_bits(index: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Turn indices into 32 bits each that look random, by two random numbers; all are int32.
+    """Hash indices, with two random numbers, to 32 bits each that look random; all are int32.
 
-    Source: steps and constants of triple32 (Wellons 2018); `first` and `second` are ours.
+    Source: steps and constants of triple32 (Wellons 2018); minigpt adds `first` and `second`.
     """
     n = index ^ first
-    n = (n ^ (n >> 17 & 0x7FFF)) * -0x12A52B45 + second  # what exceeds 32 bits is lost
-    n = (n ^ (n >> 11 & 0x1FFFFF)) * -0x53B3E4AF  # his 0xAC4C1B51 minus 2 ** 32: the same bits
+    n = (n ^ (n >> 17 & 0x7FFF)) * -0x12A52B45 + second  # an overflow keeps the low 32 bits
+    n = (n ^ (n >> 11 & 0x1FFFFF)) * -0x53B3E4AF  # 0xAC4C1B51 minus 2 ** 32: the same bits
     n = (n ^ (n >> 15 & 0x1FFFF)) * 0x31848BAB
     return n ^ (n >> 14 & 0x3FFFF)
 
@@ -25,7 +25,7 @@ def hash_bits(index: Tensor, first: Tensor, second: Tensor) -> Tensor:
 def hash_dropout(x: Tensor, p: float) -> Tensor:
     """Set each value of x to zero with probability p, 0 < p < 1, and divide the rest by 1 - p.
 
-    As `F.dropout` does, with random numbers of `hash_bits`. x holds at most 2**31 values.
+    The same as `F.dropout`, with random numbers from `hash_bits`. x holds at most 2**31 values.
     """
     first, second = torch.randint(2**31, (2,), dtype=torch.int32, device=x.device)
     index = torch.arange(x.numel(), dtype=torch.int32, device=x.device).view(x.shape)

@@ -21,8 +21,8 @@ def flash_kernel(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tenso
     attends to everything). Returns (B, H, T, D). Raises RuntimeError where it cannot run.
     """
     if q.device.type not in ("cpu", "cuda") or (dropout and not q.is_cuda):
-        raise RuntimeError("No available kernel")  # do not let PyTorch take another one
-    newest = q.shape[-2] == 1  # under torch.compile this is no bool yet, "not" makes it one
+        raise RuntimeError("No available kernel")  # PyTorch would take another kernel
+    newest = q.shape[-2] == 1  # under torch.compile not yet a bool; "not" makes it one
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=not newest)
 
@@ -30,8 +30,8 @@ def flash_kernel(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tenso
 def sort_for_kernel(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Bring a mask (B, 1, T, S) into the form of a kernel whose row n attends to n + 1 keys.
 
-    Returns which key goes where and which query goes where, each (B, 1, S, 1), and the number of
-    keys that each query attends to, (B, 1, T, 1).
+    Returns the key and the query of each row, as indices (B, 1, S, 1), and the number of keys that
+    each query attends to, (B, 1, T, 1).
     """
     attended = mask.sum(-1)  # (B, 1, T, S) -> (B, 1, T)
     keys = mask[..., -1, :].byte().argsort(dim=-1, descending=True, stable=True)  # (B, 1, S)
@@ -46,8 +46,8 @@ def flash_attention(
     """Compute attention with a flash kernel and no other: memory grows with T, not T squared.
 
     Arguments as for `eager_attention`; the mask, (B or 1, 1, T, S), must be causality and padding,
-    as `make_mask` and the caches make it. Returns (B, H, T, D), without meaning at padding, and
-    None in place of the weights. Raises ValueError where no flash kernel can run.
+    as `make_mask` and the caches make it. Returns (B, H, T, D), unspecified at padding positions,
+    and None in place of the attention weights. Raises ValueError where no flash kernel can run.
     Source: Dao et al. 2022, algorithm 1; Dao 2023.
     """
     T, S = q.shape[-2], k.shape[-2]
@@ -60,7 +60,7 @@ def flash_attention(
         out = flash_kernel(q, k, v, dropout)
     except RuntimeError as error:
         if "No available kernel" not in str(error):
-            raise  # it ran, and something else went wrong
+            raise  # the kernel ran, and another error occurred
         raise ValueError(
             f"no flash kernel for {q.dtype} on {q.device.type}, {q.shape[-1]} channels a head, "
             f"dropout {dropout}; on a GPU use dtype=torch.float16 or torch.bfloat16 and at most "

@@ -17,21 +17,21 @@ TIDIED = {
     "‘|’|‚|‛|ʼ|´": "'",
     "—|–|―": "-",
     "…|\x85": "...",
-    r"\e\[[\d;]*[A-Za-z]|[\0-\x08\x0B\x0E-\x1F\x7F]|\uFEFF|\uFFFC": "",  # control signs
+    r"\e\[[\d;]*[A-Za-z]|[\0-\x08\x0B\x0E-\x1F\x7F]|\uFEFF|\uFFFC": "",  # control characters
     r"(?:\n|\r|\u2028|\u2029)\s*": " \n ",  # a run of line breaks is one word
 }
 
 # %% ../../notebooks/further/tokenizer_rules.ipynb #d254d1a4
-# A chunk is what stands between white space and the signs that `standardize` sets apart.
-# spaCy peels quotes, colons and full stops off both its ends, then looks at what is left.
+# A chunk is the text between whitespace and the characters that `standardize` splits off.
+# spaCy strips quotes, colons and full stops from both its ends, then splits what is left.
 ALONE = r"!\";?+,)(*\[\]}{_"  # each is a word by itself
-RUNS = r"\-~/|"  # a run of the same sign is one word
+RUNS = r"\-~/|"  # a run of the same character is one word
 GAP = rf"\s{ALONE}{RUNS}"
 HEAD = rf"(?:\A|[{GAP}])['&]{{0,2}}"  # for look-behind: where a chunk starts
-TAIL = rf"(?:'[sS]|['`:.<>&#«»]){{0,9}}(?![^{GAP}])"  # for look-ahead: only peelable signs follow
+TAIL = rf"(?:'[sS]|['`:.<>&#«»]){{0,9}}(?![^{GAP}])"  # for look-ahead: only these follow
 
 # %% ../../notebooks/further/tokenizer_rules.ipynb #8328749b
-# Words that keep their full stop, spelled as here; single small letters do, too
+# Words that keep their full stop, spelled as here; single lower-case letters do, too
 ABBREVIATIONS = (
     "Adm|Ak|Ala|Apr|Ariz|Ark|Aug|Bros|Calif|Co|Colo|Conn|Corp|Dec|Del|Dr|Feb|Fla|Ga|Gen|Gov"
     "|Ia|Id|Ill|Inc|Ind|Jan|Jr|Jul|Jun|Kan|Kans|Ky|La|Ltd|Mar|Mass|Md|Messrs|Mich|Minn|Miss|Mo"
@@ -39,17 +39,17 @@ ABBREVIATIONS = (
     "|Wash|Wis"
 )
 SMALL = r"[a-zäöü]|co|vs|v\.s|[EeIi]\.[eg]|[0-9]{0,2}[ap]\.m|Ph\.D|[IiWw]e?d|[Hh]ed|[Ii]m"
-ABBREVIATED = (  # the first test is quick, and spares most words the long second one
+ABBREVIATED = (  # the first test is fast, and for most words the slow second test is not needed
     rf"(?<={HEAD}[A-Z][a-z]{{1,5}})(?<={HEAD}(?:{ABBREVIATIONS}))|(?<={HEAD}(?:{SMALL}))"
 )
 
-# Words that make contractions; in capitals (DON'T) none does
+# Words that form contractions; in upper case (DON'T) none does
 SUBJECTS = "[Ii]|[Yy]ou|[Hh]e|[Ss]he|[Ii]t|[Ww]e|[Tt]hey|[Ww]h(?:o|at|en|ere|y)|[Hh]ow"
 SUBJECTS += "|[Tt]h(?:ere|at|is|ese|ose)"
 MODALS = "[Cc]ould|[Mm]ight|[Mm]ust|[Ss]hould|[Ww]ould"
 VERBS = MODALS + "|[Cc]a|[Dd]o|[Dd]oes|[Dd]id|[Hh]ad|[Mm]ay|[Nn]eed|[Oo]ught|[Ss]ha|[Ww]o|[Aa]i"
 VERBS += "|[Aa]re|[Ii]s|[Ww]as|[Ww]ere|[Hh]ave|[Hh]as|[Dd]are"
-# Endings that do not count: you'm, he've; and is, its, ill, hell, here, shed, well, whore, theses
+# Not split: endings as in you'm, he've; is, its, ill, hell, here, shed, well, whore, theses
 WHOLE = r"(?<!\b[Ii])'?m|(?<=[Hh]e|[Ii]t)'?ve|(?<=[Hh]e)re|(?<=\b[Ii])(?:s|ll|re)|(?<=[Ii]t)s"
 WHOLE += "|(?<=[Hh]e)ll|(?<=[Ss]he)d|(?<=[Ww]e)(?:ll|re|s)|(?<=[Ww]ho)re|(?<=ese|ose|ey|ou)s"
 # Words that keep an apostrophe before or after them
@@ -58,11 +58,11 @@ KEPT_AFTER = "[Dd]oin|[Gg]oin|[Nn]othin|[Nn]uthin|[Ss]omethin|[Ll]ovin|[Hh]avin|
 UNITS = r"[kcm]?m|ha|nm|yd|in|ft|k?g|mg|t|lb|oz|[kmgt]b|[MKGT]B?|%|[ap]m|[ap]\.m\."
 
 # %% ../../notebooks/further/tokenizer_rules.ipynb #6b2bf8af
-# Three passes over the text, in this order. Cut after what stands before \K ...
+# Three passes over the text, in this order. Split after what matches before \K ...
 AFTER = {
     "white space is a space": "\t|\f|\xa0|\u2002|\u2003|\u2009|\u200a|\u202f|\u3000",
     "sign alone": rf"[{ALONE}]\K(?=\S)|(?:°|©|®|™)\K(?=\S)",
-    # (without the look-behind, a run of n signs would be tried from n places)
+    # (without the look-behind, a run of n characters would be tried from n positions)
     "run of signs": r"(?<!-)-++\K(?=\S)|(?<!~)~++\K(?=\S)|(?<!/)/++\K(?=\S)|(?<!\|)\|++\K(?=\S)"
     r"|(?<!\.)\.\.++\K(?=\S)",
     "opening sign": (
@@ -75,7 +75,7 @@ AFTER = {
 }
 
 # %% ../../notebooks/further/tokenizer_rules.ipynb #8e495c38
-# ... before what stands in the first look-ahead ...
+# ... before what matches the first look-ahead ...
 BEFORE = {
     "sign": rf"(?=[{ALONE}{RUNS}])(?<=[^\s{RUNS}])|(?=°|©|®|™)(?<=\S)",
     "run of full stops": r"(?=\.\.)(?<=[^\s.])",
@@ -86,7 +86,7 @@ BEFORE = {
     "last full stop, but Mr.": (
         rf"(?=\.{TAIL})(?<=[0-9%²'`:&#>]|\p{{Ll}}|\p{{Lu}}\p{{Lu}})(?!{ABBREVIATED})"
     ),
-    "inner sign: a=b": r"(?== ?\p{L})(?<=[\p{L}0-9])",  # AFTER put the space
+    "inner sign: a=b": r"(?== ?\p{L})(?<=[\p{L}0-9])",  # AFTER inserted the space
     "n't and nt": rf"(?=n'?t(?:'?ve)?{TAIL})(?<={HEAD}(?:{VERBS}))",
     "I'm, you'll": rf"(?='(?:d|ll|m|re|ve)(?:'ve)?{TAIL})(?<={HEAD}(?:{SUBJECTS}))(?!{WHOLE})",
     "I'd've": rf"(?='ve{TAIL})(?<={HEAD}(?:(?:{SUBJECTS})'(?:d|ll)|(?:{VERBS})n't|{MODALS}))",
@@ -105,9 +105,9 @@ def one_of(rules: dict[str, str]) -> str:
 
 
 def original_normalizer() -> normalizers.Normalizer:
-    """Return what rewrites a text as lower-case words with a space between them."""
+    """Return the normalizer that makes lower-case words with a space between them."""
     inside = rf"(?=[CcGgHhIiSsTtWwYy])(?<![A-Za-z])(?<={HEAD})(?:{one_of(INSIDE)})"
-    spaces = "  +"  # one is enough, and is what the pipeline in Python leaves
+    spaces = "  +"  # one, as in the pipeline in Python
     passes = dict(TIDIED) | dict.fromkeys([one_of(AFTER), one_of(BEFORE), inside, spaces], " ")
     replace = [normalizers.Replace(Regex(old), new) for old, new in passes.items()]
     return normalizers.Sequence(
@@ -116,5 +116,5 @@ def original_normalizer() -> normalizers.Normalizer:
 
 
 def split_at_spaces() -> pre_tokenizers.PreTokenizer:
-    """Return what splits a normalized text at its spaces; a line break stays, as a word."""
+    """Return the pre-tokenizer that splits at spaces; a line break stays, as a word."""
     return pre_tokenizers.CharDelimiterSplit(" ")
