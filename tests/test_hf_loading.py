@@ -23,7 +23,7 @@ from minigpt.hf.models import (
     OpenAIGPTModel,
 )
 from minigpt.hf.tokenization import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
-from tests.checkpoints import RELEASE, SMALL, read, same, small_model
+from tests.checkpoints import RELEASE, same, small_model
 
 FIXTURES = Path(__file__).parent / "fixtures" / "v0.1"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
@@ -33,8 +33,8 @@ WARNS = "ignore:OpenAI's format holds no settings"
 # -- what version 0.1 saved
 
 
-def assert_as_in_v01(logits: torch.Tensor, name: str, key: str = "logits") -> None:
-    torch.testing.assert_close(logits, torch.tensor(EXPECTED[name][key]), atol=1e-4, rtol=0)
+def assert_as_in_v01(found: torch.Tensor, name: str, key: str = "logits") -> None:
+    torch.testing.assert_close(found, torch.tensor(EXPECTED[name][key]), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["safetensors", "shards", "bin", "release"])
@@ -43,6 +43,9 @@ def test_models_of_version_01_load(name):
     model = OpenAIGPTLMHeadModel.from_pretrained(FIXTURES / name, **options)
     assert_as_in_v01(model(torch.tensor(EXPECTED["ids"])).logits[0, -2:], name)
     assert model.lm_head.weight is model.transformer.tokens_embed.weight and not model.training
+    if name == "safetensors":
+        found = model.generation_config
+        assert (found.top_k, found.max_new_tokens, found.eos_token_id) == (7, 6, 5)
 
 
 def test_heads_of_version_01_load():
@@ -55,12 +58,6 @@ def test_heads_of_version_01_load():
     out = double(ids[None], mc_token_ids=torch.tensor([[11]]))
     assert_as_in_v01(out.logits[0, 0, -2:], "double_heads")
     assert_as_in_v01(out.mc_logits, "double_heads", "mc_logits")
-
-
-def test_settings_of_generation_of_version_01_load():
-    model = OpenAIGPTLMHeadModel.from_pretrained(FIXTURES / "safetensors")
-    found = model.generation_config
-    assert (found.top_k, found.max_new_tokens, found.eos_token_id) == (7, 6, 5)
 
 
 @pytest.mark.parametrize("pipeline", ["basic", "original"])
@@ -79,12 +76,16 @@ def test_tokenizers_of_version_01_load(kind, pipeline):
 # -- saving and loading
 
 
-def test_a_saved_model_comes_back_exactly(tmp_path):
+def test_a_saved_model_comes_back_exactly_and_without_random_numbers(tmp_path):
     model = small_model(tmp_path, author="me")
+    state = torch.get_rng_state()
     again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
     assert again.config == model.config and same(again, model)
-    base = OpenAIGPTModel.from_pretrained(tmp_path)
-    assert same(base, model.transformer)
+    assert same(OpenAIGPTModel.from_pretrained(tmp_path), model.transformer)
+    again.transformer.h[0].ln_1.bias.data.add_(1)
+    again.save_pretrained(tmp_path)  # over the file from which it was read
+    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), again) and not same(again, model)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}  # which older programs ask for
 
@@ -95,20 +96,8 @@ def test_one_file_and_shards_replace_each_other(tmp_path):
         model.save_pretrained(tmp_path, max_shard_size=size)
         assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
         assert (tmp_path / "model.safetensors").exists() == (size == "50GB")
-
-
-@pytest.mark.parametrize("size", ["5XB", "", None, [5], "2000", "infMB", "1e400MB"])
-def test_a_size_of_shards_that_is_none_is_named(tmp_path, size):
-    with pytest.raises(ValueError, match=r"max_shard_size=.* is no size; pass"):
-        OpenAIGPTModel(OpenAIGPTConfig(**SMALL)).save_pretrained(tmp_path, max_shard_size=size)
-
-
-def test_a_model_may_be_saved_over_the_file_it_was_read_from(tmp_path):
-    model = small_model(tmp_path)
-    again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
-    again.transformer.h[0].ln_1.bias.data.add_(1)
-    again.save_pretrained(tmp_path)
-    assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), again) and not same(again, model)
+    with pytest.raises(ValueError, match="Unit 'XB' not supported"):
+        model.save_pretrained(tmp_path, max_shard_size="5XB")
 
 
 def test_links_and_characters_of_all_kinds_in_a_path(tmp_path):
@@ -127,11 +116,8 @@ def test_dtypes_are_chosen_by_the_caller_the_config_or_the_weights(tmp_path):
     assert load(tmp_path).dtype == load(tmp_path, dtype="auto").config.dtype == torch.float16
     assert load(tmp_path, torch_dtype="bfloat16").dtype == torch.bfloat16
     page = json.loads((tmp_path / "config.json").read_text())
-    del page["dtype"]
-    (tmp_path / "config.json").write_text(json.dumps(page))
+    (tmp_path / "config.json").write_text(json.dumps(page | {"dtype": None}))
     assert load(tmp_path).dtype == torch.float16
-    with pytest.raises(ValueError, match="dtype='float7'; choose from"):
-        load(tmp_path, dtype="float7")
 
 
 def test_a_config_and_weights_may_be_given(tmp_path):
@@ -142,6 +128,7 @@ def test_a_config_and_weights_may_be_given(tmp_path):
     weights = {name: x + 1 for name, x in model.state_dict().items()}
     again = OpenAIGPTLMHeadModel.from_pretrained(None, config=config, state_dict=weights)
     assert torch.equal(again.get_parameter("lm_head.weight"), weights["lm_head.weight"])
+    assert again.lm_head.weight.data_ptr() != weights["lm_head.weight"].data_ptr()
     model.save_pretrained(tmp_path, state_dict=weights)
     assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), again)
     for options in ({"config": config}, {}):
@@ -152,22 +139,14 @@ def test_a_config_and_weights_may_be_given(tmp_path):
 def test_options_of_transformers_that_change_nothing_are_taken(tmp_path):
     options = {"low_cpu_mem_usage": True, "use_safetensors": True, "trust_remote_code": False}
     options |= {"force_download": False, "cache_dir": None, "device_map": {"": "cpu"}}
-    model = OpenAIGPTLMHeadModel.from_pretrained(
-        pretrained_model_name_or_path=small_model(tmp_path) and tmp_path, **options
-    )
-    model.save_pretrained(
-        save_directory=tmp_path, safe_serialization=True, is_main_process=True, push_to_hub=False
-    )
+    small_model(tmp_path)
+    model = OpenAIGPTLMHeadModel.from_pretrained(pretrained_model_name_or_path=tmp_path, **options)
+    model.save_pretrained(save_directory=tmp_path, safe_serialization=True, push_to_hub=False)
+    model.save_pretrained(tmp_path / "none", is_main_process=False)
+    assert not (tmp_path / "none").exists()
     assert OpenAIGPTModel.from_pretrained(tmp_path, device="meta").device.type == "meta"
     with pytest.raises(ValueError, match="device='nowhere' is not there.*pass 'auto'"):
         OpenAIGPTModel.from_pretrained(tmp_path, device="nowhere")
-
-
-def test_loading_draws_no_random_numbers(tmp_path):
-    small_model(tmp_path)
-    state = torch.get_rng_state()
-    OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 # -- heads
@@ -186,20 +165,17 @@ def test_a_new_head_is_made_as_in_a_new_model(tmp_path):
 def test_what_is_new_and_what_is_left_over_stand_in_one_message(tmp_path):
     small_model(tmp_path, OpenAIGPTDoubleHeadsModel)
     with pytest.warns(UserWarning) as said:
-        _, info = OpenAIGPTForSequenceClassification.from_pretrained(
-            tmp_path, output_loading_info=True
-        )
+        OpenAIGPTForSequenceClassification.from_pretrained(tmp_path)
     new, unused = str(said[0].message).split("; ")
     assert len(said) == 1 and "score.weight not in the checkpoint" in new
     assert unused.endswith("(2 in all) not used by OpenAIGPTForSequenceClassification")
-    assert info["missing_keys"] == {"score.weight"} and len(info["unexpected_keys"]) == 2
 
 
 def test_another_shape_is_an_error_or_made_anew(tmp_path):
     model, load = small_model(tmp_path), OpenAIGPTLMHeadModel.from_pretrained
-    with pytest.raises(ValueError, match=r"tokens_embed.weight .*\(11, 8\).*\(12, 8\).*mismatched"):
+    with pytest.raises(ValueError, match=r"tokens_embed.weight.*\(11, 8\).*\(12, 8\).*mismatched"):
         load(tmp_path, vocab_size=12)
-    with pytest.warns(UserWarning, match=r"tokens_embed.weight has shape \(11, 8\) .* \(12, 8\)"):
+    with pytest.warns(UserWarning, match="transformer.tokens_embed.weight not in"):
         again = load(tmp_path, vocab_size=12, ignore_mismatched_sizes=True)
     assert again.lm_head.weight is again.transformer.tokens_embed.weight
     assert again.lm_head.weight.shape == (12, 8) and not again.lm_head.weight.is_meta
@@ -229,7 +205,7 @@ def test_masks_a_second_embedding_and_further_tensors_are_no_trouble(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
-    rewrite(path, lambda weights: weights.update(counter=torch.tensor([3])))
+    rewrite(path, lambda weights: weights.update(counter=torch.tensor([3.0])))
     with pytest.warns(UserWarning, match=r"counter \(1 in all\) not used"):
         assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
 
@@ -257,15 +233,16 @@ def test_a_head_alone_is_the_embedding_and_another_head_is_refused(tmp_path):
     rewrite(path, rename)
     assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
     rewrite(path, lambda weights: weights.update({"tokens_embed.weight": table + 1}))
-    with pytest.raises(ValueError, match=f"^{path}: lm_head.weight differs"):
+    with pytest.raises(ValueError, match=f"^{path}: lm_head.weight is not tokens"):
         OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
 
 
 def test_untied_embeddings_are_refused_by_a_head_that_scores_tokens(tmp_path):
     small_model(tmp_path, tie_word_embeddings=False)
     OpenAIGPTModel.from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="tie_word_embeddings=False.*remove the line"):
+    with pytest.raises(ValueError, match="tie_word_embeddings=False.*pass tie_word"):
         OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+    OpenAIGPTLMHeadModel.from_pretrained(tmp_path, tie_word_embeddings=True)
 
 
 # -- the other formats
@@ -320,21 +297,21 @@ def test_a_converted_folder_is_loaded_as_its_source(tmp_path):
     assert {"model.safetensors", "config.json"} | tokenizer <= set(written)
     assert set(written) == set(os.listdir(tmp_path))
     assert same(*map(OpenAIGPTLMHeadModel.from_pretrained, (tmp_path, "tiny")))
-    assert same(read(tmp_path), read("tiny"))  # float16 in the file, float32 in the config
+    with pytest.raises(FileExistsError, match=f"{tmp_path} is not empty; pass a new folder"):
+        convert("tiny", tmp_path, "bin")  # the old files would be read
 
 
 def test_heads_and_settings_of_generation_go_along_but_heads_not_into_a_release(tmp_path):
-    small_model(tmp_path / "0")
-    (tmp_path / "0" / "generation_config.json").write_text('{"top_k": 7}')
-    convert(tmp_path / "0", tmp_path / "1", "bin")
-    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "1").generation_config.top_k == 7
-    for kind in (OpenAIGPTForSequenceClassification, OpenAIGPTDoubleHeadsModel, OpenAIGPTModel):
-        model = small_model(tmp_path / "0", kind)
-        convert(tmp_path / "0", tmp_path / "2")
-        assert same(kind.from_pretrained(tmp_path / "2"), model)
-    small_model(tmp_path / "0", OpenAIGPTForSequenceClassification)
+    small_model(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"top_k": 7}')
+    convert(tmp_path, tmp_path / "bin", "bin")
+    assert OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "bin").generation_config.top_k == 7
+    for kind in (OpenAIGPTModel, OpenAIGPTDoubleHeadsModel, OpenAIGPTForSequenceClassification):
+        model = small_model(tmp_path, kind)
+        convert(tmp_path, tmp_path / kind.__name__)
+        assert same(kind.from_pretrained(tmp_path / kind.__name__), model)
     with pytest.raises(ValueError, match="score.weight has no place"):
-        convert(tmp_path / "0", tmp_path / "3", "openai")
+        convert(tmp_path, tmp_path / "openai", "openai")
 
 
 @pytest.mark.filterwarnings(WARNS)
@@ -346,15 +323,6 @@ def test_the_vocabulary_is_written_under_the_names_of_the_release(tmp_path):
     assert (first.vocab, first.merges) == (second.vocab, second.merges)
     names = convert(tmp_path / "2018", tmp_path / "today", n_head=4)
     assert {"vocab.json", "merges.txt", "tokenizer.json"} <= set(names)
-
-
-@pytest.mark.parametrize(
-    "name, to", [("config.json", "openai"), ("vocab.json", "openai"), ("model.safetensors", "bin")]
-)
-def test_nothing_is_written_where_something_else_would_be_read(tmp_path, name, to):
-    (tmp_path / name).write_text("of another model")
-    with pytest.raises(FileExistsError, match=f"{name}, which would be read in place"):
-        convert("tiny", tmp_path, to)
 
 
 # -- memory

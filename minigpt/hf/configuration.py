@@ -52,7 +52,7 @@ def name_labels(num_labels=None, id2label=None, label2id=None) -> dict[int, str]
     try:
         names = id2label or {index: name for name, index in (label2id or {}).items()}
         count = len(names) or 2 if num_labels is None else num_labels
-        names = names or {index: f"LABEL_{index}" for index in range(min(count, 10**6))}
+        names = names or {index: f"LABEL_{index}" for index in range(min(count, 10**5))}
         names = dict(sorted((int(index), name) for index, name in names.items()))
         if 0 < count == len(names) and [*names] == [*range(count)]:
             return names

@@ -34,12 +34,15 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
 
     Raises ValueError, naming it, if this machine does not have it.
     """
-    best = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    best = torch.accelerator.current_accelerator(check_available=True)
+    name = best or "cpu" if device == "auto" else device
+    if isinstance(device, int):
+        name = f"{best or 'cuda'}:{device}" if device >= 0 else "cpu"
     try:
-        return torch.empty(0, device={"auto": best, -1: "cpu"}.get(device, device)).device
+        return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        way = f"pass 'auto', which is {str(best or 'cpu')!r} here, or -1 for the CPU"
         reason = str(error).split("\n")[0].split(". ")[0]  # the first sentence says enough
-        way = f"pass 'auto', which is {best.type!r} here, or -1 for the CPU"
         raise ValueError(f"device={device!r} is not there ({reason}); {way}") from error
 
 
@@ -55,9 +58,8 @@ def compare(model: nn.Module, weights: Mapping[str, Stored], may_differ: bool) -
     own = {name.removeprefix("transformer."): (name, x) for name, x in model.named_parameters()}
     missing = own.keys() - weights.keys()
     if lost := [name for name in missing if name.startswith(NETWORK)]:
-        raise ValueError(
-            f"the checkpoint lacks {min(lost)} ({len(lost)} of {len(own)}); is it a GPT-1?"
-        )
+        count = f"{len(lost)} of {len(own)} arrays are missing"
+        raise ValueError(f"there are no floats {min(lost)} ({count}); is it a GPT-1?")
     pairs = [(*own[name], weights[name].mapped) for name in own if name in weights]
     mismatched = {(n, tuple(y.shape), tuple(x.shape)) for n, x, y in pairs if x.shape != y.shape}
     if mismatched and not may_differ:

@@ -12,24 +12,40 @@ import time
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.formats import open_file, open_weights
 from minigpt.hf.loading import convert
 from minigpt.hf.models import OpenAIGPTLMHeadModel, OpenAIGPTModel
-from tests.checkpoints import RELEASE, SMALL, small_model
+from tests.checkpoints import RELEASE, SMALL, same, small_model
 
-# -- safetensors
+# -- damaged files
 
 
-@pytest.mark.parametrize("left", [0, 7, 8, 100, -1])
-def test_a_file_cut_short_is_named(tmp_path, left):
-    small_model(tmp_path)
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(ValueError, match="model.safetensors is damaged .*; copy it again"):
-        OpenAIGPTModel.from_pretrained(tmp_path)
+@pytest.mark.filterwarnings("ignore:OpenAI's format holds no settings")
+@pytest.mark.parametrize(
+    "to, name",
+    [
+        *(("safetensors", "model.safetensors"), ("openai", "params_3.npy")),
+        *(("bin", "pytorch_model.bin"), ("legacy", "pytorch_model.bin")),
+    ],
+)
+def test_a_file_cut_short_is_named(tmp_path, to, name):
+    model = small_model(tmp_path / "0")
+    if to == "legacy":
+        path = tmp_path / "0" / name
+        torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+        (tmp_path / "0" / "model.safetensors").unlink()
+    else:
+        convert(tmp_path / "0", tmp_path / "1", to)
+        path = tmp_path / "1" / name
+    open_weights(path.parent)
+    whole = path.read_bytes()
+    for size in {0, 7, 8, 100, 128, 200, *range(0, len(whole), 997), len(whole) - 1}:
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=f"{name}.*damaged"):
+            open_weights(path.parent)
 
 
 def test_a_flipped_bit_of_a_header_is_noticed_or_harmless(tmp_path):
@@ -46,23 +62,14 @@ def test_a_flipped_bit_of_a_header_is_noticed_or_harmless(tmp_path):
             again = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
         except ValueError:
             continue
-        for name, x in again.named_parameters():  # only metadata may have changed
-            assert torch.equal(x, model.get_parameter(name))
+        assert same(again, model)  # only metadata may have changed
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.bool])
-def test_whole_numbers_are_no_weights(tmp_path, dtype):
-    small_model(tmp_path)
-    path = tmp_path / "model.safetensors"
-    save_file(load_file(path) | {"transformer.h.0.ln_1.bias": torch.ones(8, dtype=dtype)}, path)
-    with pytest.raises(ValueError, match=f"h.0.ln_1.bias holds {dtype}; only floats"):
-        OpenAIGPTModel.from_pretrained(tmp_path)
-
-
-def test_a_file_without_weights_is_named(tmp_path):
-    small_model(tmp_path)
-    save_file({}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="model.safetensors: there are no weights inside"):
+@pytest.mark.parametrize("weights", [{}, {"h.0.ln_1.bias": torch.ones(8, dtype=torch.int32)}])
+def test_a_file_without_weights_is_named(tmp_path, weights):
+    model = small_model(tmp_path, OpenAIGPTModel)
+    save_file(weights and model.state_dict() | weights, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"lacks h.1.ln_1.weight|no floats h.0.ln_1.bias \(1 of"):
         OpenAIGPTModel.from_pretrained(tmp_path)
 
 
@@ -77,7 +84,7 @@ def test_weights_that_may_not_be_read_are_not_called_missing(tmp_path, name):
     "index, wrong",
     [
         ("[]", "index.json: expected a JSON dict"),
-        ('{"weight_map": ', "index.json: not valid JSON"),
+        ('{"weight_map": ', "index.json: Expecting value: line 1"),
         ('{"weight_map": {"h.0.ln_1.bias": 7}}', "7 is no file of its own folder"),
         ('{"weight_map": {"h.0.ln_1.bias": "../model.safetensors"}}', "is no file of its own"),
         ('{"weight_map": {"h.0.ln_1.bias": "/etc/passwd"}}', "is no file of its own folder"),
@@ -117,18 +124,6 @@ def test_a_pickle_that_wants_to_run_does_not(tmp_path, zipped):
     assert (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickle_cut_short_is_named(tmp_path, zipped):
-    path = tmp_path / "pytorch_model.bin"
-    weights = {f"h.{n}.ln_1.bias": torch.ones(3) for n in range(9)}
-    torch.save(weights, path, _use_new_zipfile_serialization=zipped)
-    whole = path.read_bytes()
-    for size in range(0, len(whole), 97):
-        path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match="pytorch_model.bin"):
-            open_file(path)
-
-
 @pytest.mark.parametrize(
     "contents",
     [
@@ -147,15 +142,6 @@ def test_a_pickle_of_something_else_is_named(tmp_path, contents):
 
 
 # -- OpenAI's release
-
-
-@pytest.mark.parametrize("left", [0, 100, 128, 200, -1])
-def test_a_part_of_a_release_cut_short_is_named(tmp_path, left):
-    shutil.copytree(RELEASE, tmp_path / "0")
-    part = tmp_path / "0" / "params_3.npy"
-    part.write_bytes(part.read_bytes()[:left])
-    with pytest.raises(ValueError, match="params_3.npy"):
-        open_weights(tmp_path / "0")
 
 
 def test_parts_of_a_release_that_do_not_fit_are_named(tmp_path):
