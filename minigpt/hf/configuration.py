@@ -89,14 +89,10 @@ class OpenAIGPTConfig(GPTConfig):
     model_type: str = MODEL_TYPE
     id2label: dict[int, str] | None = None  # names of the classes; None: LABEL_0, LABEL_1
 
-    def __init__(self, *values, **settings):
-        usual = {one.name: one.default for one in fields(self)[:-1]}  # all but the labels
-        settings = dict(zip(usual, values, strict=False)) | settings
-        for alias in ALIASES.keys() & settings.keys():
-            if (value := settings[alias]) != settings.get(name := ALIASES[alias], value):
-                raise ValueError(f"{alias}={value!r:.80}, but {name}={settings[name]!r:.80}")
+    def __init__(self, **settings):
         labels = {name: settings.pop(name) for name in LABELS if name in settings}
         self.id2label = name_labels(**labels) if labels else dict(NAMES)
+        usual = {one.name: one.default for one in fields(self) if one.name != "id2label"}
         for name, value in (usual | settings).items():
             setattr(self, name, value)
         self.validate()
@@ -179,10 +175,9 @@ class OpenAIGPTConfig(GPTConfig):
         """
         hub, changes = files.split_hub_options(options)
         path = files.find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
-        is_page = path.name == "config.json"
-        settings = files.read_json(path) if is_page else release_sizes(path)
+        settings = files.read_json(path) if path.name == "config.json" else release_sizes(path)
         told = {ALIASES.get(name, name) for name in [*settings, *changes]}
-        if is_page and (lost := [name for name in SIZES if name not in told]):
+        if lost := [name for name in SIZES if name not in told]:
             raise ValueError(f"{path}: there is no {lost[0]}; add it, or pass {lost[0]}=...")
         try:
             return cls.from_dict(settings, **changes)

@@ -123,11 +123,13 @@ def exchange(waiting: Path, folder: Path, names: list[str], stale: str) -> bool:
     """Put the files of one folder into another, in order; False if another process interfered."""
     *others, last = names
     mine = {name: version((waiting / name).stat()) for name in names}
-    old = [path.name for path in folder.iterdir() if re.fullmatch(stale, path.name)]
-    for name in [*reversed(names), *old]:
+    for name in reversed(names):
         (folder / name).unlink(missing_ok=True)
     for name in others:
         os.replace(waiting / name, folder / name)
+    for path in folder.iterdir():  # now, since another process may have placed some just before
+        if path.name not in mine and re.fullmatch(stale, path.name):
+            path.unlink(missing_ok=True)
     with suppress(FileNotFoundError):  # another process has removed it
         if all(version((folder / name).stat()) == mine[name] for name in others):
             os.replace(waiting / last, folder / last)

@@ -104,11 +104,11 @@ def open_shards(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]:
 
 
 def release_sizes(path: Path) -> dict[str, int]:
-    """Read what `params_shapes.json` tells: all sizes but the number of heads."""
+    """Read the sizes that `params_shapes.json` tells; the number of heads is that of GPT-1."""
     with naming(path):
         (n_positions, n_embd), (vocab_size, _), *blocks = read_json(path, list)
         sizes = {"n_positions": n_positions, "vocab_size": vocab_size, "n_embd": n_embd}
-        return sizes | {"n_layer": len(blocks) // len(BLOCK_PARAMETERS)}
+        return sizes | {"n_layer": len(blocks) // len(BLOCK_PARAMETERS), "n_head": 12}
 
 
 def read_part(path: Path) -> np.ndarray:

@@ -44,7 +44,7 @@ def test_a_file_cut_short_is_named(tmp_path, to, name):
     whole = path.read_bytes()
     for size in {0, 7, 8, 100, 128, 200, *range(0, len(whole), 997), len(whole) - 1}:
         path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match=f"{name}.*damaged"):
+        with pytest.raises(ValueError, match=name):
             open_weights(path.parent)
 
 
