@@ -15,6 +15,8 @@ from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from safetensors import SafetensorError
+
 from .hub import download_file
 
 TINY = files("minigpt") / "assets" / "tiny"
@@ -95,28 +97,15 @@ def json_writer(settings: dict) -> Writer:
     return lambda path: path.write_text(json_text(settings))
 
 
-@contextmanager
-def saving(path: str | Path) -> Iterator[None]:
-    """Say of an OSError inside what could not be saved, why, and what to do; its type stays."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        way = "make room if the disk is full, or pass another folder"
-        raise type(error)(f"{path} could not be saved ({reason}); {way}") from error
-
-
 def make_folder(folder: str | Path) -> Path:
-    """Return a folder, made if need be. Raises OSError, naming it, where there can be none.
+    """Return a folder, made if need be.
 
-    And ValueError for `"tiny"` and an empty name, which would never be read.
+    Raises ValueError for `"tiny"` and an empty name, which would never be read.
     """
-    path = Path(folder)
     if str(folder) in ("", "tiny"):
         raise ValueError(f"{str(folder)!r} is no name to save under; choose another")
-    with saving(path):
-        path.mkdir(parents=True, exist_ok=True)
-    return path
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
 
 
 def exchange(waiting: Path, folder: Path, names: list[str], stale: str) -> bool:
@@ -153,14 +142,15 @@ def save_files(folder: str | Path, writers: Mapping[str, Writer], stale: str = "
             if time.time() - path.stat().st_mtime > ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)
     for attempt in range(MAX_TRIES):
-        with saving(folder):
-            temporary = TemporaryDirectory(prefix=".saving-", dir=folder)
-        with temporary as waiting:
+        with TemporaryDirectory(prefix=".saving-", dir=folder) as waiting:
             for name, write in writers.items():
-                with saving(folder / name):
+                try:
                     write(Path(waiting, name))
-            with saving(folder):
-                if exchange(Path(waiting), folder, list(writers), stale):
-                    return sorted(writers)
+                except (OSError, RuntimeError, SafetensorError) as error:
+                    what = f"{folder / name} could not be saved ({error!s:.200})"
+                    way = "make room if the disk is full, or pass another folder"
+                    raise OSError(f"{what}; {way}") from error
+            if exchange(Path(waiting), folder, list(writers), stale):
+                return sorted(writers)
         time.sleep(random.random() * 0.02 * (attempt + 1))
     raise OSError(f"{folder}: other processes keep saving into it; pass another folder")
