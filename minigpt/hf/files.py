@@ -27,7 +27,7 @@ IGNORED_OPTIONS = (  # of transformers, and of models where something else is lo
     *("trust_remote_code", "use_fast", "use_safetensors", "weights_only"),
 )
 MAX_TRIES = 20  # of saving while other processes save into the same folder
-ABANDONED = 24 * 3600  # seconds: unfinished files so old are those of a process that was killed
+ABANDONED = 3600  # seconds: unfinished files so old are those of a process that was killed
 version = attrgetter("st_ino", "st_mtime_ns")  # one alone can be the same after a quick save
 
 Writer = Callable[[Path], object]  # writes one file to a path

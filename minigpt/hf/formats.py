@@ -22,7 +22,7 @@ PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{su
 WHOLE = {to: pattern.format(suffix="") for to, pattern in PATTERNS.items()}  # not in shards
 INDEX, RELEASE = ".index.json", "params_shapes.json"
 WEIGHT_FILES = (*(name + more for name in WHOLE.values() for more in ("", INDEX)), RELEASE)
-MASKS = (".attn.bias", ".attn.masked_bias")  # constants that older programs saved
+MASKS = (".attn.bias", ".attn.masked_bias", "position_ids")  # constants that older programs saved
 PARTS = 10  # files of numbers in OpenAI's release
 SMALL_BYTES = 2**18  # bytes of a tensor that may stay in memory beside its conversion
 BLOCK_PARAMETERS = [
@@ -146,15 +146,12 @@ def open_weights(checkpoint: str | Path, **hub) -> dict[str, Stored]:
 
 
 def own_names(weights: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Return weights under the names of `GPT`, without a tied head; only floats are weights.
+    """Return weights under the names of `GPT`, without masks and without a tied head.
 
     Raises ValueError if the head is not the embedding matrix.
     """
-    found = {
-        name.removeprefix("transformer."): x
-        for name, x in weights.items()
-        if x.mapped.is_floating_point() and not name.endswith(MASKS)
-    }
+    kept = [name for name in weights if not name.endswith(MASKS)]
+    found = {name.removeprefix("transformer."): weights[name] for name in kept}
     if head := found.pop("lm_head.weight", None):
         embedding = found.setdefault("tokens_embed.weight", head)
         if not torch.equal(embedding.fresh(), head.fresh()):

@@ -52,15 +52,16 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
 def compare(model: nn.Module, weights: Mapping[str, Stored], may_differ: bool) -> dict[str, set]:
     """Compare the parameters of a model with weights, and return what transformers' info has.
 
-    Raises ValueError, naming a parameter, if the network below the heads lacks one, or if one has
-    another shape and may not.
+    Raises ValueError, naming a parameter, if the network below the heads lacks one, if one holds no
+    floats, or if one has another shape and may not.
     """
     own = {name.removeprefix("transformer."): (name, x) for name, x in model.named_parameters()}
     missing = own.keys() - weights.keys()
     if lost := [name for name in missing if name.startswith(NETWORK)]:
-        count = f"{len(lost)} of {len(own)} arrays are missing"
-        raise ValueError(f"there are no floats {min(lost)} ({count}); is it a GPT-1?")
+        raise ValueError(f"the checkpoint lacks {min(lost)}; is it a GPT-1?")
     pairs = [(*own[name], weights[name].mapped) for name in own if name in weights]
+    if odd := [name for name, _, y in pairs if not y.is_floating_point()]:
+        raise ValueError(f"{odd[0]} holds no floats, as weights do; copy the checkpoint again")
     mismatched = {(n, tuple(y.shape), tuple(x.shape)) for n, x, y in pairs if x.shape != y.shape}
     if mismatched and not may_differ:
         name, found, expected = min(mismatched)

@@ -1,6 +1,7 @@
 """Damaged and hostile files of a checkpoint, and saves that are cut off or overtaken."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -8,6 +9,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -69,7 +72,7 @@ def test_a_flipped_bit_of_a_header_is_noticed_or_harmless(tmp_path):
 def test_a_file_without_weights_is_named(tmp_path, weights):
     model = small_model(tmp_path, OpenAIGPTModel)
     save_file(weights and model.state_dict() | weights, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"lacks h.1.ln_1.weight|no floats h.0.ln_1.bias \(1 of"):
+    with pytest.raises(ValueError, match="lacks h.1.ln_1.weight|h.0.ln_1.bias holds no floats"):
         OpenAIGPTModel.from_pretrained(tmp_path)
 
 
@@ -170,16 +173,6 @@ def test_shapes_of_a_release_that_are_none_are_named(tmp_path, text):
 # -- other files
 
 
-def test_what_is_missing_is_named(tmp_path):
-    small_model(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds none of model.safetensors"):
-        OpenAIGPTModel.from_pretrained(tmp_path)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match="holds none of config.json, params_shapes.json"):
-        OpenAIGPTModel.from_pretrained(tmp_path)
-
-
 @pytest.mark.parametrize("text", ["[]", "{", '{"top_p": Infinity}', '{"temperature": "hot"}'])
 def test_bad_settings_of_generation_are_named_with_their_file(tmp_path, text):
     small_model(tmp_path)
@@ -214,30 +207,32 @@ def test_ctrl_c_while_files_are_written_leaves_none(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-@pytest.mark.parametrize("change", [0, 1, 5, 9, 11])
-def test_a_save_cut_off_anywhere_leaves_the_old_model_the_new_one_or_none(tmp_path, change):
+@pytest.mark.parametrize("change", range(0, 36, 4))
+def test_a_save_cut_off_anywhere_leaves_the_old_model_the_new_one_or_none(
+    tmp_path, monkeypatch, change
+):
     small_model(tmp_path, n_head=2).save_pretrained(tmp_path, max_shard_size="2KB")
-    code = f"""
-        import os, sys, signal, minigpt.hf.models as models
-        from minigpt.hf.configuration import OpenAIGPTConfig
-        model = models.OpenAIGPTLMHeadModel(OpenAIGPTConfig(**{SMALL | {"n_head": 4}}))
-        [x.data.fill_(7) for x in model.parameters()]
-        left = iter(range({change}))
-        def stop(event, _):
-            if event in ("os.rename", "os.remove") and next(left, None) is None:
-                os.kill(os.getpid(), signal.SIGKILL)
-        sys.addaudithook(stop)
-        model.save_pretrained({str(tmp_path)!r}, max_shard_size="2KB")
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)])
+    model, left = (
+        OpenAIGPTLMHeadModel(OpenAIGPTConfig(**SMALL | {"n_head": 4})),
+        iter(range(change)),
+    )
+    [x.data.fill_(7) for x in model.parameters()]
+
+    def until_it_dies(function, *arguments, **options):
+        next(left)  # then nothing is changed, as little as after SIGKILL
+        return function(*arguments, **options)
+
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(os, name, partial(until_it_dies, getattr(os, name)))
+    with suppress(StopIteration):
+        model.save_pretrained(tmp_path, max_shard_size="2KB")
     try:
-        model = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
+        found = OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
     except FileNotFoundError as error:
-        assert "config.json" in str(error)
+        assert change and "config.json" in str(error)
     else:
-        values = {bool((x == 7).all()) for x in model.parameters()}
-        assert values == {model.config.n_head == 4}
+        values = {bool((x == 7).all()) for x in found.parameters()}
+        assert values == {found.config.n_head == 4}
 
 
 SAVE_AGAIN_AND_AGAIN = """
