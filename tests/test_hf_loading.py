@@ -142,23 +142,17 @@ def test_options_that_change_nothing_and_devices(tmp_path):
 # -- heads
 
 
-def test_a_new_head_is_made_as_in_a_new_model(tmp_path):
-    small_model(tmp_path, OpenAIGPTModel, n_embd=512)
-    with pytest.warns(UserWarning, match="score.weight not in the checkpoint: new") as said:
+def test_a_new_head_is_made_as_in_a_new_model_and_announced_in_one_message(tmp_path):
+    small_model(tmp_path, OpenAIGPTDoubleHeadsModel, n_embd=512)
+    with pytest.warns(UserWarning) as said:
         model = OpenAIGPTForSequenceClassification.from_pretrained(
             tmp_path, num_labels=40, initializer_range=0.1
         )
     assert abs(model.score.weight.std().item() - 0.1) < 0.005
-    assert said[0].filename == __file__  # the line of the caller
-
-
-def test_what_is_new_and_what_is_left_over_stand_in_one_message(tmp_path):
-    small_model(tmp_path, OpenAIGPTDoubleHeadsModel)
-    with pytest.warns(UserWarning) as said:
-        OpenAIGPTForSequenceClassification.from_pretrained(tmp_path)
     new, unused = str(said[0].message).split("; ")
-    assert len(said) == 1 and "score.weight not in the checkpoint" in new
+    assert len(said) == 1 and "score.weight not in the checkpoint: new" in new
     assert unused.endswith("(2 in all) not used by OpenAIGPTForSequenceClassification")
+    assert said[0].filename == __file__  # the line of the caller
 
 
 def test_another_shape_is_an_error_or_made_anew(tmp_path):
@@ -274,13 +268,19 @@ def test_a_bin_of_today_or_of_old_is_read(tmp_path, prefix, is_zip):
 
 
 def test_a_converted_folder_is_loaded_as_its_source(tmp_path):
-    written = convert("tiny", tmp_path)
     tokenizer = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}
-    assert {"model.safetensors", "config.json"} | tokenizer <= set(written)
-    assert set(written) == set(os.listdir(tmp_path))
-    assert same(*map(OpenAIGPTLMHeadModel.from_pretrained, (tmp_path, "tiny")))
-    with pytest.raises(FileExistsError, match=f"{tmp_path} is not empty; pass a new folder"):
-        convert("tiny", tmp_path, "bin")  # the old files would be read
+    with pytest.warns(UserWarning, match="load it with n_head=4") as said:
+        old = convert("tiny", tmp_path / "2018", "openai")
+    assert said[0].filename == __file__ and {"encoder_bpe_40000.json", "vocab_40000.bpe"} <= {*old}
+    written = convert(tmp_path / "2018", tmp_path / "today", n_head=4)
+    assert {"model.safetensors", "config.json"} | tokenizer <= {*written}
+    assert {*written} == {*os.listdir(tmp_path / "today")}
+    places = "tiny", tmp_path / "today"
+    assert same(*map(OpenAIGPTLMHeadModel.from_pretrained, places))
+    first, second = map(OpenAIGPTTokenizer.from_pretrained, places)
+    assert (first.vocab, first.merges) == (second.vocab, second.merges)
+    with pytest.raises(FileExistsError, match="today is not empty; pass a new folder"):
+        convert("tiny", tmp_path / "today", "bin")  # the old files would be read
 
 
 def test_heads_and_settings_of_generation_go_along_but_heads_not_into_a_release(tmp_path):
@@ -294,17 +294,6 @@ def test_heads_and_settings_of_generation_go_along_but_heads_not_into_a_release(
         assert same(kind.from_pretrained(tmp_path / kind.__name__), model)
     with pytest.raises(ValueError, match="score.weight has no place"):
         convert(tmp_path, tmp_path / "openai", "openai")
-
-
-@pytest.mark.filterwarnings(WARNS)
-def test_the_vocabulary_is_written_under_the_names_of_the_release(tmp_path):
-    with pytest.warns(UserWarning, match="load it with n_head=4") as said:
-        convert("tiny", tmp_path / "2018", "openai")
-    assert said[0].filename == __file__
-    first, second = (OpenAIGPTTokenizer.from_pretrained(x) for x in ("tiny", tmp_path / "2018"))
-    assert (first.vocab, first.merges) == (second.vocab, second.merges)
-    names = convert(tmp_path / "2018", tmp_path / "today", n_head=4)
-    assert {"vocab.json", "merges.txt", "tokenizer.json"} <= set(names)
 
 
 # -- memory
@@ -325,11 +314,9 @@ PEAK = """
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux's counters")
-def test_loading_takes_little_more_memory_than_the_model(tmp_path):
+@pytest.mark.parametrize("size, dtype", [("50GB", "float32"), ("60MB", "float16")])
+def test_loading_takes_little_more_memory_than_the_model(tmp_path, size, dtype):
     model = OpenAIGPTModel(OpenAIGPTConfig(n_layer=8, vocab_size=5000))  # 61 million weights
-    for size in ("50GB", "60MB"):
-        model.save_pretrained(tmp_path, max_shard_size=size)
-        for dtype in ("float32", "float16"):
-            command = [sys.executable, "-c", textwrap.dedent(PEAK), str(tmp_path), dtype]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            assert float(done.stdout) < 1.15
+    model.save_pretrained(tmp_path, max_shard_size=size)
+    command = [sys.executable, "-c", textwrap.dedent(PEAK), str(tmp_path), dtype]
+    assert float(subprocess.run(command, check=True, capture_output=True).stdout) < 1.15
