@@ -12,15 +12,15 @@ import torch
 
 from minigpt.attention import ATTENTION
 from minigpt.block import ACTIVATIONS
-from minigpt.hf.configuration import CHOICES, OpenAIGPTConfig
+from minigpt.hf.configuration import ALLOWED, OpenAIGPTConfig
 from tests.checkpoints import SMALL
 
 NAMES = {0: "a", 1: "b", 2: "c"}
 
 
 def test_the_choices_are_those_that_are_built():
-    assert set(ACTIVATIONS) - set(CHOICES["afn"]) <= {"gelu_new"}  # which the reference has not
-    assert ATTENTION.keys() >= set(CHOICES["attn_implementation"])
+    assert set(ACTIVATIONS) - set(ALLOWED["afn"]) <= {"gelu_new"}  # which the reference has not
+    assert ATTENTION.keys() >= set(ALLOWED["attn_implementation"])
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,8 @@ def test_number_and_names_of_classes_agree_also_when_set_later(tmp_path, given):
     assert load(tmp_path).num_labels == len(config.label2id) == 5
     config.label2id = {"x": 1, "y": 0}
     assert (config.num_labels, config.id2label) == (2, {0: "y", 1: "x"})
+    config.id2label = {"1": "b", "0": "a"}
+    assert config.label2id == {"a": 0, "b": 1}
     with pytest.raises(ValueError, match="id2label=.*num_labels=3"):
         OpenAIGPTConfig(num_labels=3, id2label={0: "a", 1: "b"})
 

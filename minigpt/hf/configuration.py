@@ -31,7 +31,7 @@ NUMBERS = {  # the least and the most
     **dict.fromkeys(DROPOUTS, (0.0, 1.0)),
     **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), (0.0, 1e9)),
 }
-CHOICES = {
+ALLOWED = {
     "afn": ("gelu", "relu", "silu", "swish"),
     "attn_implementation": ("eager", "sdpa", "flash_attention_2"),
     "summary_type": ("cls_index", "last", "first", "mean", "attn"),
@@ -91,7 +91,7 @@ class OpenAIGPTConfig(GPTConfig):
 
     def __init__(self, **settings):
         labels = {name: settings.pop(name) for name in LABELS if name in settings}
-        self.id2label = name_labels(**labels) if labels else dict(NAMES)
+        vars(self)["id2label"] = name_labels(**labels) if labels else dict(NAMES)
         usual = {one.name: one.default for one in fields(self) if one.name != "id2label"}
         for name, value in (usual | settings).items():
             setattr(self, name, value)
@@ -103,7 +103,7 @@ class OpenAIGPTConfig(GPTConfig):
             value = files.to_number(value)
         if name == "num_labels" and value == self.num_labels:
             return  # the names stay
-        if name in ("num_labels", "label2id"):
+        if name in LABELS:
             name, value = "id2label", name_labels(**{name: value})
         if name == "dtype" and isinstance(value, str):
             value = getattr(torch, value.removeprefix("torch."), value)
@@ -135,7 +135,7 @@ class OpenAIGPTConfig(GPTConfig):
             if type(value) not in (int, kind) or not least <= value <= most:
                 way = f"pass an {kind.__name__} from {least} to {most}"
                 raise ValueError(f"{name}={value!r:.80}; {way}")
-        for name, values in CHOICES.items():
+        for name, values in ALLOWED.items():
             if (value := getattr(self, name)) not in values:
                 raise ValueError(f"{name}={value!r:.80}; choose from {values}")
         if self.n_embd % self.n_head:

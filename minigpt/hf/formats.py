@@ -19,9 +19,9 @@ from torch import Tensor
 from .files import Writer, find_file, json_writer, naming, read_json
 
 PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{suffix}.bin"}
-WHOLE = {to: pattern.format(suffix="") for to, pattern in PATTERNS.items()}  # not in shards
+SINGLE = {to: pattern.format(suffix="") for to, pattern in PATTERNS.items()}  # not in shards
 INDEX, RELEASE = ".index.json", "params_shapes.json"
-WEIGHT_FILES = (*(name + more for name in WHOLE.values() for more in ("", INDEX)), RELEASE)
+WEIGHT_FILES = (*(name + more for name in SINGLE.values() for more in ("", INDEX)), RELEASE)
 MASKS = (".attn.bias", ".attn.masked_bias", "position_ids")  # constants that older programs saved
 PARTS = 10  # files of numbers in OpenAI's release
 SMALL_BYTES = 2**18  # bytes of a tensor that may stay in memory beside its conversion
@@ -184,7 +184,7 @@ def weight_writers(weights: dict[str, Tensor], max_shard_size: int | str, to: st
     }
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
-        writers[WHOLE[to] + INDEX] = json_writer(index)
+        writers[SINGLE[to] + INDEX] = json_writer(index)
     return writers
 
 

@@ -9,13 +9,15 @@ import huggingface_hub as hub  # which imports its parts when they are needed
 OFFICIAL_NAME = "openai-community/openai-gpt"
 OLD_NAMES = dict.fromkeys(("openai-gpt", "openai-community/gpt"), OFFICIAL_NAME)
 LOG_IN = "pass a token= that may read it, or log in with hf auth login"
-UNKNOWN = "it is no folder here, and the hub hides it or knows none; check the spelling, or "
+HIDDEN = "it is no folder here, and the hub hides it or knows none; check the spelling, or "
+NO_NAME = "it is neither a folder here nor a name that the hub could know; check the spelling"
+OFFLINE = "the cache lacks it, and HF_HUB_OFFLINE forbids to ask; check the spelling or unset it"
 ADVICE = {  # an error of the library or a code of HTTP -> our error, and what to do; first wins
     "GatedRepoError": (PermissionError, f"accept the terms on its page, then {LOG_IN}"),
     "RevisionNotFoundError": (FileNotFoundError, "{}; pass a branch, a tag or a whole commit id"),
-    "RepositoryNotFoundError": (FileNotFoundError, UNKNOWN + LOG_IN),
-    "HFValidationError": (FileNotFoundError, UNKNOWN + "pass a name such as user/model"),
-    "OfflineModeIsEnabled": (FileNotFoundError, "it is not in the cache; unset HF_HUB_OFFLINE"),
+    "RepositoryNotFoundError": (FileNotFoundError, HIDDEN + LOG_IN),
+    "HFValidationError": (FileNotFoundError, NO_NAME),
+    "OfflineModeIsEnabled": (FileNotFoundError, OFFLINE),
     401: (PermissionError, f"{{}}; {LOG_IN}"),
     403: (PermissionError, f"{{}}; {LOG_IN}"),
     404: (FileNotFoundError, "{}; check the spelling"),

@@ -65,8 +65,9 @@ def compare(model: nn.Module, weights: Mapping[str, Stored], may_differ: bool) -
     mismatched = {(n, tuple(y.shape), tuple(x.shape)) for n, x, y in pairs if x.shape != y.shape}
     if mismatched and not may_differ:
         name, found, expected = min(mismatched)
+        shapes = f"{name} has shape {found} in the checkpoint, the config makes it {expected}"
         way = "correct the config, or pass ignore_mismatched_sizes=True to train it anew"
-        raise ValueError(f"{name}: {found} in the checkpoint, {expected} by the config; {way}")
+        raise ValueError(f"{shapes}; {way}")
     return {
         "missing_keys": {own[name][0] for name in missing},
         "unexpected_keys": set(weights.keys() - own.keys()),
@@ -250,9 +251,14 @@ def convert(
     names = str(OpenAIGPTConfig.from_pretrained(source, **options).architectures)
     kind = next((kind for kind in KINDS if kind in names), "OpenAIGPTLMHeadModel")
     model = load_model(getattr(models, kind), source, **options)
-    tokenizer = tokenizer_writers(source, to, **split_hub_options(options)[0])
-    if to != "openai":
-        return save_model(model, target, max_shard_size, to=to, tokenizer=tokenizer)
+    hub, _ = split_hub_options(options)
+    tokenizer = tokenizer_writers(source, to, **hub)
+    if to != "openai":  # the values stay of the dtype that they have in the file
+        stored, own = formats.open_weights(source, **hub), dict(model.named_parameters())
+        as_saved = {name: stored[name.removeprefix("transformer.")].read() for name in own}
+        return save_model(
+            model, target, max_shard_size, state_dict=as_saved, to=to, tokenizer=tokenizer
+        )
     weights = {n.removeprefix("transformer."): x.detach() for n, x in model.named_parameters()}
     writers = tokenizer | formats.release_writers(weights, model.config.n_layer)
     usual, config = vars(OpenAIGPTConfig()), vars(model.config)
