@@ -102,7 +102,7 @@ def build(
     last = f"h.{config.n_layer - 1}.ln_1.weight"  # looked for before too deep a model is built
     if last not in weights:
         raise ValueError(f"the checkpoint lacks {last}; is n_layer={config.n_layer} right?")
-    config.dtype = config.dtype or next(iter(weights.values())).mapped.dtype
+    config.dtype = config.dtype or weights[last].mapped.dtype
     with torch.device("meta"), WithoutValues():
         model = cls(config)
     if not config.tie_word_embeddings and hasattr(model, "lm_head"):
@@ -158,12 +158,12 @@ def load_model(
     if (device := device_map if device is None else device) is not None:
         device = find_device(device)
     hub, changes = split_hub_options(options)
-    page = find_file(name, *CONFIG_FILES, **hub) if config is None else None
-    saved = page and version(page.stat())
-    if page:
+    if config is None:
+        page = find_file(name, *CONFIG_FILES, **hub)
+        saved = version(page.stat())
         config = OpenAIGPTConfig.from_pretrained(name, **options)
     else:
-        config = OpenAIGPTConfig.from_dict(vars(config), **changes)
+        page, config = None, OpenAIGPTConfig.from_dict(vars(config), **changes)
     if state_dict is None:
         weights = formats.open_weights(name, **hub)
     else:
@@ -191,7 +191,7 @@ def save_model(
     state_dict: Mapping[str, Tensor] | None = None,  # in place of the model's own weights
     is_main_process: bool = True,  # False: another process saves
     to: str = "safetensors",  # or "bin"
-    tokenizer: Mapping | None = None,  # the files of one, too: name -> writer
+    more: Mapping | None = None,  # further files: name -> writer
     **_,  # options of transformers that change nothing here
 ) -> list[str]:
     """Write `config.json`, `generation_config.json` and the weights, as transformers reads them.
@@ -207,7 +207,7 @@ def save_model(
     config.validate()
     if hasattr(model, "generation_config") and (told := model.generation_config.to_diff_dict()):
         writers[GENERATION_FILE] = json_writer(told)
-    writers |= (tokenizer or {}) | formats.weight_writers(weights, max_shard_size, to)
+    writers |= (more or {}) | formats.weight_writers(weights, max_shard_size, to)
     writers["config.json"] = json_writer(config.to_dict())  # last: see `save_files`
     stale = formats.PATTERNS[to].format(suffix=r"(-\d{5}-of-\d{5})?") + r"(\.index\.json)?"
     return save_files(save_directory, writers, f"{stale}|{GENERATION_FILE}")
@@ -252,15 +252,13 @@ def convert(
     kind = next((kind for kind in KINDS if kind in names), "OpenAIGPTLMHeadModel")
     model = load_model(getattr(models, kind), source, **options)
     hub, _ = split_hub_options(options)
-    tokenizer = tokenizer_writers(source, to, **hub)
+    more = tokenizer_writers(source, to, **hub)
     if to != "openai":  # the values stay of the dtype that they have in the file
         stored, own = formats.open_weights(source, **hub), dict(model.named_parameters())
         as_saved = {name: stored[name.removeprefix("transformer.")].read() for name in own}
-        return save_model(
-            model, target, max_shard_size, state_dict=as_saved, to=to, tokenizer=tokenizer
-        )
+        return save_model(model, target, max_shard_size, state_dict=as_saved, to=to, more=more)
     weights = {n.removeprefix("transformer."): x.detach() for n, x in model.named_parameters()}
-    writers = tokenizer | formats.release_writers(weights, model.config.n_layer)
+    writers = more | formats.release_writers(weights, model.config.n_layer)
     usual, config = vars(OpenAIGPTConfig()), vars(model.config)
     if lost := [n for n in ("n_head", "afn", "layer_norm_epsilon") if config[n] != usual[n]]:
         way = ", ".join(f"{name}={config[name]!r}" for name in lost)

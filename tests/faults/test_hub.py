@@ -60,7 +60,7 @@ def test_a_newer_main_is_loaded_on_request_only(hub):
 
 
 def test_shards_come_from_the_hub_too(hub, tmp_path):
-    convert("tiny", tmp_path / "shards", "bin", max_shard_size="9MB")
+    convert("tiny", tmp_path / "shards", "bin", max_shard_size="6MB")
     files = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
     assert sum("-of-" in name for name in files) > 2
     hub.repositories["me/shards"] = files
