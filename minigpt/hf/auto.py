@@ -15,9 +15,7 @@ class AutoClass:
     target: type
 
     @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, use_fast: bool = True, **options
-    ):
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, use_fast=True, **options):
         """Load `"tiny"`, a folder or a name on the hub; options and errors: those of the class.
 
         A tokenizer is an `OpenAIGPTTokenizer` with `use_fast=False`, and needs no `config.json`.
@@ -25,12 +23,10 @@ class AutoClass:
         """
         name, (hub, _) = pretrained_model_name_or_path, split_hub_options(options)
         with suppress(FileNotFoundError):  # a class that needs the file says so itself
-            found = read_json(find_file(name, "config.json", **hub)).get("model_type", MODEL_TYPE)
-            if found != MODEL_TYPE:
-                raise ValueError(
-                    f"{name} holds a {found!r} model, but minigpt builds only {MODEL_TYPE!r}, "
-                    "GPT-1; pass such a checkpoint, or load this one with transformers"
-                )
+            kind = read_json(find_file(name, "config.json", **hub)).get("model_type", MODEL_TYPE)
+            if kind != MODEL_TYPE:
+                way = f"minigpt builds only {MODEL_TYPE!r}, GPT-1; load it with transformers"
+                raise ValueError(f"{name} holds a {kind!r} model, but {way}")
         is_slow = cls.target is OpenAIGPTTokenizerFast and not use_fast
         return (OpenAIGPTTokenizer if is_slow else cls.target).from_pretrained(name, **options)
 
