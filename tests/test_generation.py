@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from minigpt.generation import (
-    ends_with_string,
     ends_with_token,
     forbid_early_end,
     forbid_repeated_ngrams,
@@ -16,7 +15,6 @@ from minigpt.generation import (
     penalize_repetition,
     sample,
     stream,
-    stream_text,
 )
 
 
@@ -83,29 +81,3 @@ def test_what_bends_the_scores():
     assert forbid_repeated_ngrams(ids, logits, 4) is logits
     assert forbid_early_end(ids, logits, [0, 3], 4).isinf().tolist() == [[True, False, False, True]]
     assert forbid_early_end(ids, logits, [0, 3], 3) is logits
-
-
-def test_a_string_may_end_inside_a_token_and_only_the_newest_counts():
-    def decode(ids):  # tokens of two characters
-        return "".join("ab cd ef gh".split()[i] for i in ids)
-
-    ids = torch.tensor([[0, 1, 2], [1, 2, 0], [2, 0, 1]])
-    done = partial(ends_with_string, decode=decode)
-    assert done(ids, ["de"]).tolist() == [True, False, False]
-    assert done(ids, ["fabc", "x"]).tolist() == [False, False, True]
-
-
-@pytest.mark.parametrize(
-    "tokens", ["the dogs ' house .", "a ' ' b", "he did n't , \n he 's", "\n \n a", "' '", ""]
-)
-def test_what_is_shown_is_what_all_ids_decode_to(tokens):
-    from transformers import PreTrainedTokenizerBase
-
-    tokens = tokens.split(" ")
-
-    def decode(ids):
-        text = " ".join(tokens[i] for i in ids)
-        return PreTrainedTokenizerBase.clean_up_tokenization(None, text)
-
-    steps = [torch.tensor([[i]]) for i in range(len(tokens))]
-    assert "".join(stream_text(steps, decode)) == decode(range(len(tokens)))

@@ -47,8 +47,7 @@ def merge(model_config, call_config, settings: dict) -> GenerationConfig:
         raise ValueError(f"generate has no setting {unknown}; see GenerationConfig for all names")
     if "top_k" in settings:
         settings = settings | {"top_k": settings["top_k"] or 0}
-    said = vars(call_config or GenerationConfig()).items()
-    said = {name: value for name, value in said if value is not None}
+    said = {name: x for name, x in vars(call_config or GenerationConfig()).items() if x is not None}
     config = GenerationConfig(**vars(model_config) | said | settings)
     strange = {name for name in vars(config).keys() - known if name[0] != "_"}
     if strange := ", ".join(sorted(strange - {"transformers_version"})):
@@ -205,16 +204,22 @@ class Request:
     def drafted(self, assistant_model: "GenerationMixin") -> Iterator[Tensor]:
         """Yield new ids (1, 1), of drafts of `assistant_model` that the model checks.
 
-        Raises ValueError for another vocabulary, and for what is more than one text.
+        Raises ValueError for what is no such model, for another vocabulary and for several texts.
         """
         config, pair = self.config, (self.model, assistant_model)
+        if not isinstance(assistant_model, GenerationMixin):
+            raise ValueError(
+                f"assistant_model={assistant_model!r:.40}; pass a model that generates"
+            )
         V, found = (one.config.vocab_size for one in pair)
         if found != V:
             way = "pass one that was made with the same tokenizer"
             raise ValueError(f"assistant_model has {found} tokens, the model has {V}; {way}")
-        if config.num_beams > 1 or len(self.prompts) > 1 or config.output_scores:
-            way = "num_beams=1, num_return_sequences=1 and output_scores=False"
-            raise ValueError(f"an assistant_model helps with one text; pass one prompt, {way}")
+        n, rows = config.num_return_sequences, len(self.ids)
+        asked = {"num_beams": config.num_beams > 1, "output_scores": config.output_scores}
+        asked |= {"num_return_sequences": n > 1, f"{rows} texts": rows > 1}
+        if names := ", ".join(name for name, is_asked in asked.items() if is_asked):
+            raise ValueError(f"an assistant_model goes without {names}; leave out one or the other")
         readers = (Reader(one.last_logits, one.config.n_layer) for one in pair)
         plan = self.ids, self.new, config.num_assistant_tokens, self.processors, self.criteria
         for one in rounds(*readers, *plan, config.do_sample, self.generator):

@@ -117,8 +117,7 @@ class GenerationConfig:
 
     def to_diff_dict(self) -> dict:
         """Return what is not as by default: what is saved."""
-        default = vars(type(self))
-        return {name: x for name, x in vars(self).items() if x != default.get(name)}
+        return {name: x for name, x in vars(self).items() if x != vars(type(self)).get(name)}
 
     def save_pretrained(self, save_directory) -> None:
         """Write `generation_config.json` into a folder."""
