@@ -17,8 +17,8 @@ from minigpt.hf.generation_config import GenerationConfig, as_list
 from minigpt.hf.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 
 # Settings that become functions: how a request r makes one for the value x of its config, if x
-# changes anything. Rules and filters are processors, in transformers' order.
-RULES = {
+# changes anything. Processors, and filters behind them, act in this order, transformers' own.
+PROCESSORS = {
     "repetition_penalty": lambda x, r: x != 1 and r.hide_padding(core.penalize_repetition, x),
     "no_repeat_ngram_size": lambda x, r: x and r.hide_padding(core.forbid_repeated_ngrams, x),
     "min_length": lambda x, r: x and partial(forbid_early_end, eos=r.config.eos, length=x),
@@ -31,7 +31,7 @@ FILTERS = {  # for drawing; they look at the logits alone
 }
 CRITERIA = {
     "eos_token_id": lambda x, r: x is not None and partial(core.ends_with_token, eos=as_list(x)),
-    "stop_strings": lambda x, r: x and ends_with_string(as_list(x), r.tokenizer),
+    "stop_strings": lambda x, r: x and stop_at(as_list(x), r.tokenizer),
 }
 PLAIN_CACHE = "the cache grows: static, it takes temperature, top_k, top_p and eos_token_id alone"
 
@@ -74,7 +74,7 @@ def can_occur(string: str, vocabulary: str) -> bool:
     )
 
 
-def ends_with_string(strings: list[str], tokenizer) -> Criterion:
+def stop_at(strings: list[str], tokenizer) -> Criterion:
     """Make the criterion for `stop_strings`.
 
     Raises ValueError without a tokenizer, or if its vocabulary never makes any of them.
@@ -151,12 +151,12 @@ class Request:
         # filters keep so many tokens, for beams one more than can end them
         self.least = 1 if config.num_beams == 1 else 1 + max(1, len(config.eos))
         self.seen = {}  # what is returned besides ids, filled step by step
-        rules, filters, ends = (
+        always, filters, ends = (
             [made for name, make in table.items() if (made := make(getattr(config, name), self))]
-            for table in (RULES, FILTERS if config.do_sample else {}, CRITERIA)
+            for table in (PROCESSORS, FILTERS if config.do_sample else {}, CRITERIA)
         )
         keep = [self.keep("scores")] if config.output_scores else []
-        self.processors = [*rules, *processors, *filters, *keep]
+        self.processors = [*always, *processors, *filters, *keep]
         scores = self.seen.get("scores")
         self.criteria = ends + [lambda ids, one=one: one(ids, scores) for one in criteria]
         plain = self.processors == filters and config.num_beams == 1  # and no hooks
@@ -208,9 +208,7 @@ class Request:
         """
         config, pair = self.config, (self.model, assistant_model)
         if not isinstance(assistant_model, GenerationMixin):
-            raise ValueError(
-                f"assistant_model={assistant_model!r:.40}; pass a model that generates"
-            )
+            raise ValueError(f"assistant_model={assistant_model!r:.40}; pass a language model")
         V, found = (one.config.vocab_size for one in pair)
         if found != V:
             way = "pass one that was made with the same tokenizer"
@@ -335,4 +333,4 @@ def speculate(
     settings |= {"num_assistant_tokens": num_assistant_tokens, "return_dict_in_generate": True}
     helper = {"assistant_model": assistant_model, "generator": generator}
     out = model.generate(input_ids, **helper, **settings)
-    return Speculation(out.sequences, list(out.rounds))
+    return Speculation(out.sequences, list(out.rounds or ()))

@@ -32,16 +32,16 @@ def above(low: float, most: float, way: str) -> tuple[Callable, str]:
     return lambda x: isinstance(x, int | float) and isfinite(x) and low < x <= most, way
 
 
-COUNTS = "top_k no_repeat_ngram_size min_length min_new_tokens max_new_tokens".split()
-SIZES = "max_length num_beams num_return_sequences num_assistant_tokens".split()
+FROM_ZERO = "top_k no_repeat_ngram_size min_length min_new_tokens max_new_tokens".split()
+FROM_ONE = "max_length num_beams num_return_sequences num_assistant_tokens".split()
 TOKENS = "bos_token_id eos_token_id pad_token_id suppress_tokens".split()
 SETTING_RULES = {
     "temperature": above(0, inf, "pass a finite number above 0, or do_sample=False alone"),
     "top_p": above(0, 1, "pass more than 0 and at most 1, which keeps all"),
     "repetition_penalty": above(0, inf, "pass a finite number above 0; 1 changes nothing"),
     "length_penalty": above(-inf, inf, "pass a finite number"),
-    **dict.fromkeys(COUNTS, at_least(0)),
-    **dict.fromkeys(SIZES, at_least(1)),
+    **dict.fromkeys(FROM_ZERO, at_least(0)),
+    **dict.fromkeys(FROM_ONE, at_least(1)),
     **dict.fromkeys(TOKENS, (lambda x: all(isinstance(i, int) for i in as_list(x)), "pass ids")),
     "stop_strings": (lambda x: all(s and isinstance(s, str) for s in as_list(x)), "pass text"),
     "early_stopping": ((True, False, "never").__contains__, 'pass True, False or "never"'),
