@@ -159,6 +159,7 @@ class Request:
         self.processors = [*always, *processors, *filters, *keep]
         scores = self.seen.get("scores")
         self.criteria = ends + [lambda ids, one=one: one(ids, scores) for one in criteria]
+        self.pad = config.pad if self.criteria else 0  # without an end, nothing is padded
         plain = self.processors == filters and config.num_beams == 1  # and no hooks
         self.is_plain = plain and not criteria and config.stop_strings is None
 
@@ -185,7 +186,7 @@ class Request:
         plan = self.new, finished, self.processors, self.criteria, len(config.eos)
         choice = {"do_sample": config.do_sample, "generator": self.generator}
         beam_search(next_logits, self.ids, *plan, **choice)
-        ids, sums, indices = best_texts(finished, config.num_return_sequences, config.pad)
+        ids, sums, indices = best_texts(finished, config.num_return_sequences, self.pad)
         if scores := self.seen.get("scores"):
             scores[0] = scores[0].repeat_interleave(config.num_beams, dim=0)  # (B, V) -> (B K, V)
         seen = {name: tuple(steps) for name, steps in self.seen.items()}
@@ -198,7 +199,7 @@ class Request:
             padding = padding.repeat_interleave(config.num_return_sequences)
         key = config.temperature, config.top_k, config.top_p
         choice = {"do_sample": config.do_sample, "processors": self.processors}
-        choice |= {"end": config.eos, "pad": config.pad}
+        choice |= {"end": config.eos, "pad": self.pad}
         return generate_static(self.model, rows, self.new, padding, key, **choice)
 
     def drafted(self, assistant_model: "GenerationMixin") -> Iterator[Tensor]:
@@ -243,7 +244,7 @@ class Request:
         else:  # the one loop for greedy and drawn texts
             draw = partial(core.sample, generator=self.generator)
             choose = draw if config.do_sample else core.greedy
-            plan = self.new, choose, self.processors, self.criteria, config.pad
+            plan = self.new, choose, self.processors, self.criteria, self.pad
             steps = core.stream(next_logits, rows, *plan)
         if streamer is not None:
             steps = shown(steps, self.ids, streamer)
