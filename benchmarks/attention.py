@@ -18,7 +18,6 @@ import math
 import os
 import platform
 import statistics
-import sys
 import time
 import warnings
 from datetime import date
@@ -252,7 +251,6 @@ def main(results: str) -> None:
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "flash_attn": getattr(sys.modules.get("flash_attn"), "__version__", None),
         },
         "exactness: largest relative error against float64, B=4 H=12 D=64": rows,
         f"memory and time of forward and backward, {str(DTYPE)[6:]}, H=12 D=64": growth,

@@ -21,7 +21,6 @@ if NAMED and not OFFICIAL.is_dir():
 NO_OFFICIAL = "not checked: no official vocabulary (MINIGPT_OFFICIAL_DIR names no folder)"
 
 
-
 def has_transformers(least: str) -> bool:
     """Say whether transformers is installed, in this version or a later one."""
     try:

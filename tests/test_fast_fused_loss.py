@@ -17,35 +17,32 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_loss_and_gradient_are_those_of_pytorch(V, dtype):
     torch.manual_seed(0)
-    hidden, table = torch.randn(2, 3, 8, device=DEVICE), torch.randn(V, 8, device=DEVICE)
-    labels = torch.randint(V, (2, 3), device=DEVICE)
+    logits = F.pad(3 * torch.randn(2, 3, V, device=DEVICE), (0, -V % 64))  # whole tiles
+    logits, labels = logits.to(dtype).requires_grad_(), torch.randint(V, (2, 3), device=DEVICE)
     labels[0, 1] = -100
-    table = F.pad(table, (0, 0, 0, -V % 64))  # whole tiles
-    scores = F.linear(hidden, table).to(dtype).requires_grad_()
-    loss = fused_loss(scores, labels, V)
-    expected = F.cross_entropy(scores[..., :V].float().flatten(0, 1), labels.flatten())
-    found, wanted = (torch.autograd.grad(3 * x, scores)[0] for x in (loss, expected))
+    loss = fused_loss(logits, labels, V)
+    expected = F.cross_entropy(logits[..., :V].float().flatten(0, 1), labels.flatten())
+    found, wanted = (torch.autograd.grad(3 * x, logits)[0] for x in (loss, expected))
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(
-        found, wanted, rtol=1e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-5
-    )
+    rtol = 1e-2 if dtype == torch.bfloat16 else 1e-4
+    torch.testing.assert_close(found, wanted, rtol=rtol, atol=1e-5)
     assert not found[..., V:].any()  # rows of zeros that are no tokens
 
 
 def test_nothing_that_counts_is_nan_and_has_no_gradient():
-    scores = torch.randn(2, 64, device=DEVICE, requires_grad=True)
+    logits = torch.randn(2, 64, device=DEVICE, requires_grad=True)
     labels = torch.full((2,), -100, device=DEVICE)
-    loss = fused_loss(scores, labels, 60)
+    loss = fused_loss(logits, labels, 60)
     loss.backward()
-    assert loss.isnan() and not scores.grad.any()  # as PyTorch's
+    assert loss.isnan() and not logits.grad.any()  # as PyTorch's
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")  # the interpreter's, at inf - inf
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_broken_score_breaks_the_loss(value):
-    scores = torch.randn(2, 64, device=DEVICE)
-    scores[1, 5] = value
-    assert not fused_loss(scores, torch.tensor([1, 2], device=DEVICE), 60).isfinite()
+def test_a_broken_logit_breaks_the_loss(value):
+    logits = torch.randn(2, 64, device=DEVICE)
+    logits[1, 5] = value
+    assert not fused_loss(logits, torch.tensor([1, 2], device=DEVICE), 60).isfinite()
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="on a GPU such an error ends the whole process")

@@ -1,6 +1,7 @@
-"""Speculative decoding: the text is that of the large model, whoever guesses."""
+"""Speculative decoding: the text is that of the large model, whoever drafts."""
 
 from copy import deepcopy
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -47,17 +48,6 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("K", [1, 3, 8])
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_greedy_texts_are_those_of_the_model_alone(pair, draft, settings, K):
-    for seed in range(5):
-        ids = some_ids(seed)
-        found = speculate(pair[1], draft, ids, K, max_new_tokens=25, **settings)
-        assert torch.equal(found.sequences, pair[1].generate(ids, max_new_tokens=25, **settings)), (
-            seed
-        )
-
-
 class Letters:
     def decode(self, ids, **options):
         return "".join("abcdefghijklmnopqrstuvwxyz .,;!"[i] for i in ids)
@@ -86,18 +76,11 @@ def test_generate_with_an_assistant_writes_the_same(pair, draft, hook):
         assert torch.equal(*texts), seed
 
 
-def test_guesses_are_kept_and_refused(pair, draft):
+def test_drafts_are_accepted_and_rejected(pair, draft):
     """Otherwise the test above would prove little."""
-    kept = [one.accepted for seed in range(5) for one in rounds_of(pair[1], draft, seed)]
-    assert {0, 1, 3} <= set(kept)
-
-
-def rounds_of(model, draft, seed: int) -> list:
-    return speculate(model, draft, some_ids(seed), 3, max_new_tokens=25).rounds
-
-
-def test_its_own_draft_is_always_kept(pair):
-    found = speculate(pair[1], pair[1], some_ids(0), 4, max_new_tokens=20)
+    found = [speculate(pair[1], draft, some_ids(i), 3, max_new_tokens=25) for i in range(5)]
+    assert {0, 1, 3} <= {one.accepted for text in found for one in text.rounds}
+    found = speculate(pair[1], pair[1], some_ids(0), 4, max_new_tokens=20)  # its own draft
     assert found.acceptance == 1 and found.tokens_per_call == 5 and len(found.rounds) == 4
 
 
@@ -182,12 +165,6 @@ def test_drawn_texts_have_the_probability_that_the_model_gives_them():
     assert not frequencies_are_fair(draws, chances.roll(1))
 
 
-def test_what_the_filters_forbid_is_never_written(pair, draft):
-    ids, options = some_ids(0), {"do_sample": True, "top_k": 1, "max_new_tokens": 20}
-    expected = pair[1].generate(ids, max_new_tokens=20)
-    assert torch.equal(speculate(pair[1], draft, ids, **options).sequences, expected)
-
-
 def test_the_same_seed_gives_the_same_text(pair, draft):
     options = {"do_sample": True, "temperature": 3.0}
 
@@ -202,22 +179,13 @@ def test_the_same_seed_gives_the_same_text(pair, draft):
 # -- what generate hands over, and what is refused
 
 
-class Listener:
-    def __init__(self):
-        self.heard, self.ended = [], False
-
-    def put(self, ids):
-        self.heard += ids.flatten().tolist()
-
-    def end(self):
-        self.ended = True
-
-
 def test_a_streamer_gets_the_tokens_one_by_one(pair, draft):
-    ids, listener = some_ids(0), Listener()
-    options = {"max_new_tokens": 12, "streamer": listener}
-    text = pair[1].generate(ids, assistant_model=draft, **options)
-    assert listener.heard == text[0].tolist() and listener.ended
+    streamer = Mock()
+    options = {"max_new_tokens": 12, "streamer": streamer, "assistant_model": draft}
+    text = pair[1].generate(some_ids(0), **options)
+    prompt, *new = (call.args[0].flatten().tolist() for call in streamer.put.call_args_list)
+    assert prompt + [token for (token,) in new] == text[0].tolist()
+    streamer.end.assert_called_once()
 
 
 @pytest.mark.parametrize(
@@ -261,12 +229,10 @@ def test_scores_that_are_no_numbers_name_the_step(do_sample, broken):
         list(rounds(*models, torch.tensor([[0, 0]]), 9, do_sample=do_sample))
 
 
-def test_generate_leads_here_and_stops_at_the_last_position(pair, draft):
+def test_generate_stops_at_the_last_position(pair, draft):
     ids, runs = some_ids(0), []
     listening = draft.register_forward_pre_hook(lambda *_: runs.append(1))
     with pytest.warns(UserWarning, match="stopped at the last position"):
         found = pair[1].generate(ids, assistant_model=draft, max_new_tokens=99)
     listening.remove()
     assert runs and torch.equal(found, pair[1].generate(ids, max_new_tokens=43))
-    with pytest.raises(ValueError, match="num_assistant_tokens=0"):
-        pair[1].generate(ids, assistant_model=draft, num_assistant_tokens=0)

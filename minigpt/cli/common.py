@@ -1,7 +1,6 @@
 """What all commands share: one-line errors, exit codes, Ctrl-C, the options' types."""
 
 import signal
-import sys
 import warnings
 from contextlib import suppress
 from importlib import import_module
@@ -56,8 +55,7 @@ class Commands(TyperGroup):
             warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")
             try:
                 super().invoke(ctx)
-                if sys.stdout is not None:  # a shell can close it: minigpt ... >&-
-                    sys.stdout.flush()
+                print(end="", flush=True)  # an error of the last words is told here, too
             except KeyboardInterrupt:
                 raise typer.Exit(130) from None
 

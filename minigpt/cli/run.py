@@ -3,35 +3,30 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Literal
 
 import typer
 
 from minigpt.cli.common import Device, Dtype, Model, given
 
 
-def piped() -> TextIO:
-    """Return the standard input. Raises BadParameter if it is a terminal."""
-    if sys.stdin is None or sys.stdin.isatty():  # a shell can close it: minigpt run <&-
-        raise typer.BadParameter("pass it as an argument, or pipe it in", param_hint="TEXT")
-    return sys.stdin
+def texts_from(argument: str | None, whole: bool = False) -> Iterator[str]:
+    """Return the argument or, without one, the lines of the standard input that hold something.
 
-
-def check_given(text: str | None) -> str:
-    """Return a text as it is. Raises BadParameter if there is none, UnicodeError for no UTF-8."""
-    if not (text or "").strip():
+    `whole`: all lines as one text. Raises BadParameter where there is no text, and UnicodeError for
+    bytes that are not UTF-8, which Python may have let in.
+    """
+    lines = iter([argument])
+    if argument is None:
+        if sys.stdin is None or sys.stdin.isatty():  # a shell can close it: minigpt run <&-
+            raise typer.BadParameter("pass it as an argument, or pipe it in", param_hint="TEXT")
+        lines = iter([sys.stdin.read()]) if whole else (line.rstrip("\r\n") for line in sys.stdin)
+    lines = (line.encode().decode() for line in lines if line.strip())
+    if (first := next(lines, None)) is None:
         raise typer.BadParameter("it is empty; pass a word at least", param_hint="TEXT")
-    text.encode()  # bytes that are no UTF-8 came in as surrogates, which this refuses
-    return text
-
-
-def texts_from(argument: str | None) -> Iterator[str]:
-    """Return the argument or, without one, the lines of the standard input that hold something."""
-    if argument is not None:
-        return iter([check_given(argument)])
-    lines = (check_given(line.rstrip("\r\n")) for line in piped() if line.strip())
-    return chain([check_given(next(lines, None))], lines)
+    return chain([first], lines)
 
 
 def to_device(name: str) -> int | str:
@@ -72,11 +67,10 @@ def run_command(
     texts = texts_from(text)
     from minigpt import pipeline
 
-    options = given(candidate_labels=labels)
-    answers = pipeline(task, model, dtype=dtype, device=to_device(device), **options)(texts)
-    for answer in answers:  # one by one: the first can be read while the second is computed
-        as_text = json.dumps(answer, ensure_ascii=False, allow_nan=False) if as_json else None
-        typer.echo(as_text or SHOWN[task](answer))
+    options = {"dtype": dtype, "device": to_device(device), **given(candidate_labels=labels)}
+    show = partial(json.dumps, ensure_ascii=False, allow_nan=False) if as_json else SHOWN[task]
+    for answer in pipeline(task, model, **options)(texts):  # each is shown before the next is made
+        typer.echo(show(answer))
 
 
 def generate_command(
@@ -96,19 +90,18 @@ def generate_command(
       minigpt generate "The miller" --max-new-tokens 20 --seed 1
       minigpt generate --no-do-sample < letter.txt
     """
-    text = check_given(piped().read() if text is None else text)
+    (text,) = texts_from(text, whole=True)
     import torch
 
-    from minigpt import AutoModelForCausalLM, AutoTokenizer, TextStreamer
+    from minigpt import TextStreamer, pipeline
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, device=to_device(device))
-    inputs = tokenizer(text, return_tensors="pt").to(network.device)
-    T, limit = inputs.input_ids.shape[-1], network.config.n_positions
+    pipe = pipeline("text-generation", model, dtype=dtype, device=to_device(device))
+    inputs = pipe.tokenizer(text, return_tensors="pt").to(pipe.device)
+    T, limit = inputs.input_ids.shape[-1], pipe.model.config.n_positions
     if T > limit:  # before the prompt is shown
         raise ValueError(f"{T} tokens, but this checkpoint has {limit} positions; shorten the text")
-    generator = None if seed is None else torch.Generator(network.device).manual_seed(seed)
+    generator = None if seed is None else torch.Generator(pipe.device).manual_seed(seed)
     typer.echo(f"{text.rstrip()} ", nl=False)
     options = {"max_new_tokens": max_new_tokens, "do_sample": do_sample, "top_k": top_k}
-    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    network.generate(**inputs, streamer=streamer, generator=generator, **options)
+    streamer = TextStreamer(pipe.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    pipe.model.generate(**inputs, streamer=streamer, generator=generator, **options)

@@ -16,7 +16,8 @@ from minigpt.hf.configuration import CONFIG_FILES, SIZES
 from minigpt.hf.files import find_file, split_hub_options
 from minigpt.hf.formats import WEIGHT_FILES, open_weights
 from minigpt.hf.hub import OFFICIAL_NAME, OLD_NAMES
-from minigpt.hf.loading import MERGES_NAMES, TOKENIZER_FILES, VOCAB_NAMES
+from minigpt.hf.loading import TOKENIZER_FILES
+from minigpt.hf.tokenizer_files import MERGES_NAMES, VOCAB_NAMES
 
 VOCABULARY = {  # of OpenAI's release: file -> SHA-256
     "encoder_bpe_40000.json": "fdf49b19e7de236852091da09b84a7a3cd5e7b0e79916376cf45f6b8127b8078",
@@ -30,12 +31,11 @@ CONTINUATION = [  # what OpenAI's weights say most probably follows; from the te
 
 
 class Verdict(Exception):
-    """What a check says if it has not passed: "failed", "not checked" or "not OpenAI's"; why."""
+    """What a check says if it has not passed: "not checked" or "not OpenAI's"; why."""
 
 
 def checkpoint(name, hub):
-    names = *CONFIG_FILES, *WEIGHT_FILES, *VOCAB_NAMES, *MERGES_NAMES
-    path = find_file(name, *names, **hub)
+    path = find_file(name, *CONFIG_FILES, *WEIGHT_FILES, *VOCAB_NAMES, *MERGES_NAMES, **hub)
     return path.parent, f"{path.name} is there"
 
 
@@ -71,9 +71,7 @@ def checksums(checkpoint):
 
 
 def shapes(name, options, config, arrays):
-    _, found = OpenAIGPTModel.from_pretrained(name, **options, output_loading_info=True)
-    more = len(found["unexpected_keys"])
-    return found, "as the config says" + f", and {more} arrays of a head" * (more > 0)
+    return OpenAIGPTModel.from_pretrained(name, **options), "as the config says"
 
 
 def numbers(arrays):
@@ -91,35 +89,42 @@ def pieces(shapes, vocabulary, config):
     return tokens, f"{tokens}, as many as the table of tokens has rows"
 
 
-def official(config, otherwise):
-    if all(getattr(config, size) == getattr(USUAL, size) for size in SIZES):
-        return None, "by its sizes"
-    why = "this is not GPT-1 as OpenAI released it, whose facts do not apply"
-    raise Verdict("not checked" if otherwise == "not OpenAI's" else otherwise, why)
+def official(config):
+    if any(getattr(config, size) != getattr(USUAL, size) for size in SIZES):
+        why = "this is not GPT-1 as OpenAI released it, whose facts do not apply"
+        raise Verdict("not checked", why)
+    return None, "by its sizes"
 
 
-def official_vocabulary(official, vocabulary, otherwise):
-    """Write the two files as OpenAI wrote them, and compare their checksums."""
+def official_vocabulary(official, vocabulary):
+    """Compare the checksums of the two files, written as OpenAI wrote them."""
     tokens = sorted(vocabulary.vocab.items(), key=lambda item: (item[1] == 0, item[1]))
     merges = "\n".join(["#version: 0.2", *map(" ".join, vocabulary.merges), ""])
     texts = dict(zip(VOCABULARY, (json.dumps(dict(tokens)), merges), strict=True))
-    for file, expected in VOCABULARY.items():
-        if (found := sha256(texts[file].encode()).hexdigest()) != expected:
-            raise Verdict(otherwise, f"{file}: SHA-256 {found:.12}..., OpenAI's {expected:.12}...")
+    for file, known in VOCABULARY.items():
+        if sha256(texts[file].encode()).hexdigest() != known:
+            raise Verdict("not OpenAI's", f"{file} would have another SHA-256")
     return None, "the SHA-256 of both files"
 
 
-def official_continuation(name, options, official, shapes, numbers, otherwise):
+def official_ids(official_vocabulary, vocabulary):
+    text = vocabulary.decode(PROMPT + CONTINUATION, clean_up_tokenization_spaces=True)
+    if (ids := vocabulary.encode(text)) != PROMPT + CONTINUATION:
+        raise Verdict("not OpenAI's", f"the published text gets the ids {ids}")
+    return ids, "the published text gets the published ids"
+
+
+def official_continuation(name, options, official, shapes, numbers):
     model = OpenAIGPTLMHeadModel.from_pretrained(name, **options | {"dtype": "float32"})
     plan = {"max_new_tokens": len(CONTINUATION), "do_sample": False}
     ids = model.generate(torch.tensor([PROMPT]), **plan)[0, len(PROMPT) :].tolist()
     if ids != CONTINUATION:
-        raise Verdict(otherwise, f"the tokens are {ids}, published are {CONTINUATION}")
+        raise Verdict("not OpenAI's", f"the tokens are {ids}, published are {CONTINUATION}")
     return ids, f"{len(ids)} tokens, as published"
 
 
 CHECKS = [checkpoint, config, arrays, vocabulary, checksums, shapes, numbers, pieces]
-CHECKS += [official, official_vocabulary, official_continuation]
+CHECKS += [official, official_vocabulary, official_ids, official_continuation]
 
 
 def examine(name: str, **options) -> Iterator[tuple[str, str, str]]:
@@ -127,18 +132,20 @@ def examine(name: str, **options) -> Iterator[tuple[str, str, str]]:
 
     What is not as OpenAI's is a failure only where the name promises that it is.
     """
-    is_named = OLD_NAMES.get(name, name) == OFFICIAL_NAME
     known = {"name": name, "options": options, "hub": split_hub_options(options)[0]}
-    known["otherwise"] = "failed" if is_named else "not OpenAI's"
+    is_promised = OLD_NAMES.get(name, name) == OFFICIAL_NAME
     for check in CHECKS:
         needs, title = signature(check).parameters, check.__name__.replace("_", " ")
+        if lacking := [other.replace("_", " ") for other in needs if other not in known]:
+            yield title, "not checked", f"needs the check {lacking[0]!r}"
+            continue
         try:
-            if lacking := [other for other in needs if other not in known]:
-                raise Verdict("not checked", f"needs the check {lacking[0]!r}")
             known[check.__name__], why = check(*(known[need] for need in needs))
             yield title, "passed", why
-        except Verdict as verdict:
-            yield title, *verdict.args
+        except Verdict as found:
+            verdict, why = found.args
+            is_wrong = is_promised and title.startswith("official")
+            yield title, "failed" if is_wrong else verdict, why
         except Exception as error:  # whatever is wrong with a checkpoint is what we are here for
             absent = check is checkpoint and isinstance(error, OSError)
             absent |= any(isinstance(x, ConnectionError) for x in (error, error.__cause__))

@@ -38,11 +38,7 @@ def accept_greedy(draft: Tensor, logits: Tensor, step: int = 0) -> Tensor:
 
 # %% ../../notebooks/further/speculative.ipynb #1e62ab02
 def rejection_sample(
-    draft: Tensor,
-    draft_logits: Tensor,
-    logits: Tensor,
-    step: int = 0,
-    generator: torch.Generator | None = None,
+    draft: Tensor, draft_logits: Tensor, logits: Tensor, step: int = 0, generator=None
 ) -> Tensor:
     """Return as much of the draft (K,) as chance accepts, and one more: draws of the large model.
 
@@ -63,12 +59,7 @@ def rejection_sample(
 
 # %% ../../notebooks/further/speculative.ipynb #ba4e0655
 def make_draft(
-    read: Scores,
-    text: Tensor,
-    K: int,
-    choose: Callable[[Tensor], Tensor] = greedy,
-    processors: Sequence[Processor] = (),
-    step: int = 0,
+    read: Scores, text: Tensor, K: int, choose=greedy, processors: Sequence[Processor] = (), step=0
 ) -> tuple[Tensor, Tensor]:
     """Let the small model append K tokens, (1, T + K); return its scores for them, (K, V), too."""
     rows = []

@@ -21,6 +21,7 @@ from minigpt.double_heads import (
     mean_over_texts,
     state_at,
 )
+from minigpt.fast.dropout import Dropout
 from minigpt.fast.flash_attention import flash_attention
 from minigpt.fast.static_cache import is_stock
 from minigpt.hf.configuration import PROBLEMS, OpenAIGPTConfig
@@ -232,6 +233,9 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
     def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
         super().__init__(config, attn_implementation)
         GPT.__init__(self, self.config)
+        for layer in self.modules():
+            if type(layer) is nn.Dropout and layer.p > 0:
+                layer.__class__ = Dropout  # the same, and cheaper under torch.compile
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the vectors of tokens, (.., T) -> (B, T, C); errors are those of `check_range`."""

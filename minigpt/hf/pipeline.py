@@ -1,20 +1,17 @@
-"""Texts in, answers out: `pipeline(task, model)` and its four tasks."""
+"""Texts in, answers out: `pipeline(task, model)`. A task is a function, listed in `TASKS`."""
 
-import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from minigpt.hf.auto import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-)
+from minigpt.fast import warn_caller
+from minigpt.hf import auto
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.files import split_hub_options
 from minigpt.hf.generation_config import GenerationConfig
@@ -23,232 +20,195 @@ from minigpt.hf.models import OpenAIGPTPreTrainedModel
 from minigpt.hf.tokenizer_base import clean_up
 
 
+@dataclass
 class Pipeline:
-    """Texts in, answers out; `pipeline` makes one. A task is a subclass with two steps of its own.
-
-    1) `encode`: return the rows of ids of a text. 2) `compute(rows, **options)`: return an output
-    for each row of a batch. 3) `answer(text, outputs, options)`: return the answer to a text from
-    the outputs of its rows. Options not among `defaults` go to `compute`.
+    """A function from texts to answers; `pipeline` makes one.
 
     Right padding needs no mask: a causal model never attends to later positions. So a batch is ids
-    alone, and each step takes care to read no vector of a padding position.
+    alone, and a task takes care to read no vector of a padding position.
     """
 
-    auto: type  # what loads the task's model
-    defaults: dict = {"truncation": False}  # what `encode` and `answer` look up
-
-    def __init__(self, model, tokenizer, batch_size: int = 1, **options):
-        """Puts `model` into eval mode."""
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.batch_size, self.options = batch_size, self.defaults | options
+    task: str  # a key of TASKS
+    model: OpenAIGPTPreTrainedModel
+    tokenizer: object
+    batch_size: int  # rows that are computed at once
+    options: dict  # of the task, for every call
 
     device = property(lambda self: self.model.device)
     dtype = property(lambda self: self.model.dtype)
 
-    def encode(self, text: str | dict, options: dict) -> list[list[int]]:
-        """Return the rows of ids of a text, or of {"text", "text_pair"}: here one.
+    def __call__(self, inputs, candidate_labels=None, *, batch_size: int | None = None, **options):
+        """Answer one text with an answer, a list with a list, any other iterable with a generator.
+
+        `options` replace the pipeline's; `candidate_labels` are for zero-shot classification.
+        Errors: those of the tokenizer and the model, TypeError and ValueError, also for an unknown
+        option.
+        """
+        if candidate_labels is not None:
+            options["candidate_labels"] = candidate_labels
+        if not isinstance(inputs, Iterable) and hasattr(inputs, "__getitem__"):  # torch's Dataset
+            inputs = map(inputs.__getitem__, range(len(inputs)))
+        is_one = isinstance(inputs, str | bytes | dict) or not isinstance(inputs, Iterable)
+        size, settings = batch_size or self.batch_size, self.options | options
+        answers = self.answers([inputs] if is_one else inputs, size, settings)
+        if not is_one:
+            return list(answers) if isinstance(inputs, list | tuple) else answers
+        # transformers has the class of one text in a list, unless the call tells top_k
+        is_class = TASKS[self.task][1] is classify and isinstance(inputs, str)
+        return list(answers) if is_class and "top_k" not in options else next(answers)
+
+    def answers(self, texts: Iterable, size: int, options: dict) -> Iterator:
+        """Yield an answer to each text; `size` texts are taken and computed at once."""
+        texts, (_, work) = iter(texts), TASKS[self.task]
+        while some := list(islice(texts, size)):
+            with torch.no_grad():
+                answers = work(self, some, size, **options)
+            yield from answers
+
+    def encode(self, text: str | dict, truncation: bool | str | None) -> list[int]:
+        """Return the ids of a text, or of {"text", "text_pair"}.
 
         Raises ValueError for a text without tokens, and TypeError for what is no text.
         """
         texts = text if isinstance(text, dict) else {"text": text}
         most = min(self.model.config.n_positions, self.tokenizer.model_max_length)
-        how = {"truncation": options["truncation"] or False, "max_length": most}
-        batch = self.tokenizer(**{name: [one] for name, one in texts.items()}, **how)
-        if not batch["input_ids"][0]:
+        how = {"truncation": truncation or False, "max_length": most}
+        (ids,) = self.tokenizer(**{name: [one] for name, one in texts.items()}, **how)["input_ids"]
+        if not ids:
             raise ValueError(f"{text!r} is empty: it has no tokens; pass a word at least")
-        return batch["input_ids"]
+        return ids
 
-    def batch(self, rows: list[list[int]]) -> Tensor:
+    def pad(self, rows: list[list[int]]) -> Tensor:
         """Pad rows on the right with zeros: (B, T) on the model's device."""
-        longest = max(map(len, rows))
-        return torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=self.device)
+        return pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(self.device)
 
-    def __call__(self, inputs, *, batch_size: int | None = None, **options):
-        """Answer one text with an answer, a list with a list, any other iterable with a generator.
+    def states(self, rows: list[list[int]]) -> Tensor:
+        """Return the last hidden states of rows of ids, (B, T, C)."""
+        return self.model.base_model(self.pad(rows), return_dict=True).last_hidden_state
 
-        `options` replace the pipeline's. Errors: those of the tokenizer and the model, TypeError
-        and ValueError, also for an unknown option.
-        """
-        options = self.options | options
-        if not isinstance(inputs, Iterable) and hasattr(inputs, "__getitem__"):  # torch's Dataset
-            inputs = map(inputs.__getitem__, range(len(inputs)))
-        is_one = isinstance(inputs, str | bytes | dict) or not isinstance(inputs, Iterable)
-        is_list = isinstance(inputs, list | tuple)
-        encoded = ((x, self.encode(x, options)) for x in ([inputs] if is_one else inputs))
-        if is_list:
-            encoded = list(encoded)  # an error in any text comes before the work
-        answers = self.run(encoded, batch_size or self.batch_size, options)
-        if is_one:
-            return next(answers)
-        return list(answers) if is_list else answers
-
-    def run(self, encoded: Iterable[tuple], size: int, options: dict) -> Iterator:
-        """Yield an answer to each text with its rows; `size` rows are computed at once."""
-        encoded = iter(encoded)
-        others = {name: options[name] for name in options.keys() - self.defaults.keys()}
-        while texts := list(islice(encoded, size)):
-            rows = [row for _, own in texts for row in own]
-            batches = (rows[i : i + size] for i in range(0, len(rows), size))
-            with torch.no_grad():
-                outputs = [output for batch in batches for output in self.compute(batch, **others)]
-            outputs = iter(outputs)
-            for text, own in texts:
-                yield self.answer(text, list(islice(outputs, len(own))), options)
+    def logits(self, rows: list[list[int]], size: int) -> Tensor:
+        """Return the logits of each row, (N, L), from the vector of its last token."""
+        found = []
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            states = self.states(some)
+            last = torch.stack([x[len(row) - 1] for x, row in zip(states, some, strict=True)])
+            found.append(self.model.score(last).float().cpu())  # (B, C) -> (B, L)
+        return torch.cat(found)
 
 
-class FeatureExtractionPipeline(Pipeline):
-    """Text -> the vectors of its tokens: see `pipeline`."""
-
-    auto = AutoModel
-    defaults = Pipeline.defaults | {"return_tensors": False}
-
-    def compute(self, rows: list[list[int]]) -> list[Tensor]:
-        """Return the last hidden states of each row, (T, C)."""
-        states = self.model.base_model(self.batch(rows), return_dict=True).last_hidden_state.cpu()
-        return [x[: len(row)] for x, row in zip(states, rows, strict=True)]
-
-    def answer(self, text: str, outputs: list[Tensor], options: dict) -> list | Tensor:
-        states = outputs[0].unsqueeze(0)  # (T, C) -> (1, T, C)
-        return states if options["return_tensors"] else states.tolist()
+# -- the tasks: each answers a list of texts, `size` rows of ids at once
 
 
-FUNCTIONS = {  # logits (L,) -> scores (L,)
-    "softmax": lambda logits: logits.softmax(-1),
-    "sigmoid": torch.sigmoid,
-    "none": lambda logits: logits,
-}
+def extract_features(pipe, texts, size, return_tensors=False, truncation=False) -> list:
+    """Text -> the vectors of its tokens, (1, T, C), in lists or as a tensor."""
+    rows = [pipe.encode(text, truncation) for text in texts]
+    both = zip(pipe.states(rows).cpu(), rows, strict=True)
+    found = [states[None, : len(row)] for states, row in both]  # (T, C) -> (1, T, C)
+    return found if return_tensors else [states.tolist() for states in found]
 
 
-class TextClassificationPipeline(Pipeline):
-    """Text, or {"text", "text_pair"} -> [{"label", "score"}]: see `pipeline`."""
+FUNCTIONS = dict(softmax=partial(torch.softmax, dim=-1), sigmoid=torch.sigmoid, none=torch.clone)
 
-    auto = AutoModelForSequenceClassification
-    # top_k: False: the best, not in a list; None: all. function_to_apply: one of FUNCTIONS
-    defaults = Pipeline.defaults | {"top_k": False, "function_to_apply": None}
 
-    def compute(self, rows: list[list[int]]) -> Tensor:
-        """Return the logits of each row, (B, L), from the vector of its last token."""
-        states = self.model.base_model(self.batch(rows), return_dict=True).last_hidden_state
-        last = torch.tensor([len(row) - 1 for row in rows], device=states.device)
-        vectors = states[torch.arange(len(rows), device=states.device), last]  # (B, T, C) -> (B, C)
-        return self.model.score(vectors).float().cpu()
+def classify(pipe, texts, size, top_k=False, function_to_apply=None, truncation=False) -> list:
+    """Text, or {"text", "text_pair"} -> {"label", "score"}, the best; or a list of them, sorted.
 
-    def answer(self, text, outputs: list[Tensor], options: dict) -> dict | list[dict]:
-        """By default, scores are made of logits by the rule of transformers."""
-        config, name, k = self.model.config, options["function_to_apply"], options["top_k"]
-        if name is None and config.problem_type != "regression":
-            several = config.problem_type == "multi_label_classification"
-            name = "sigmoid" if several or config.num_labels == 1 else "softmax"
-        scores = FUNCTIONS[str(name).lower()](outputs[0]).tolist()
+    `top_k`: so many, None for all, in a list. `function_to_apply`: from logits to scores, one of
+    `FUNCTIONS`; by default, the rule of transformers.
+    """
+    config, name = pipe.model.config, function_to_apply
+    if name is None and config.problem_type != "regression":
+        several = config.problem_type == "multi_label_classification"
+        name = "sigmoid" if several or config.num_labels == 1 else "softmax"
+    rows = [pipe.encode(text, truncation) for text in texts]
+    answers = []
+    for scores in FUNCTIONS[str(name).lower()](pipe.logits(rows, size)).tolist():
         pairs = [{"label": config.id2label[i], "score": x} for i, x in enumerate(scores)]
         pairs.sort(key=lambda pair: -pair["score"])
-        return pairs[0] if k is False else pairs[:k]
-
-    def __call__(self, inputs, **options):
-        """See `Pipeline`. One text gets a list, unless `top_k` is told: so does transformers."""
-        answer = super().__call__(inputs, **options)
-        return [answer] if isinstance(inputs, str) and "top_k" not in options else answer
+        answers.append(pairs[0] if top_k is False else pairs[:top_k])
+    return answers
 
 
-class ZeroShotClassificationPipeline(Pipeline):
-    """Text and labels -> {"sequence", "labels", "scores"}: see `pipeline`."""
+def classify_zero_shot(
+    pipe,
+    texts,
+    size,
+    candidate_labels=(),  # a list, or a text with commas between the labels
+    hypothesis_template="This example is {}.",
+    multi_label=False,  # True: a probability for each label; False: they add up to 1
+    truncation="only_first",  # the text is cut, and not the hypothesis
+) -> list[dict]:
+    """Text and K labels -> {"sequence", "labels", "scores"}, the most probable label first.
 
-    auto, compute = TextClassificationPipeline.auto, TextClassificationPipeline.compute
-    defaults = {
-        "truncation": "only_first",  # the text is cut, and not the hypothesis
-        "candidate_labels": (),  # a list, or a text with commas between the labels
-        "hypothesis_template": "This example is {}.",
-        "multi_label": False,
-    }
-
-    def __init__(self, *args, **options):
-        """Warns if no class of the model is called entailment; the last one is taken for it."""
-        super().__init__(*args, **options)
-        names = [name.lower() for _, name in sorted(self.model.config.id2label.items())]
-        found = [i for i, name in enumerate(names) if name.startswith("entail")]
-        self.entailment = found[0] if found else len(names) - 1
-        if not found:
-            warnings.warn(
-                f"no class is called 'entailment' among {[*self.model.config.id2label.values()]}, "
-                "so the last is taken for it; load a model trained on inference, with id2label",
-                stacklevel=3,  # at the line that called pipeline
-            )
-
-    def encode(self, text: str, options: dict) -> list[list[int]]:
-        """Return a row for each label: the text and a hypothesis about it."""
-        labels, template = options["candidate_labels"], options["hypothesis_template"]
-        if not (text and labels):
-            what = f"candidate_labels={labels!r} or the text {text!r:.60} is empty"
-            raise ValueError(f"{what}; pass a text and labels, such as 'one, two'")
-        if template.format(labels[0]) == template:
-            raise ValueError(f"hypothesis_template={template!r}; put {{}} where the label goes")
-        pairs = ({"text": text, "text_pair": template.format(label)} for label in labels)
-        return sum(map(partial(super().encode, options=options), pairs), [])
-
-    def answer(self, text: str, outputs: list[Tensor], options: dict) -> dict:
-        logits, labels = torch.stack(outputs), options["candidate_labels"]  # (K labels, L classes)
-        if options["multi_label"] or len(logits) == 1:
-            contradiction = 0 if self.entailment else -1  # by position, as in transformers
-            scores = logits[:, [contradiction, self.entailment]].softmax(-1)[:, 1]  # (K,)
+    Warns if no class of the model is called entailment; the last one is taken for it.
+    """
+    labels, names = candidate_labels, pipe.model.config.id2label
+    if isinstance(labels, str):
+        labels = [label.strip() for label in labels.split(",") if label.strip()]
+    if not (labels and all(texts)):
+        raise ValueError(f"{candidate_labels=} or a text of {texts!r:.60} is empty; pass both")
+    hypotheses = [hypothesis_template.format(label) for label in labels]
+    if hypothesis_template in hypotheses:
+        raise ValueError(f"{hypothesis_template=}; put {{}} where the label goes")
+    found = [i for i, name in names.items() if name.lower().startswith("entail")]
+    if not found:
+        known = f"no class is called 'entailment' among {[*names.values()]}"
+        warn_caller(f"{known}, so the last is taken for it; load a model trained on inference")
+    entailment = found[0] if found else len(names) - 1
+    pairs = [{"text": text, "text_pair": other} for text in texts for other in hypotheses]
+    logits, answers = pipe.logits([pipe.encode(pair, truncation) for pair in pairs], size), []
+    for text, own in zip(texts, logits.split(len(labels)), strict=True):  # (K labels, L classes)
+        if multi_label or len(labels) == 1:
+            contradiction = 0 if entailment else -1  # by position, as in transformers
+            scores = own[:, [contradiction, entailment]].softmax(-1)[:, 1]  # (K,)
         else:
-            scores = logits[:, self.entailment].softmax(-1)
-        order = scores.argsort(stable=True).flip(0)  # of equals the later first, as in transformers
+            scores = own[:, entailment].softmax(-1)
+        order = scores.argsort(stable=True).flip(0)  # of equals the later first, as there
         ranked = {"labels": [labels[i] for i in order], "scores": scores[order].tolist()}
-        return {"sequence": text, **ranked}
-
-    def __call__(self, sequences, candidate_labels=None, **options):
-        """See `Pipeline`."""
-        labels = self.options["candidate_labels"] if candidate_labels is None else candidate_labels
-        if isinstance(labels, str):
-            labels = [label.strip() for label in labels.split(",") if label.strip()]
-        return super().__call__(sequences, candidate_labels=labels, **options)
+        answers.append({"sequence": text, **ranked})
+    return answers
 
 
 GENERATION = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}  # as in transformers
 
 
-class TextGenerationPipeline(Pipeline):
-    """Prompt -> [{"generated_text"}]: see `pipeline`."""
-
-    auto = AutoModelForCausalLM
-    # return_full_text=False: only what was added
-    defaults = Pipeline.defaults | {"return_full_text": True, "clean_up_tokenization_spaces": False}
-
-    def compute(
-        self, rows: list[list[int]], generation_config=None, stop_sequence=None, **options
-    ) -> tuple[Tensor, ...]:
-        """Continue each prompt N times: (N, n) new ids. `options`: those of `generate`.
-
-        `GENERATION` stands where neither they nor a generation config say something else;
-        `stop_sequence` is another name of `stop_strings`.
-        """
-        config = vars(self.model.generation_config) | vars(generation_config or GenerationConfig())
-        ours = GENERATION | {"pad_token_id": self.tokenizer.unk_token_id}  # decoding leaves it out
-        if (config | options).get("max_length"):
-            del ours["max_new_tokens"]
-        if stop_sequence is not None:
-            options["stop_strings"] = stop_sequence
-        options |= {"tokenizer": self.tokenizer, "return_dict_in_generate": False}
-        ids, mask = self.batch(rows), self.batch([[1] * len(row) for row in rows])  # (B, T)
-        new = self.model.generate(ids, mask, GenerationConfig(**ours | config), **options)
-        return new[:, ids.shape[1] :].cpu().chunk(len(rows))  # (B * N, T + n) -> B of (N, n)
-
-    def answer(self, text: str, outputs: list[Tensor], options: dict) -> list[dict[str, str]]:
-        answers, full = [], options["return_full_text"] in (None, True)
-        for ids in outputs[0]:
-            new = self.tokenizer.decode(ids, skip_special_tokens=True)
-            new = ("" if not new or text[-1:].isspace() else " ") + new
-            new = clean_up(new) if options["clean_up_tokenization_spaces"] else new
-            answers.append({"generated_text": text + new if full else new.lstrip(" ")})
-        return answers
+def generate_texts(
+    pipe,
+    texts,
+    size,
+    return_full_text=True,  # False: only what was added
+    clean_up_tokenization_spaces=False,
+    truncation=False,
+    generation_config=None,
+    **options,  # those of `generate`
+) -> list[list[dict[str, str]]]:
+    """Prompt -> [{"generated_text"}]; `GENERATION` holds where no setting says something else."""
+    rows = [pipe.encode(text, truncation) for text in texts]
+    config = vars(pipe.model.generation_config) | vars(generation_config or GenerationConfig())
+    usual = GENERATION | {"pad_token_id": pipe.tokenizer.unk_token_id}  # decoding leaves it out
+    if (config | options).get("max_length"):
+        del usual["max_new_tokens"]
+    options |= {"tokenizer": pipe.tokenizer, "return_dict_in_generate": False}
+    ids, mask = pipe.pad(rows), pipe.pad([[1] * len(row) for row in rows])  # (B, T)
+    new = pipe.model.generate(ids, mask, GenerationConfig(**usual | config), **options)
+    added = new[:, ids.shape[1] :].cpu().chunk(len(texts))  # (B * N, T + n) -> B of (N, n)
+    answers = []
+    for text, several in zip(texts, added, strict=True):
+        found = [pipe.tokenizer.decode(one, skip_special_tokens=True) for one in several]
+        found = [f" {new}" if new and not text[-1:].isspace() else new for new in found]
+        found = [clean_up(new) if clean_up_tokenization_spaces else new for new in found]
+        whole = return_full_text is not False
+        answers.append([{"generated_text": text + x if whole else x.lstrip(" ")} for x in found])
+    return answers
 
 
-TASKS: dict[str, type[Pipeline]] = {
-    "text-generation": TextGenerationPipeline,
-    "text-classification": TextClassificationPipeline,
-    "sentiment-analysis": TextClassificationPipeline,
-    "feature-extraction": FeatureExtractionPipeline,
-    "zero-shot-classification": ZeroShotClassificationPipeline,
+TASKS = {  # task -> what loads its model, its function
+    "text-generation": (auto.AutoModelForCausalLM, generate_texts),
+    "text-classification": (auto.AutoModelForSequenceClassification, classify),
+    "sentiment-analysis": (auto.AutoModelForSequenceClassification, classify),
+    "feature-extraction": (auto.AutoModel, extract_features),
+    "zero-shot-classification": (auto.AutoModelForSequenceClassification, classify_zero_shot),
 }
 
 
@@ -270,8 +230,8 @@ def pipeline(
     text-classification: `top_k`, `function_to_apply`. feature-extraction: `return_tensors`.
     zero-shot-classification: `candidate_labels`, `hypothesis_template`, `multi_label`. All:
     `truncation`. Calls, and their errors: see `Pipeline`. Answers are shaped like those of
-    transformers. Raises ValueError for an unknown task and where nothing tells which model or
-    tokenizer to load, and the errors of `from_pretrained`.
+    transformers. Puts the model into eval mode. Raises ValueError for an unknown task and where
+    nothing tells which model or tokenizer to load, and the errors of `from_pretrained`.
     """
     if task not in TASKS:
         raise ValueError(f"task={task!r}; choose from {', '.join(TASKS)}")
@@ -279,19 +239,16 @@ def pipeline(
     loading = hub | (model_kwargs or {})
     source = model if tokenizer is None else tokenizer
     if isinstance(source, str | Path):
-        tokenizer = AutoTokenizer.from_pretrained(source, **split_hub_options(loading)[0])
+        tokenizer = auto.AutoTokenizer.from_pretrained(source, **split_hub_options(loading)[0])
     if model is None or tokenizer is None:
         way = "pass model='tiny', a folder or a name on the hub; with a model object, tokenizer="
         raise ValueError(f"model={model!r:.40}, tokenizer={tokenizer!r:.40}: what to load? {way}")
     dtype = torch_dtype if dtype is None else dtype
-    placing = {"dtype": dtype, "device": device, "device_map": device_map}
-    placing = {name: x for name, x in placing.items() if x is not None}
+    device = device_map if device is None else device
     if isinstance(model, str | Path):
-        if {"device", "device_map"}.isdisjoint(placing.keys() | loading.keys()):
-            placing["device"] = "auto"
-        model = TASKS[task].auto.from_pretrained(model, **placing, **loading)
+        told = {name: x for name, x in (("dtype", dtype), ("device", device)) if x is not None}
+        model = TASKS[task][0].from_pretrained(model, **{"device_map": "auto"} | loading | told)
     else:
-        dtype = OpenAIGPTConfig(dtype=dtype).dtype or model.dtype
-        place = device_map if device is None else device
-        model = model.to(model.device if place is None else find_device(place), dtype)
-    return TASKS[task](model, tokenizer, batch_size, **options)
+        place = None if device is None else find_device(device)
+        model = model.to(place, OpenAIGPTConfig(dtype=dtype).dtype)
+    return Pipeline(task, model.eval(), tokenizer, batch_size, options)

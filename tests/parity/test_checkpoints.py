@@ -1,6 +1,5 @@
 """One folder on both sides: minigpt and transformers read what the other has saved."""
 
-
 import pytest
 import torch
 import transformers
