@@ -21,7 +21,6 @@ if NAMED and not OFFICIAL.is_dir():
 NO_OFFICIAL = "not checked: no official vocabulary (MINIGPT_OFFICIAL_DIR names no folder)"
 
 
-
 def has_transformers(least: str) -> bool:
     """Say whether transformers is installed, in this version or a later one."""
     try:
@@ -148,12 +147,17 @@ def transformers_differences(wishes: str = "", B: int = 3, T: int = 40, **pair) 
 
 
 def gradient_difference(ours, theirs) -> float:
-    """Largest difference of two models' gradients, relative to the largest of each parameter."""
+    """Largest difference of two models' gradients, relative to the largest of each parameter.
+
+    One that is zero up to rounding everywhere is compared with the others' size.
+    """
     expected = {name: x.grad for name, x in theirs.named_parameters() if x.grad is not None}
     found = {name: x.grad for name, x in ours.named_parameters() if x.grad is not None}
     assert found and found.keys() == expected.keys(), found.keys() ^ expected.keys()
+    sizes = {name: grad.abs().max().item() for name, grad in expected.items()}
+    least = max(sizes.values()) / 1000 or 1
     return max(
-        largest_difference(grad, expected[name]) / (expected[name].abs().max().item() or 1)
+        largest_difference(grad, expected[name]) / max(sizes[name], least)
         for name, grad in found.items()
     )
 
