@@ -227,14 +227,8 @@ if not helpers.has_transformers("5.20"):
 @pytest.mark.parametrize("problem, L, named", LOSSES)
 def test_classifier_losses_and_gradients(problem, L, named):
     pair, (inputs, real) = make_pair(CLASSIFIER, num_labels=L), make_inputs(CLASSIFIER)
-    labels = {
-        SINGLE: torch.randint(L, (3,)),
-        MULTI: torch.rand(3, L),
-        REGRESSION: torch.randn(3, L),
-    }
-    inputs["labels"] = (
-        labels[problem].view(3) if problem == REGRESSION and L == 1 else labels[problem]
-    )
+    shape = (3,) if L == 1 and problem == REGRESSION else (3, L)
+    inputs["labels"] = torch.randint(L, (3,)) if problem == SINGLE else torch.rand(shape)
     if named:
         for model in pair:
             model.config.problem_type = problem
@@ -269,8 +263,19 @@ def test_where_a_text_ends(pad, ids, mask):
 
 # -- OpenAI's code
 
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flash_attention_2"])
+def test_every_layer_equals_openai(implementation):
+    differences = helpers.openai_differences(attn_implementation=implementation)
+    assert set(differences) == {"embedding", "hidden_0", "hidden_1", "hidden_2", "lm_logits"}
+    assert max(differences.values()) < 1e-5
+
+
+def test_the_comparison_of_layers_can_fail():
+    assert helpers.openai_differences(afn="relu")["hidden_0"] > 1e-3
+
+
 ARRAYS = np.load(GOLDEN / "golden.npz")
-LAYERS = ["embedding", "hidden_0", "hidden_1", "hidden_2"]
 PARTS = {"attn/c_attn": "attn.c_attn", "attn/c_proj": "attn.c_proj", "ln_1": "ln_1"}
 PARTS |= {"mlp/c_fc": "mlp.c_fc", "mlp/c_proj": "mlp.c_proj", "ln_2": "ln_2"}
 
@@ -328,9 +333,8 @@ def gradient_error(model):
 @pytest.mark.parametrize("implementation", ["eager", "sdpa", "flash_attention_2"])
 def test_double_heads_equal_openai(implementation):
     model, task = golden_double_heads(attn_implementation=implementation), golden_task()
-    out = model(**task, openai_losses=True, output_hidden_states=True)
-    found = {name: x.view(6, 24, 32) for name, x in zip(LAYERS, out.hidden_states, strict=True)}
-    found |= {"lm_logits": out.logits.flatten(0, 1), "clf_logits": out.mc_logits}
+    out = model(**task, openai_losses=True)
+    found = {"lm_logits": out.logits.flatten(0, 1), "clf_logits": out.mc_logits}
     found["clf_losses"] = F.cross_entropy(out.mc_logits, task["mc_labels"], reduction="none")
     loss = found["loss"] = out.mc_loss + 0.5 * out.loss
     assert largest_difference(out.loss, golden("lm_losses").mean()) < 1e-5
