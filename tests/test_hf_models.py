@@ -284,7 +284,7 @@ def test_the_callers_config_stays_as_it_was():
 @kinds
 def test_a_cache_changes_nothing(kind):
     model, inputs, cache = make(kind, pad_token_id=None), make_inputs(kind), KeyValueCache(2)
-    ids, mask, end = inputs["input_ids"], inputs["attention_mask"], 0
+    ids, mask, end = inputs["input_ids"], inputs["attention_mask"].flip(-1), 0
     for part in ids.split([1, 2, 3], dim=-1):
         end += part.shape[-1]
         out = model(part, mask[..., :end], past_key_values=cache)
