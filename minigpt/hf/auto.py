@@ -1,6 +1,7 @@
 """The class that fits a checkpoint: `AutoModel.from_pretrained(name)` and its relatives."""
 
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 
 from minigpt.hf import models
@@ -31,9 +32,12 @@ class AutoClass:
         return (OpenAIGPTTokenizer if is_slow else cls.target).from_pretrained(name, **options)
 
     @classmethod
-    def from_config(cls, config: OpenAIGPTConfig, **options):
-        """Make a model with new weights; `options` are those of its class."""
-        return cls.target(config, **options)
+    def from_config(cls, config: OpenAIGPTConfig, attn_implementation: str | None = None):
+        """Make a model with new weights; the caller's config is left alone."""
+        model = cls.target(copy(config))
+        if attn_implementation is not None:
+            model.set_attn_implementation(attn_implementation)
+        return model
 
 
 AutoConfig = type("AutoConfig", (AutoClass,), {"target": OpenAIGPTConfig})
