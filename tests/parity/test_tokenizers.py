@@ -5,10 +5,12 @@ import json
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from tokenizers import AddedToken, normalizers
 
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
@@ -144,6 +146,10 @@ OVERFLOWS = [
 CALLS += [call | {"return_overflowing_tokens": True} for call in OVERFLOWS]
 
 
+OLD = Version(tokenizers.__version__) < Version("0.23.3")
+
+
+@pytest.mark.skipif(OLD, reason="older tokenizers truncate otherwise in transformers, too")
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("call", CALLS)
 @every_kind
