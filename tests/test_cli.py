@@ -59,6 +59,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.xdist_group("one after the other, in one folder")  # heeded by --dist loadgroup
 @pytest.mark.parametrize("example", RECORD, ids=lambda one: " ".join(one["words"])[:50])
 def test_the_answers_are_those_of_version_0_1(example, folder, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
