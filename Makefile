@@ -15,7 +15,7 @@ demo: .venv/ready   ## load the embedded checkpoint, continue a sentence, prove 
 test: .venv/ready   ## export in sync, every notebook compared with its stored outputs, pytest
 	$(BIN)/ruff check .
 	$(BIN)/python -m tests.run_notebooks
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto
 
 lab: .venv/ready   ## open the notebooks
 	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/00_tour.ipynb
