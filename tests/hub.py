@@ -30,7 +30,7 @@ class Hub(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.repositories = {"me/tiny": FILES, OFFICIAL_NAME: FILES, "me/bare": {"README.md": b"-"}}
         self.main, self.commits = COMMIT, {COMMIT: self.repositories}
-        self.requests, self.cut, self.damage = [], None, None  # cut, damage: the next body
+        self.requests, self.cut = [], None  # after so many bytes the next body is cut
         self.stall, self.stalled = None, threading.Event()  # the file that stops halfway
 
     def push(self, repository: str, **files: bytes) -> None:
@@ -105,9 +105,6 @@ class Answer(BaseHTTPRequestHandler):
 
     def send_body(self, body: bytes, stall: bool) -> None:
         cut, self.server.cut = self.server.cut, None
-        damage, self.server.damage = self.server.damage, None
-        if damage is not None:
-            body = bytes([body[0] ^ 1]) + body[1:]
         if stall:
             self.wfile.write(body[: len(body) * 3 // 4])  # the library writes pieces of 10 MiB
             self.server.stalled.set()

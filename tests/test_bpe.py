@@ -13,7 +13,6 @@ from minigpt import bpe
 from tests.helpers import NO_OFFICIAL, OFFICIAL
 
 TINY = Path(minigpt.__file__).parent / "assets" / "tiny"
-COUNTS = {"lower": 4, "lowest": 3, "newer": 2, "aaaa": 5, "low": 7, "owl": 1}
 
 
 def count_pairs(words, word_counts):
@@ -43,33 +42,6 @@ WORDS = st.text("ab", max_size=12) | st.text("abcé</w>", max_size=6)
 def test_the_heap_agrees_with_counting_afresh(word_counts, num_merges):
     expected = learn_by_recounting(word_counts, num_merges)
     assert bpe.learn_merges(word_counts, num_merges) == expected
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.dictionaries(WORDS, st.integers(1, 5), max_size=12), st.integers(0, 60))
-def test_the_counts_of_a_symbol_list_stay_right(word_counts, num_merges):
-    symbols = bpe.SymbolList(word_counts)
-    words = {word: bpe.split_characters(word) for word in word_counts}
-    for merge in learn_by_recounting(word_counts, num_merges):
-        bpe.merge_everywhere(symbols, merge)
-        words = {word: bpe.merge_pair(found, merge) for word, found in words.items()}
-        assert {x: n for x, n in symbols.pair_counts.items() if n} == count_pairs(
-            words, word_counts
-        )
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.dictionaries(WORDS, st.integers(1, 5), min_size=1, max_size=12))
-def test_merges_learned_to_the_end_make_one_token_of_every_word(word_counts):
-    ranks = {pair: rank for rank, pair in enumerate(bpe.learn_merges(word_counts, 1000))}
-    for word in filter(None, word_counts):
-        assert bpe.apply_merges(word, ranks) == (word + "</w>",)
-
-
-def test_merges_are_prefixes_of_longer_lists_in_any_order_of_words():
-    assert bpe.learn_merges(COUNTS, 30)[:5] == bpe.learn_merges(COUNTS, 5)
-    assert bpe.learn_merges(dict(reversed(COUNTS.items())), 30) == bpe.learn_merges(COUNTS, 30)
-    assert bpe.learn_merges(COUNTS, 0) == bpe.learn_merges({}, 5) == []
 
 
 @pytest.mark.parametrize(

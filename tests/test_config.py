@@ -1,7 +1,5 @@
 """The core's config: the sizes, and where the parameters are."""
 
-from minigpt.attention import ATTENTION
-from minigpt.block import ACTIVATIONS
 from minigpt.config import GPTConfig, count_parameters
 from minigpt.lm_head import LanguageModel
 
@@ -14,8 +12,3 @@ def test_the_counts_are_those_of_the_network():
     config = GPTConfig(vocab_size=11, n_positions=8, n_embd=6, n_layer=3, n_head=2)
     found = sum(parameter.numel() for parameter in LanguageModel(config).parameters())
     assert sum(count_parameters(config).values()) == found
-
-
-def test_the_default_choices_exist():
-    config = GPTConfig()
-    assert config.afn in ACTIVATIONS and config.attn_implementation in ATTENTION

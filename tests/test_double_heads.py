@@ -6,13 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt.config import GPTConfig
-from minigpt.double_heads import (
-    DoubleHeads,
-    SequenceSummary,
-    choice_loss,
-    mean_over_texts,
-    state_at,
-)
+from minigpt.double_heads import DoubleHeads, SequenceSummary, choice_loss, state_at
 from minigpt.lm_head import next_token_loss
 from tests.helpers import largest_difference
 
@@ -29,15 +23,6 @@ def test_state_at_picks_what_a_loop_picks(data):
     for text in np.ndindex(*shape):
         assert torch.equal(found[text], states[text][index[text]])
     assert torch.equal(state_at(states), states[..., -1, :])
-
-
-def test_mean_over_texts_weighs_texts_alike():
-    logits, labels = torch.randn(2, 3, 6, 10), torch.randint(10, (2, 3, 6))
-    labels[0, 0, 3:] = -100
-    each = [next_token_loss(logits[text], labels[text]) for text in np.ndindex(2, 3)]
-    found = mean_over_texts(logits, labels)
-    assert largest_difference(found, torch.stack(each).mean()) < 1e-6
-    assert largest_difference(found, next_token_loss(logits, labels)) > 1e-3
 
 
 def test_ignored_questions_do_not_count():

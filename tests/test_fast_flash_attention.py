@@ -73,7 +73,8 @@ def test_float32_on_a_gpu_is_an_error():
 
 def test_a_model_takes_it_by_name():
     config = OpenAIGPTConfig(vocab_size=30, n_positions=9, n_embd=16, n_layer=2, n_head=2)
-    model = OpenAIGPTModel(config, attn_implementation="flash_attention_2").eval()
+    model = OpenAIGPTModel(config).eval()
+    model.set_attn_implementation("flash_attention_2")
     ids = torch.randint(30, (2, 7))
     mask = torch.tensor([PADDINGS["left"], PADDINGS["holes"]])
     found = kernels(lambda: model(ids))

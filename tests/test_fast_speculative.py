@@ -192,11 +192,9 @@ def test_a_streamer_gets_the_tokens_one_by_one(pair, draft):
     ("settings", "message"),
     [
         ({"num_beams": 2}, "without num_beams"),
-        ({"cache_implementation": "static"}, "without cache_implementation"),
         ({"output_scores": True}, "without output_scores"),
         ({"do_sample": True, "num_return_sequences": 2}, "without num_return_sequences"),
         ({"num_assistant_tokens": 0}, "num_assistant_tokens=0"),
-        ({"max_new_tokens": 44}, "49 tokens, but this checkpoint has 48 positions"),
         ({"input_ids": torch.zeros(2, 5, dtype=torch.long)}, "2 texts"),
     ],
 )
@@ -206,16 +204,14 @@ def test_what_cannot_be_done_is_refused(pair, draft, settings, message):
 
 
 def test_an_assistant_that_does_not_fit_is_refused(pair):
-    with pytest.raises(ValueError, match="assistant_model=None; pass a model"):
-        speculate(pair[1], None, some_ids(0))
+    with pytest.raises(ValueError, match="assistant_model='x'; pass a language model"):
+        speculate(pair[1], "x", some_ids(0))
     _, other = helpers.random_pair(vocab_size=30)
     with pytest.raises(ValueError, match="assistant_model has 30 tokens, the model has 31"):
         speculate(pair[1], other, some_ids(0))
     _, short = helpers.random_pair(vocab_size=V, n_positions=24)
     with pytest.raises(ValueError, match="25 tokens, but this checkpoint has 24 positions"):
-        speculate(pair[1], short, some_ids(0))
-    with pytest.raises(ValueError, match="assistant_model is on meta, the model on cpu"):
-        speculate(pair[1], short.to("meta"), some_ids(0))
+        speculate(pair[1], short, some_ids(0), max_new_tokens=30)
 
 
 @pytest.mark.parametrize("do_sample", [False, True])

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from tokenizers import AddedToken, processors
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 from minigpt.hf import tokenization
 
-BOTH = (OpenAIGPTTokenizer, OpenAIGPTTokenizerFast)
-PIPELINES = ("original", "basic")
+BOTH, PIPELINES = (OpenAIGPTTokenizer, OpenAIGPTTokenizerFast), ("original", "basic")
 every_kind = pytest.mark.parametrize("kind", BOTH)
 every_pipeline = pytest.mark.parametrize("pipeline", PIPELINES)
+TEXT = "Mr. Zeppelin isn't<pad>\nhere, i'm <unk> ZEPPELIN x-ray."
 
 
 def load(kind=OpenAIGPTTokenizer, pipeline="original", **options):
@@ -35,22 +36,21 @@ def add_tokens(tokenizer):
     tokenizer.add_tokens(["Zeppelin", "x-ray"])
 
 
-@pytest.fixture(scope="module")
-def four():
-    """Each class in each pipeline, with special tokens and added ones."""
-    made = {(kind, name): load(kind, name) for kind in BOTH for name in PIPELINES}
-    for tokenizer in made.values():
-        add_tokens(tokenizer)
-    return made
+@cache
+def ready(kind, pipeline="original"):
+    """One with special tokens and added ones; a test may not change it."""
+    tokenizer = load(kind, pipeline)
+    add_tokens(tokenizer)
+    return tokenizer
 
 
-# -- text to ids
+# -- text to ids and back
 
 
 @every_kind
 @every_pipeline
-def test_no_text_breaks_a_tokenizer(four, kind, pipeline):
-    tokenizer = four[kind, pipeline]
+def test_no_text_breaks_a_tokenizer(kind, pipeline):
+    tokenizer = ready(kind, pipeline)
 
     @given(st.text(st.characters()))  # lone surrogates and NUL included
     @example("\0\ud800a\udfff")
@@ -73,20 +73,16 @@ def test_a_very_long_word_takes_no_time_to_speak_of(kind, pipeline, unit):
     assert isinstance(load(kind, pipeline).encode(text), list)
 
 
-@pytest.mark.parametrize(
-    "text", ["<unk> mill", "a<pad>b", "Mr. Zeppelin's", "ZEPPELIN x-ray", "I'd"]
-)
-def test_slow_gives_the_same_ids_with_and_without_the_library(four, text):
+@pytest.mark.parametrize("text", ["<unk> mill", "a<pad>b", "Mr. Zeppelin's", "x-ray", "I'd"])
+def test_slow_gives_the_same_ids_with_and_without_the_library(text):
     """Ids alone come from the course's tokenizer, the rest from the library."""
-    slow = four[OpenAIGPTTokenizer, "original"]
-    assert slow(text, return_special_tokens_mask=True).input_ids == slow.encode(text)
-    plain = load()
-    assert plain(text, return_special_tokens_mask=True).input_ids == plain.encode(text)
+    for slow in (ready(OpenAIGPTTokenizer), load(pad_token="<unk>")):
+        assert slow(text, return_special_tokens_mask=True).input_ids == slow.encode(text)
 
 
-def test_offsets_show_the_words(four):
+def test_offsets_show_the_words():
     text = "“I can't,” said Mr. Smith—softly."
-    found = four[OpenAIGPTTokenizerFast, "original"](text, return_offsets_mapping=True)
+    found = ready(OpenAIGPTTokenizerFast)(text, return_offsets_mapping=True)
     shown = [text[begin:end] for begin, end in found.offset_mapping]
     assert "".join(shown) == text.replace(" ", "") and shown[1:4] == ["I", "ca", "n't"]
     with pytest.raises(NotImplementedError, match="OpenAIGPTTokenizerFast"):
@@ -104,83 +100,74 @@ def test_what_is_no_id_is_refused(wrong):
 # -- what a call returns
 
 
-def test_a_batch_is_a_dictionary_that_moves_and_tells_of_its_tokens(four):
-    for kind in BOTH:
-        tokenizer = four[kind, "original"]
-        batch = tokenizer(["the old miller", "don't"], padding=True, return_tensors="pt")
-        assert batch.data is batch and {**batch}.keys() == {"input_ids", "attention_mask"}
-        assert batch.tokens(1) == ["do</w>", "n't</w>", "<pad>"] == batch[1].tokens
-        assert batch.word_ids(0) == [0, 1, 2] and batch.word_ids(1) == [0, 1, None]
-        assert torch.equal(batch[:1]["input_ids"], batch.input_ids[:1])
-        assert pickle.loads(pickle.dumps(batch)).input_ids.tolist() == batch.input_ids.tolist()
-        batch["names"] = ["x"]
-        assert batch.to("meta") is batch and batch.input_ids.device.type == "meta"
-        assert batch.names == ["x"]
-        with pytest.raises(AttributeError, match="no entry 'labels'; there are: input_ids"):
-            _ = batch.labels
+@every_kind
+def test_a_batch_is_a_dictionary_that_moves_and_tells_of_its_tokens(kind):
+    texts = ["the old miller", "don't"]
+    batch = ready(kind)(texts, padding=True, return_tensors="pt")
+    assert batch.data is batch and {**batch}.keys() == {"input_ids", "attention_mask"}
+    assert batch.tokens(1) == ["do</w>", "n't</w>", "<pad>"] == batch[1].tokens
+    assert batch.word_ids(1) == [0, 1, None]
+    assert pickle.loads(pickle.dumps(batch)).input_ids.tolist() == batch["input_ids"].tolist()
+    batch["names"] = ["x"]
+    assert batch.to("meta") is batch and batch.input_ids.device.type == "meta"
+    assert batch.names == ["x"]
+    with pytest.raises(AttributeError, match="no entry 'labels'; there are: input_ids"):
+        _ = batch.labels
 
 
 def test_a_post_processor_acts():
     tokenizer = load(OpenAIGPTTokenizerFast)
     tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A $B:1 </s>:1",
-        special_tokens=[("<s>", 8192), ("</s>", 8193)],
-    )
-    assert tokenizer.encode("the old") == tokenizer("the old").input_ids == [8192, 194, 553, 8193]
+    tokens, pair = [("<s>", 8192), ("</s>", 8193)], "<s> $A $B:1 </s>:1"
+    template = processors.TemplateProcessing("<s> $A </s>", pair=pair, special_tokens=tokens)
+    tokenizer.backend_tokenizer.post_processor = template
+    for one in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+        assert one.encode("the old") == [8192, 194, 553, 8193]
     assert tokenizer("the old", add_special_tokens=False).input_ids == [194, 553]
     assert tokenizer("the old man", truncation=True, max_length=3).input_ids == [8192, 194, 8193]
-    pair = tokenizer("the", "old", return_token_type_ids=True)
-    assert pair.token_type_ids == [0, 0, 1, 1] and tokenizer.num_special_tokens_to_add() == 2
-    assert pickle.loads(pickle.dumps(tokenizer)).encode("the old") == tokenizer.encode("the old")
+    assert tokenizer("the", "old", return_token_type_ids=True).token_type_ids == [0, 0, 1, 1]
+    assert tokenizer.num_special_tokens_to_add() == 2
 
 
-@pytest.mark.parametrize(
-    "call, error, message",
-    [
-        ({"text": 5}, TypeError, "cannot encode 5"),
-        ({"text": ["a", None]}, TypeError, "cannot encode None; pass a string"),
-        ({"text": "a", "text_pair": 3}, TypeError, "cannot encode 3"),
-        (
-            {"text": ["a"], "is_split_into_words": True, "text_pair": ["b", 3]},
-            TypeError,
-            "cannot encode 3",
-        ),
-        ({"text": ["a", "b"], "text_pair": ["c"]}, ValueError, "2 texts, but 1 second"),
-        ({"text": "a", "padding": "nope"}, ValueError, "padding='nope'.*longest"),
-        ({"text": "a", "truncation": "nope"}, ValueError, "truncation='nope'.*only_first"),
-        ({"text": "a", "return_tensors": "tf"}, ValueError, "return_tensors='tf'"),
-        ({"text": ["a", "a b"], "return_tensors": "pt"}, ValueError, "input_ids.*padding=True"),
-        ({"text": ["a", "a b"], "padding": True}, ValueError, "tokenizer.pad_token = "),
-        ({"text": "a", "max_length": 0}, ValueError, "max_length=0; pass a whole number"),
-        ({"text": "a b", "max_length": 1, "stride": 1}, ValueError, "stride=1, but 1 tokens"),
-        (
-            {"text": "a b", "text_pair": "c", "truncation": "only_second", "max_length": 2},
-            ValueError,
-            "only_second', max_length=2: .* too short",
-        ),
-    ],
-)
-@every_kind
-def test_a_bad_call_is_refused_in_words(kind, call, error, message):
-    if "stride" in call:
-        call = call | {"return_overflowing_tokens": True}
-    with pytest.raises(error, match=message):
-        load(kind, "basic")(**call)
+BAD_CALLS = [
+    ({"text": 5}, "cannot encode 5"),
+    ({"text": ["a", None]}, "cannot encode None; pass a string"),
+    ({"text": ["a"], "is_split_into_words": True, "text_pair": ["b", 3]}, "cannot encode 3"),
+    ({"text": ["a", "b"], "text_pair": ["c"]}, "2 texts, but 1 second"),
+    ({"text": "a", "padding": "nope"}, "padding='nope'.*longest"),
+    ({"text": "a", "padding": "max_length", "padding_side": 1}, "padding_side=1; .* right, left"),
+    ({"text": "a", "truncation": "nope"}, "truncation='nope'.*only_first"),
+    ({"text": "a", "return_tensors": "tf"}, "return_tensors='tf'"),
+    ({"text": ["a", "a b"], "return_tensors": "pt"}, "input_ids.*padding=True"),
+    ({"text": ["a", "a b"], "padding": True}, "needs a pad token .* tokenizer.pad_token = "),
+    *(({"text": "a", "max_length": x}, rf"max_length={x!r}; pass a") for x in (0, 1.5, True, "9")),
+    ({"text": ["a b", "a b"], "max_length": 1, "stride": 1}, "stride=1, but 1 tokens"),
+    ({"text": ("a b", "c"), "truncation": "only_second", "max_length": 2}, "only_second', max_le"),
+]
 
 
-@every_kind
-def test_what_nobody_knows_gets_a_warning_at_the_callers_line(kind):
-    pytest.importorskip("spacy")  # without it, there is a warning more
-    for call in (
-        lambda: load(kind)("a", text_target="b"),
-        lambda: load(kind, nonsense=1),
-        lambda: kind({"<unk>": 0}, [], "basic", nonsense=1),
-    ):
-        with pytest.warns(UserWarning, match="unknown options .* (nonsense|text_target)") as caught:
-            call()
-        assert [warning.filename for warning in caught] == [__file__]
+@pytest.mark.parametrize("call, message", BAD_CALLS)
+def test_a_bad_call_is_refused_in_words(call, message):
+    tokenizer = load(OpenAIGPTTokenizerFast, "basic")
+    if "padding_side" in call:
+        tokenizer.pad_token = "<unk>"
+    if isinstance(call["text"], tuple):
+        call = call | {"text": [call["text"]]}
+    with pytest.raises((TypeError, ValueError), match=message):
+        tokenizer(**call, return_overflowing_tokens="stride" in call)
+
+
+@pytest.mark.parametrize("number", [np.int64(2), torch.tensor(2), torch.tensor([2])])
+def test_numbers_of_numpy_and_torch_are_taken(number):
+    assert load(model_max_length=number)("the old man", truncation=True).input_ids == [194, 553]
+    assert load()("the old man", max_length=number).input_ids == [194, 553]
+
+
+def test_a_tokenizer_without_a_greatest_length_pads_and_truncates_nothing():
+    tokenizer = load(OpenAIGPTTokenizerFast, model_max_length=10**30, pad_token="<unk>")
+    for mask in (True, False):
+        call = {"padding": "max_length", "truncation": True, "return_special_tokens_mask": mask}
+        assert tokenizer("the old", **call).input_ids == [194, 553]
 
 
 # -- tokens, roles, settings
@@ -204,55 +191,47 @@ def test_an_added_token_is_never_split_and_a_second_time_is_not_new(kind, pipeli
 def test_roles_can_be_given_to_tokens_that_exist(kind):
     tokenizer = load(kind, pad_token="<unk>", eos_token="<end>")
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id, len(tokenizer)) == (0, 8192, 8193)
-    with pytest.raises(ValueError, match=r"sep_token='<nope>'.*add_special_tokens"):
-        tokenizer.sep_token = "<nope>"
-    with pytest.raises(ValueError, match="no role 'start_token'; choose from bos_token"):
-        tokenizer.add_special_tokens({"start_token": "<s>"})
-    with pytest.raises(ValueError, match="id 9999, but"):
-        tokenizer.sep_token_id = 9999
     tokenizer.pad_token_id, tokenizer.cls_token_id = None, 194
-    assert (tokenizer.pad_token, tokenizer.pad_token_id, tokenizer.cls_token) == (
-        None,
-        None,
-        "the</w>",
-    )
-    tokenizer.unk_token = "the</w>"
-    assert tokenizer.encode("日") == [194] == load(kind, unk_token="the</w>").encode("日")
-
-
-@every_kind
-def test_a_role_does_not_change_how_a_token_is_found(kind, tmp_path):
-    tokenizer = load(kind, "basic")
+    roles = tokenizer.pad_token, tokenizer.pad_token_id, tokenizer.cls_token
+    assert roles == (None, None, "the</w>")
+    assert tokenizer.add_special_tokens({"unk_token": "<unk>"}) == 0
+    assert load(kind, unk_token="the</w>").encode("日") == [194]
     tokenizer.add_tokens("Foo")
-    tokenizer.pad_token = "Foo"
-    tokenizer.save_pretrained(tmp_path)
-    again = kind.from_pretrained(tmp_path)
-    assert parts(again) == parts(tokenizer)
-    assert again("foo FOO").input_ids == tokenizer("foo FOO").input_ids == [8192, 8192]
-    assert tokenizer.decode([194, 8192], skip_special_tokens=True) == "the"
+    tokenizer.pad_token = "Foo"  # does not change how it is found
+    assert tokenizer("foo FOO").input_ids == [8193, 8193]
+    assert tokenizer.decode([553, 8193], skip_special_tokens=True) == "old"
 
 
 @every_kind
-def test_a_token_that_no_text_can_hold_is_refused(kind):
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda x: setattr(x, "sep_token", "<nope>"), "sep_token='<nope>'.*add_special_tokens"),
+        (lambda x: setattr(x, "sep_token_id", 9999), "id 9999, but"),
+        (lambda x: setattr(x, "sep_token", "x"), "'x' would cut words .* such as '<x>'"),
+        (lambda x: x.add_special_tokens({"unk_token": "[U]"}), "unk_token is '<unk>'"),
+        (lambda x: x.add_special_tokens({"a_token": "<s>"}), "no role 'a_token'; .* bos_token"),
+        (lambda x: x.add_tokens("\u200b"), "cannot be added"),
+        (lambda x: x.add_tokens(""), "cannot be added"),
+        (lambda x: x.add_tokens(AddedToken("\t", lstrip=True)), "cannot be added"),
+        (lambda x: x.add_tokens(5), "5 is no token; pass a string"),
+        (lambda x: x.add_tokens("a\ud800"), "is no token; pass a string"),
+    ],
+)
+def test_a_token_that_cannot_be_used_is_refused(kind, change, message):
     tokenizer = load(kind, "basic")
-    for token in ("\u200b", "", AddedToken("\t", lstrip=True)):
-        with pytest.raises(ValueError, match="cannot be added"):
-            tokenizer.add_tokens(token)
-    for token in (5, "a\ud800"):
-        with pytest.raises(TypeError, match="is no token; pass a string"):
-            tokenizer.add_tokens(token)
-    assert len(tokenizer) == 8192
+    with pytest.raises((TypeError, ValueError), match=message):
+        change(tokenizer)
+    assert len(tokenizer) == 8192 and tokenizer.sep_token is None
 
 
 @every_kind
 @every_pipeline
-@pytest.mark.parametrize(
-    "make_copy", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
-)
-def test_a_copy_is_equal_and_shares_nothing(four, kind, pipeline, make_copy):
-    tokenizer, text = four[kind, pipeline], "Mr. Zeppelin isn't<pad>\nhere, i'm <unk> x-ray."
-    other = make_copy(tokenizer)
-    assert parts(other) == parts(tokenizer) and other.encode(text) == tokenizer.encode(text)
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_is_equal_and_shares_nothing(kind, pipeline, how):
+    tokenizer = ready(kind, pipeline)
+    other = how(tokenizer)
+    assert parts(other) == parts(tokenizer) and other.encode(TEXT) == tokenizer.encode(TEXT)
     other.add_tokens("mill")
     other.sep_token = "mill"
     assert other.encode("mill") == [len(tokenizer)] != tokenizer.encode("mill")
@@ -262,49 +241,46 @@ def test_a_copy_is_equal_and_shares_nothing(four, kind, pipeline, make_copy):
 def test_a_tokenizer_is_made_of_files_too(tmp_path):
     paths = load().save_vocabulary(tmp_path, filename_prefix="my")
     assert [path.rsplit("/")[-1] for path in paths] == ["my-vocab.json", "my-merges.txt"]
-    for made in (
-        OpenAIGPTTokenizer(*paths, text_pipeline="original"),
-        OpenAIGPTTokenizer(vocab_file=paths[0], merges_file=paths[1], do_lower_case=True),
-    ):
-        assert parts(made) == parts(load()) and made.do_lower_case and made.name_or_path == ""
+    named = OpenAIGPTTokenizer(vocab_file=paths[0], merges_file=paths[1])
+    for made in (OpenAIGPTTokenizer(*paths, text_pipeline="original"), named):
+        assert parts(made) == parts(load()) and made.name_or_path == ""
     assert load().name_or_path == "tiny"
     with pytest.raises(ValueError, match="text_pipeline='fast'; choose one of original, basic"):
         OpenAIGPTTokenizer({"<unk>": 0}, [], text_pipeline="fast")
-    with pytest.raises(ValueError, match="the vocabulary lacks '<unk>'"):
-        OpenAIGPTTokenizer({"a": 0}, [], "basic")
-    with pytest.raises(ValueError, match="out of vocabulary; take vocabulary and merges from one"):
-        OpenAIGPTTokenizer({"<unk>": 0}, [("a", "b")], "basic")
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "9"])
-def test_lengths_and_sides_of_the_wrong_kind_are_named(four, value):
-    tokenizer = copy.copy(four[OpenAIGPTTokenizer, "basic"])
-    with pytest.raises(ValueError, match=rf"max_length={value!r}; pass a whole number"):
-        tokenizer.pad({"input_ids": [1]}, max_length=value)
-    with pytest.raises(
-        ValueError, match=rf"padding_side={value or 'x'!r}; choose one of right, left"
+@every_kind
+@every_pipeline
+def test_a_saved_folder_loads_whatever_file_is_missing(kind, pipeline, tmp_path):
+    tokenizer = ready(kind, pipeline)
+    files = ["merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
+    assert sorted(tokenizer.save_pretrained(tmp_path, max_shard_size="1GB")) == files
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    assert parts(kind.from_pretrained(tmp_path)) == parts(tokenizer)
+    for name in files:
+        (tmp_path / name).rename(tmp_path / "away")
+        again = kind.from_pretrained(tmp_path, pipeline)
+        assert again.encode(TEXT) == tokenizer.encode(TEXT)
+        assert name == "tokenizer_config.json" or parts(again) == parts(tokenizer)
+        (tmp_path / "away").rename(tmp_path / name)
+
+
+# -- warnings, at the caller's line
+
+
+def test_an_option_without_effect_gets_a_warning():
+    for call in (
+        lambda: ready(OpenAIGPTTokenizerFast)("a", nonsense=1),
+        lambda: OpenAIGPTTokenizerFast.from_pretrained("tiny", nonsense=1),
+        lambda: OpenAIGPTTokenizer({"<unk>": 0}, [], "basic", nonsense=1),
     ):
-        tokenizer("a", padding="max_length", padding_side=value or "x")
-    for name in ("model_max_length", "padding_side", "truncation_side"):
-        with pytest.raises(ValueError, match=rf"{name}={value!r}; "):
-            load(**{name: value})
+        with pytest.warns(UserWarning, match="without effect .* nonsense") as caught:
+            call()
+        assert [warning.filename for warning in caught] == [__file__]
 
 
-@pytest.mark.parametrize("number", [np.int64(2), torch.tensor(2), torch.tensor([2])])
-def test_numbers_of_numpy_and_torch_are_taken(number):
-    assert load(model_max_length=number)("the old man", truncation=True).input_ids == [194, 553]
-    assert load()("the old man", max_length=number).input_ids == [194, 553]
-
-
-# -- the extra that may be missing
-
-
-@pytest.fixture
-def without_extra(monkeypatch):
+def test_without_the_extra_there_is_one_warning(monkeypatch):
     monkeypatch.setattr(tokenization, "find_spec", lambda name: None)
-
-
-def test_without_the_extra_there_is_one_warning_at_the_callers_line(without_extra):
     with pytest.raises(ImportError, match=r"needs ftfy and spacy: pip install '.*\[original\]'"):
         OpenAIGPTTokenizer({"<unk>": 0}, [], text_pipeline="original")
     for make in (
@@ -319,19 +295,3 @@ def test_without_the_extra_there_is_one_warning_at_the_callers_line(without_extr
         warnings.simplefilter("error")
         fast = OpenAIGPTTokenizerFast.from_pretrained("tiny")
     assert fast.tokenize("I don't.\n") == ["i</w>", "do</w>", "n't</w>", ".</w>"]
-
-
-@every_kind
-@every_pipeline
-def test_a_saved_folder_loads_whatever_file_is_missing(four, kind, pipeline, tmp_path):
-    tokenizer, text = four[kind, pipeline], "Mr. Zeppelin isn't<pad>\nhere, i'm <unk> x-ray."
-    files = ["merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
-    assert sorted(tokenizer.save_pretrained(tmp_path, max_shard_size="1GB")) == files
-    assert sorted(path.name for path in tmp_path.iterdir()) == files
-    assert parts(kind.from_pretrained(tmp_path)) == parts(tokenizer)
-    for name in files:
-        (tmp_path / name).rename(tmp_path / "away")
-        again = kind.from_pretrained(tmp_path, pipeline)
-        assert again.encode(text) == tokenizer.encode(text)
-        assert name == "tokenizer_config.json" or parts(again) == parts(tokenizer)
-        (tmp_path / "away").rename(tmp_path / name)

@@ -1,6 +1,7 @@
 """The class that fits a checkpoint: `AutoModel.from_pretrained(name)` and its relatives."""
 
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 
 from minigpt.hf import models
@@ -15,9 +16,7 @@ class AutoClass:
     target: type
 
     @classmethod
-    def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, use_fast: bool = True, **options
-    ):
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, use_fast=True, **options):
         """Load `"tiny"`, a folder or a name on the hub; options and errors: those of the class.
 
         A tokenizer is an `OpenAIGPTTokenizer` with `use_fast=False`, and needs no `config.json`.
@@ -25,19 +24,20 @@ class AutoClass:
         """
         name, (hub, _) = pretrained_model_name_or_path, split_hub_options(options)
         with suppress(FileNotFoundError):  # a class that needs the file says so itself
-            found = read_json(find_file(name, "config.json", **hub)).get("model_type", MODEL_TYPE)
-            if found != MODEL_TYPE:
-                raise ValueError(
-                    f"{name} holds a {found!r} model, but minigpt builds only {MODEL_TYPE!r}, "
-                    "GPT-1; pass such a checkpoint, or load this one with transformers"
-                )
+            kind = read_json(find_file(name, "config.json", **hub)).get("model_type", MODEL_TYPE)
+            if kind != MODEL_TYPE:
+                way = f"minigpt builds only {MODEL_TYPE!r}, GPT-1; load it with transformers"
+                raise ValueError(f"{name} holds a {kind!r} model, but {way}")
         is_slow = cls.target is OpenAIGPTTokenizerFast and not use_fast
         return (OpenAIGPTTokenizer if is_slow else cls.target).from_pretrained(name, **options)
 
     @classmethod
-    def from_config(cls, config: OpenAIGPTConfig, **options):
-        """Make a model with new weights; `options` are those of its class."""
-        return cls.target(config, **options)
+    def from_config(cls, config: OpenAIGPTConfig, attn_implementation: str | None = None):
+        """Make a model with new weights; the caller's config is left alone."""
+        model = cls.target(copy(config))
+        if attn_implementation is not None:
+            model.set_attn_implementation(attn_implementation)
+        return model
 
 
 AutoConfig = type("AutoConfig", (AutoClass,), {"target": OpenAIGPTConfig})

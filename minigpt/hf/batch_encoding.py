@@ -6,12 +6,8 @@ from functools import cached_property
 import numpy as np
 from tokenizers import Encoding
 
-PADS = {
-    "attention_mask": 0,
-    "token_type_ids": 0,
-    "special_tokens_mask": 1,
-    "offset_mapping": (0, 0),
-}
+PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
+PADS |= {"offset_mapping": (0, 0)}
 Row = dict[str, list]  # one text: lists with an entry for each token
 
 
@@ -22,7 +18,6 @@ class BatchEncoding(dict):
     """
 
     make: Callable[[], list[Encoding]] | None = None  # None: only ids are known
-
     data = property(lambda self: self)
 
     @cached_property
@@ -35,17 +30,15 @@ class BatchEncoding(dict):
     def __reduce__(self):
         return BatchEncoding, (dict(self),)
 
-    def __getitem__(self, key):
-        if isinstance(key, slice):
-            return {name: values[key] for name, values in self.items()}
+    def __missing__(self, key: str | int) -> Encoding:
         if not isinstance(key, int):
-            return super().__getitem__(key)
+            raise KeyError(key)
         return self.encodings[key]
 
     def __getattr__(self, name: str):
-        if name in self:
-            return self[name]
-        raise AttributeError(f"no entry {name!r}; there are: {', '.join(self)}")
+        if name not in self:
+            raise AttributeError(f"no entry {name!r}; there are: {', '.join(self)}")
+        return self[name]
 
     def to(self, device, **options) -> "BatchEncoding":
         """Move all tensors to a device; lists stay as they are. Returns this same object."""
@@ -89,22 +82,21 @@ def to_texts(text, pair, is_split: bool) -> tuple[list, list | None, bool]:
 
     Raises TypeError, naming the value, for what is no text, ValueError for lists of two lengths.
     """
-    words = is_split and isinstance(text, list | tuple)
-    single = isinstance(text, str) or words and not any(isinstance(x, list | tuple) for x in text)
-    texts, pairs = ([text], None if pair is None else [pair]) if single else (text, pair)
-    kind = list | tuple if is_split else str  # of a text
-    if pair is None and texts and not single and isinstance(texts, list | tuple):
-        two = (isinstance(x, list | tuple) and len(x) == 2 for x in texts)
-        if all(two) and all(isinstance(one, kind) for both in texts for one in both):
-            texts, pairs = zip(*texts, strict=True)
-    if pairs is not None and len(texts) != len(pairs):
-        raise ValueError(f"{len(texts)} texts, but {len(pairs)} second texts; pass one for each")
-    return clean(texts), pairs and clean(pairs), single
+    is_list, kind = isinstance(text, list | tuple), list | tuple if is_split else str  # of a text
+    single = isinstance(text, str) or is_split and is_list and all(isinstance(x, str) for x in text)
+    if single:
+        text, pair = [text], None if pair is None else [pair]
+    elif pair is None and is_list and text:
+        two = (isinstance(x, list | tuple) and len(x) == 2 for x in text)
+        if all(two) and all(isinstance(one, kind) for both in text for one in both):
+            text, pair = zip(*text, strict=True)
+    if pair is not None and len(text) != len(pair):
+        raise ValueError(f"{len(text)} texts, but {len(pair)} second texts; pass one for each")
+    return clean(text), pair and clean(pair), single
 
 
 def to_ids(ids):
     """Turn an id, or any nesting of lists, arrays and tensors of ids, into plain ints and lists."""
-    ids = ids["input_ids"] if isinstance(ids, Mapping) else ids
     ids = ids.tolist() if hasattr(ids, "tolist") else ids
     if isinstance(ids, Iterable) and not isinstance(ids, str | bytes):
         return [x if type(x) is int else to_ids(x) for x in ids]
@@ -138,7 +130,7 @@ def to_rows(encoded) -> tuple[list[Row], bool, str | None]:
 
 def pad_row(row: Row, length: int, pad_id: int, side: str) -> Row:
     """Pad every column that we know to `length`; a longer row stays as it is."""
-    fill = {k: [x] * (length - len(row["input_ids"])) for k, x in PADS.items() if k in row}
+    fill = {name: [x] * (length - len(row["input_ids"])) for name, x in PADS.items() if name in row}
     fill["input_ids"] = [pad_id] * (length - len(row["input_ids"]))
     left = side == "left"
     return row | {k: [*x, *row[k]] if left else [*row[k], *x] for k, x in fill.items()}
@@ -158,10 +150,8 @@ def to_columns(rows: list[Row], kind: str | None) -> dict:
         for name, x in arrays.items():
             arrays[name] = x.astype(np.float32 if x.size and x.dtype.kind == "f" else np.int64)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(
-            f"{', '.join(columns)}: rows of different lengths, or not of numbers, make no tensor; "
-            "pass padding=True, or return_tensors=None"
-        ) from error
+        what = f"{', '.join(columns)}: rows of different lengths, or not of numbers"
+        raise ValueError(f"{what}, make no tensor; pass padding=True") from error
     if kind == "np":
         return arrays
     import torch  # only here: a tokenizer is useful without it

@@ -37,27 +37,6 @@ class Finished:
         self.closed = self.closed or won or running == -torch.inf  # or nothing runs any more
 
 
-def extensions(
-    scores: Tensor,
-    logits: Tensor,
-    n: int,
-    do_sample: bool = False,
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Extend each beam by each token, and take the `n` best, or draw as many.
-
-    `scores` (B, K) are the sums of log-probabilities so far, `logits` (B, K, V) those of one more
-    token. Returns the new sums, the beams that they extend, and the tokens, each (B, n). Source of
-    the noise: Kool, van Hoof and Welling 2019, section 2.
-    """
-    sums = keys = (scores[..., None] + logits).flatten(1)  # (B, K, V) -> (B, K V)
-    if do_sample:
-        keys = sums - torch.empty_like(sums).exponential_(generator=generator).log()
-    chosen = keys.topk(min(n, sums.shape[-1])).indices  # (B, n)
-    V = logits.shape[-1]
-    return sums.gather(-1, chosen), chosen // V, chosen % V
-
-
 def pick_rows(rows: Tensor, indices: Tensor) -> Tensor:
     """Pick rows of (B, K, T) by their `indices` (B, n) -> (B, n, T)."""
     return rows.take_along_dim(indices[..., None], dim=1)
@@ -75,10 +54,18 @@ class Beams:
         """Return all texts as one batch, (B K, T)."""
         return self.ids.flatten(0, 1)
 
-    def grow(self, logits: Tensor, n: int, **choice) -> None:
-        """Replace the K beams by `n` extensions of them; `logits` is (B K, V)."""
-        logits = logits.view(*self.scores.shape, -1)  # (B K, V) -> (B, K, V)
-        self.scores, origins, new = extensions(self.scores, logits, n, **choice)
+    def grow(self, logits: Tensor, n: int, do_sample: bool = False, generator=None) -> None:
+        """Replace the K beams by their `n` best extensions by a token, or draw as many.
+
+        `logits` (B K, V) are the log-probabilities of one more token. Source of the noise: Kool,
+        van Hoof and Welling 2019, section 2.
+        """
+        V, logits = logits.shape[-1], logits.view(*self.scores.shape, -1)  # (B K, V) -> (B, K, V)
+        sums = keys = (self.scores[..., None] + logits).flatten(1)  # (B, K, V) -> (B, K V)
+        if do_sample:
+            keys = sums - torch.empty_like(sums).exponential_(generator=generator).log()
+        chosen = keys.topk(min(n, sums.shape[-1])).indices  # (B, n)
+        self.scores, origins, new = sums.gather(-1, chosen), chosen // V, chosen % V
         self.ids = torch.cat([pick_rows(self.ids, origins), new[..., None]], dim=-1)
         self.parents = torch.cat([pick_rows(self.parents, origins), origins[..., None]], dim=-1)
 
@@ -97,18 +84,6 @@ class Beams:
                 one.add(self.scores[b, rows], self.ids[b, rows], self.parents[b, rows])
 
 
-def check_running(best: Tensor, finished: list[Finished], step: int) -> None:
-    """Raise ValueError, see `check_finite`, for best sums (B,) with which a search cannot go on.
-
-    They do not matter where it is closed; minus infinity does not where a text has ended.
-    """
-    over = [
-        one.closed or (score == -torch.inf and len(one.texts) > 0)
-        for one, score in zip(finished, best.tolist(), strict=True)
-    ]
-    check_finite(best.masked_fill(torch.tensor(over, device=best.device), 0), step)
-
-
 @torch.no_grad()
 def beam_search(
     next_logits: NextLogits,
@@ -123,7 +98,7 @@ def beam_search(
     """Fill `finished`, one for each prompt (B, T), with texts of up to `max_new_tokens` more.
 
     `next_logits` as for `stream`; a cache must have `reorder(rows)`. `ways_to_end` is the number of
-    end tokens; `choice` goes to `extensions`. Errors: those of `stream`.
+    end tokens; `choice` goes to `Beams.grow`. Errors: those of `stream`.
     """
     beams, num_beams = Beams(input_ids), finished[0].size
     ids, cache = input_ids, None
@@ -132,7 +107,8 @@ def beam_search(
         logits = process(processors, beams.texts(), logits.float().log_softmax(-1))
         K = beams.scores.shape[1]
         beams.grow(logits, max(2, 1 + ways_to_end) * num_beams, **choice)
-        check_running(beams.scores.amax(-1), finished, step=length - 1)
+        best = beams.scores.amax(-1)  # -inf: no beam goes on
+        check_finite(best.masked_fill(best == -torch.inf, 0), step=length - 1)
         done = is_done(criteria, beams.texts()).view_as(beams.scores)  # (B n,) -> (B, n)
         done = done | (length == max_new_tokens)  # or cut off
         beams.collect(done, finished)
@@ -154,13 +130,14 @@ def best_texts(
     """Return the `n` best texts of each prompt, padded, their scores, and the rows they came from.
 
     ids (B n, T + new), scores (B n,), beam indices (B n, new): rows of (B K), -1 after the end.
-    Raises ValueError, naming the prompt, if it has fewer.
+    Raises ValueError if there are fewer.
     """
-    for b, one in enumerate(finished):
-        if len(one.texts) < n:
-            found = f"prompt {b} can be continued in only {len(one.texts)} ways"
-            raise ValueError(f"num_return_sequences={n}, but {found}; ask for no more")
-    scores, ids, parents = zip(*(text for one in finished for text in one.texts[:n]), strict=True)
+    texts = [text for one in finished for text in one.texts[:n]]
+    if len(texts) < n * len(finished):
+        found = f"{len(finished)} prompts can be continued in only {len(texts)} ways"
+        way = "look for processors that forbid every token, or ask for fewer"
+        raise ValueError(f"num_return_sequences={n}, but {found}; {way}")
+    scores, ids, parents = zip(*texts, strict=True)
     parents = [row + b // n * finished[0].size for b, row in enumerate(parents)]
     return (
         pad_sequence(ids, batch_first=True, padding_value=pad_token_id),

@@ -13,7 +13,6 @@ MODEL_TYPE = "openai-gpt"
 CONFIG_FILES = ("config.json", "params_shapes.json")  # of today, and of OpenAI's release
 SIZES = ("n_positions", "n_embd", "n_layer", "n_head", "vocab_size")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-DTYPE_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES} | {"auto": None}
 ALIASES = {
     "max_position_embeddings": "n_positions",
     "hidden_size": "n_embd",
@@ -21,48 +20,28 @@ ALIASES = {
     "num_attention_heads": "n_head",
     "torch_dtype": "dtype",
 }
-LABELS = ("num_labels", "id2label", "label2id")  # three views of one thing
-MODEL_OPTIONS = ("device", "device_map", "output_loading_info", "ignore_mismatched_sizes")
+LABELS = ("num_labels", "label2id", "id2label")  # three views of one thing
+NAMES = {0: "LABEL_0", 1: "LABEL_1"}  # of the classes, if nothing is said
 OUTPUTS = ("output_attentions", "output_hidden_states", "return_dict")
-SWITCHES = ("summary_use_proj", "summary_proj_to_labels", "tie_word_embeddings", *OUTPUTS)
 QUIET = ("dtype", "architectures", "tie_word_embeddings", *OUTPUTS)  # saved if not as by default
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
-
-
-def choice(*values) -> tuple:
-    """Make a rule for a setting: what it may be, and what to pass instead."""
-    return lambda x: (x, type(x)) in [(y, type(y)) for y in values], f"choose from {values}"
-
-
-def number(least: float, most: float) -> tuple:
-    """Make a rule for a number; it is a whole one if `least` is."""
-    kinds, name = {int, type(least)}, type(least).__name__
-    way = f"expected an {name} from {least} to {most}"
-    return lambda x: type(x) in kinds and least <= x <= most, way
-
-
-ID = {int, type(None)}
-RULES = {  # sizes beyond these are errors in a file
-    **dict.fromkeys(("vocab_size", "n_positions"), number(1, 10**9)),
-    **dict.fromkeys(("n_embd", "n_head"), number(1, 10**6)),
-    "n_layer": number(1, 10**4),
-    **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), number(0.0, 1.0)),
-    "summary_first_dropout": number(0.0, 1.0),
-    **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), number(0.0, 1e9)),
-    **dict.fromkeys(("pad_token_id", "bos_token_id"), (lambda x: type(x) in ID, "expected an int")),
-    "eos_token_id": (lambda x: {*map(type, x if type(x) is list else [x])} <= ID, "expected ints"),
-    "afn": choice("gelu", "gelu_new", "relu", "silu", "swish"),
-    "attn_implementation": choice("eager", "sdpa", "flash_attention_2"),
-    "summary_type": choice("cls_index", "last", "first", "mean", "attn"),
-    "summary_activation": choice(None, "tanh"),
-    "problem_type": choice(None, *PROBLEMS),
-    "dtype": choice(None, *DTYPES),
-    "model_type": choice(MODEL_TYPE),
-    **dict.fromkeys(SWITCHES, choice(True, False)),
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout")
+NUMBERS = {  # the least and the most
+    **dict.fromkeys(SIZES, (1, 10**9)),
+    **dict.fromkeys(DROPOUTS, (0.0, 1.0)),
+    **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), (0.0, 1e9)),
 }
-
-
-NAMES = {0: "LABEL_0", 1: "LABEL_1"}  # of the classes, if nothing is said
+ALLOWED = {
+    "afn": ("gelu", "relu", "silu", "swish"),
+    "attn_implementation": ("eager", "sdpa", "flash_attention_2"),
+    "summary_type": ("cls_index", "last", "first", "mean", "attn"),
+    "summary_activation": (None, "tanh"),
+    "problem_type": (None, *PROBLEMS),
+    "dtype": (None, *DTYPES),
+    "model_type": (MODEL_TYPE,),
+    **dict.fromkeys(("summary_use_proj", "summary_proj_to_labels"), (True, False)),
+    **dict.fromkeys(("tie_word_embeddings", *OUTPUTS), (True, False)),
+}
 
 
 def name_labels(num_labels=None, id2label=None, label2id=None) -> dict[int, str]:
@@ -71,15 +50,13 @@ def name_labels(num_labels=None, id2label=None, label2id=None) -> dict[int, str]
     `id2label` is taken before `label2id`. Raises ValueError if the numbers have a gap.
     """
     try:
-        pairs = (id2label or {}).items() or [(i, name) for name, i in (label2id or {}).items()]
-        names = {int(index): name for index, name in pairs}
-        count = len(names) or 2 if num_labels is None else files.to_number(num_labels)
-        if type(count) is int and 0 < count <= 10**6:
-            names = names or {index: f"LABEL_{index}" for index in range(count)}
-        is_whole = sorted(names) == list(range(len(names))) and names and len(names) == count
-        if is_whole and {*map(type, names.values())} == {str}:
-            return dict(sorted(names.items()))
-    except (AttributeError, TypeError, ValueError, ArithmeticError, MemoryError):
+        names = id2label or {index: name for name, index in (label2id or {}).items()}
+        count = len(names) or 2 if num_labels is None else num_labels
+        names = names or {index: f"LABEL_{index}" for index in range(min(count, 10**5))}
+        names = dict(sorted((int(index), name) for index, name in names.items()))
+        if 0 < count == len(names) and [*names] == [*range(count)]:
+            return names
+    except (AttributeError, TypeError, ValueError, OverflowError):
         pass
     given = f"id2label={id2label!r:.80}, label2id={label2id!r:.80}, num_labels={num_labels!r:.80}"
     raise ValueError(f"{given}; number the names 0, 1, 2, ... without a gap")
@@ -112,14 +89,10 @@ class OpenAIGPTConfig(GPTConfig):
     model_type: str = MODEL_TYPE
     id2label: dict[int, str] | None = None  # names of the classes; None: LABEL_0, LABEL_1
 
-    def __init__(self, *values, **settings):
-        usual = {one.name: one.default for one in fields(self)[:-1]}  # all but the labels
-        settings = dict(zip(usual, values, strict=False)) | settings
-        for alias in ALIASES.keys() & settings.keys():
-            if (value := settings[alias]) != settings.get(name := ALIASES[alias], value):
-                raise ValueError(f"{alias}={value!r:.80}, but {name}={settings[name]!r:.80}")
+    def __init__(self, **settings):
         labels = {name: settings.pop(name) for name in LABELS if name in settings}
-        self.id2label = name_labels(**labels) if labels else dict(NAMES)
+        vars(self)["id2label"] = name_labels(**labels) if labels else dict(NAMES)
+        usual = {one.name: one.default for one in fields(self) if one.name != "id2label"}
         for name, value in (usual | settings).items():
             setattr(self, name, value)
         self.validate()
@@ -130,10 +103,10 @@ class OpenAIGPTConfig(GPTConfig):
             value = files.to_number(value)
         if name == "num_labels" and value == self.num_labels:
             return  # the names stay
-        if name == "dtype" and isinstance(value, str):
-            value = DTYPE_NAMES.get(value.removeprefix("torch."), value)
-        if name in ("num_labels", "label2id"):
+        if name in LABELS:
             name, value = "id2label", name_labels(**{name: value})
+        if name == "dtype" and isinstance(value, str):
+            value = getattr(torch, value.removeprefix("torch."), value)
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str):  # asked only for what is no attribute
@@ -157,9 +130,14 @@ class OpenAIGPTConfig(GPTConfig):
 
     def validate(self) -> None:
         """Raise ValueError, naming it, for a setting that no model can be built from."""
-        for name, (is_good, way) in RULES.items():
-            if not is_good(value := getattr(self, name)):
+        for name, (least, most) in NUMBERS.items():
+            value, kind = getattr(self, name), type(least)
+            if type(value) not in (int, kind) or not least <= value <= most:
+                way = f"pass an {kind.__name__} from {least} to {most}"
                 raise ValueError(f"{name}={value!r:.80}; {way}")
+        for name, values in ALLOWED.items():
+            if (value := getattr(self, name)) not in values:
+                raise ValueError(f"{name}={value!r:.80}; choose from {values}")
         if self.n_embd % self.n_head:
             sizes = f"n_embd={self.n_embd} cannot be cut into n_head={self.n_head} heads"
             raise ValueError(f"{sizes} of equal width; pass an n_head that divides it")
@@ -174,7 +152,7 @@ class OpenAIGPTConfig(GPTConfig):
 
         Raises TypeError for a change that is no setting.
         """
-        changes = {ALIASES.get(n, n): x for n, x in changes.items() if n not in MODEL_OPTIONS}
+        changes = {ALIASES.get(n, n): x for n, x in changes.items()}
         known = {*(one.name for one in fields(cls)), *LABELS, *config_dict}
         if strange := sorted(changes.keys() - known):
             raise TypeError(f"from_pretrained has no option {', '.join(strange)}; see its help")
@@ -183,24 +161,23 @@ class OpenAIGPTConfig(GPTConfig):
         labels = {name: changes.pop(name) for name in LABELS if name in changes}
         kept = {n: x for n, x in config_dict.items() if ALIASES.get(n, n) not in changes}
         config = cls(**kept | changes)
-        if labels:
-            config.update(labels)
+        for name, value in labels.items():
+            setattr(config, name, value)
         return config
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options):
         """Read the config of `"tiny"`, a folder or a name on the hub.
 
-        `options` are `HUB_OPTIONS`, settings to replace, such as `n_head=4`, and `MODEL_OPTIONS`,
-        which change nothing here. Raises ValueError, naming file, key and value, for a setting that
-        is missing or wrong, TypeError for an option that is no setting.
+        `options` are `HUB_OPTIONS` and settings to replace, such as `n_head=4`. Raises ValueError,
+        naming file, key and value, for a setting that is missing or wrong, TypeError for an option
+        that is no setting.
         """
         hub, changes = files.split_hub_options(options)
         path = files.find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
-        is_page = path.name == "config.json"
-        settings = files.read_json(path) if is_page else release_sizes(path)
+        settings = files.read_json(path) if path.name == "config.json" else release_sizes(path)
         told = {ALIASES.get(name, name) for name in [*settings, *changes]}
-        if is_page and (lost := [name for name in SIZES if name not in told]):
+        if lost := [name for name in SIZES if name not in told]:
             raise ValueError(f"{path}: there is no {lost[0]}; add it, or pass {lost[0]}=...")
         try:
             return cls.from_dict(settings, **changes)
@@ -215,15 +192,11 @@ class OpenAIGPTConfig(GPTConfig):
     def to_dict(self) -> dict:
         """Return what `config.json` holds."""
         usual = {one.name: one.default for one in fields(self) if one.name in QUIET}
+        usual |= {"attn_implementation": self.attn_implementation, "id2label": NAMES}
         kept = {n: x for n, x in vars(self).items() if n not in usual or x != usual[n]}
-        del kept["attn_implementation"]
-        if self.afn == "gelu_new":
-            kept["afn"] = "gelu"
         if self.dtype is not None:
             kept["dtype"] = str(self.dtype).removeprefix("torch.")
-        if self.id2label == NAMES:
-            del kept["id2label"]
-        else:
+        if "id2label" in kept:
             kept["label2id"] = self.label2id
         return {"model_type": MODEL_TYPE} | kept
 

@@ -6,22 +6,29 @@ import json
 import os
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from safetensors import SafetensorError
 
 from .hub import download_file
 
 TINY = files("minigpt") / "assets" / "tiny"
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "force_download")
-IGNORED_OPTIONS = (  # options of transformers that change nothing here
+IGNORED_OPTIONS = (  # of transformers, and of models where something else is loaded
+    *("device", "device_map", "output_loading_info", "ignore_mismatched_sizes"),
     *("low_cpu_mem_usage", "proxies", "resume_download", "safe_serialization"),
     *("trust_remote_code", "use_fast", "use_safetensors", "weights_only"),
 )
 MAX_TRIES = 20  # of saving while other processes save into the same folder
+ABANDONED = 3600  # seconds: unfinished files so old are those of a process that was killed
+version = attrgetter("st_ino", "st_mtime_ns")  # one alone can be the same after a quick save
 
 Writer = Callable[[Path], object]  # writes one file to a path
 
@@ -30,11 +37,9 @@ def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
     """Return the path of the first of `names` that a checkpoint holds.
 
     `hub` may hold `HUB_OPTIONS`. Raises FileNotFoundError, naming what was looked for and where, if
-    there is none, NotADirectoryError for a file, and the errors of `download_file`.
+    there is none, and the errors of `download_file`.
     """
     folder = Path(str(TINY) if checkpoint == "tiny" else checkpoint)
-    if folder.is_file():
-        raise NotADirectoryError(f"{checkpoint} is a file; pass the folder in which it lies")
     if checkpoint == "" or not folder.is_dir():  # Path("") would be the current folder
         return download_file(str(checkpoint), *names, **hub)
     for name in names:
@@ -62,27 +67,21 @@ def naming(path: str | Path | None) -> Iterator[None]:
             raise  # it names the file already
         if isinstance(error, ValueError):  # it says what to do
             raise ValueError(f"{path}: {error}") from error
-        reason = f"{type(error).__name__}: {error}".split("\n")[0]
-        raise ValueError(
-            f"{path} is damaged or has unexpected contents ({reason}); copy it again"
-        ) from error
+        reason = f"unexpected contents ({type(error).__name__}: {error}".split("\n")[0]
+        raise ValueError(f"{path} is damaged or has {reason}); copy it again") from error
 
 
 def read_json(path: Path, kind: type = dict):
     """Read a JSON file. Raises ValueError, naming it, if it is damaged or not of type `kind`."""
-    try:
+    with naming(path):
         found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, endless digits, too deep
-        raise ValueError(f"{path}: not valid JSON ({error}); copy it again") from error
-    if not isinstance(found, kind):
-        raise ValueError(f"{path}: expected a JSON {kind.__name__}, got {found!r:.40}")
-    return found
+        if not isinstance(found, kind):
+            raise ValueError(f"expected a JSON {kind.__name__}, got {found!r:.40}")
+        return found
 
 
 def to_number(value):
-    """Return numbers of numpy and torch as Python's: one element a number, several a list."""
-    if not hasattr(value, "tolist"):
-        return value
+    """Return an array of numpy or a tensor as Python's numbers: one of them, or a list."""
     value = value.tolist()
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
@@ -95,61 +94,36 @@ def json_text(settings: dict) -> str:
 
 def json_writer(settings: dict) -> Writer:
     """Return a writer of a JSON file."""
-    data = json_text(settings).encode()
-    return lambda path: path.write_bytes(data)
-
-
-@contextmanager
-def saving(path: str | Path) -> Iterator[None]:
-    """Say of an OSError inside what could not be saved, why, and what to do; its type stays."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        way = "make room if the disk is full, or pass another folder"
-        raise type(error)(f"{path} could not be saved ({reason}); {way}") from error
+    return lambda path: path.write_text(json_text(settings))
 
 
 def make_folder(folder: str | Path) -> Path:
-    """Return a folder, made if need be. Raises OSError, naming it, where there can be none.
+    """Return a folder, made if need be.
 
-    And ValueError for `"tiny"` and an empty name, which would never be read.
+    Raises ValueError for `"tiny"` and an empty name, which would never be read.
     """
-    path = Path(folder)
     if str(folder) in ("", "tiny"):
         raise ValueError(f"{str(folder)!r} is no name to save under; choose another")
-    with saving(path):
-        path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def stamp(path: Path) -> tuple | None:
-    """Return what tells a file from another of the same name; None if there is no file."""
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
 
 
 def exchange(waiting: Path, folder: Path, names: list[str], stale: str) -> bool:
     """Put the files of one folder into another, in order; False if another process interfered."""
     *others, last = names
-    mine = {name: stamp(waiting / name) for name in names}
-    foreign = [path.name for path in folder.iterdir() if path.name not in mine]
-    try:
-        for name in [*reversed(names), *(x for x in foreign if re.fullmatch(stale, x))]:
-            (folder / name).unlink(missing_ok=True)
-        for name in others:
-            os.replace(waiting / name, folder / name)
-    except KeyboardInterrupt:  # the old files are gone: put all new ones there first
-        for name in (name for name in names if (waiting / name).exists()):
-            os.replace(waiting / name, folder / name)
-        raise
-    if any(stamp(folder / name) != mine[name] for name in others):
-        return False
-    os.replace(waiting / last, folder / last)
-    return all(stamp(folder / name) == mine[name] for name in names)
+    mine = {name: version((waiting / name).stat()) for name in names}
+    for name in reversed(names):
+        (folder / name).unlink(missing_ok=True)
+    for name in others:
+        os.replace(waiting / name, folder / name)
+    for path in folder.iterdir():  # now, since another process may have placed some just before
+        if path.name not in mine and re.fullmatch(stale, path.name):
+            path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):  # another process has removed it
+        if all(version((folder / name).stat()) == mine[name] for name in others):
+            os.replace(waiting / last, folder / last)
+            return all(version((folder / name).stat()) == mine[name] for name in names)
+    return False
 
 
 def save_files(folder: str | Path, writers: Mapping[str, Writer], stale: str = "") -> list[str]:
@@ -163,15 +137,20 @@ def save_files(folder: str | Path, writers: Mapping[str, Writer], stale: str = "
     the file, the reason and what to do.
     """
     folder = make_folder(folder)
+    for path in folder.glob(".saving-*"):
+        with suppress(FileNotFoundError):  # another process is saving, and done by now
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
     for attempt in range(MAX_TRIES):
-        with saving(folder):
-            temporary = TemporaryDirectory(prefix=".saving-", dir=folder)
-        with temporary as waiting:
+        with TemporaryDirectory(prefix=".saving-", dir=folder) as waiting:
             for name, write in writers.items():
-                with saving(folder / name):
+                try:
                     write(Path(waiting, name))
-            with saving(folder):
-                if exchange(Path(waiting), folder, list(writers), stale):
-                    return sorted(writers)
+                except (OSError, RuntimeError, SafetensorError) as error:
+                    what = f"{folder / name} could not be saved ({error!s:.200})"
+                    way = "make room if the disk is full, or pass another folder"
+                    raise OSError(f"{what}; {way}") from error
+            if exchange(Path(waiting), folder, list(writers), stale):
+                return sorted(writers)
         time.sleep(random.random() * 0.02 * (attempt + 1))
     raise OSError(f"{folder}: other processes keep saving into it; pass another folder")

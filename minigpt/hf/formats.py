@@ -12,20 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .files import Writer, find_file, json_writer, naming, read_json
 
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "params_shapes.json",
-)
 PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{suffix}.bin"}
+SINGLE = {to: pattern.format(suffix="") for to, pattern in PATTERNS.items()}  # not in shards
+INDEX, RELEASE = ".index.json", "params_shapes.json"
+WEIGHT_FILES = (*(name + more for name in SINGLE.values() for more in ("", INDEX)), RELEASE)
 MASKS = (".attn.bias", ".attn.masked_bias", "position_ids")  # constants that older programs saved
 PARTS = 10  # files of numbers in OpenAI's release
 SMALL_BYTES = 2**18  # bytes of a tensor that may stay in memory beside its conversion
@@ -47,7 +43,6 @@ class Stored(NamedTuple):
 
     mapped: Tensor
     fresh: Callable[[], Tensor]  # from a mapping of its own: what was read is let go with it
-    path: Path | None = None
 
     def read(self, dtype: torch.dtype | None = None, device=None) -> Tensor:
         """Return the tensor, converted or copied only where that is needed."""
@@ -55,14 +50,12 @@ class Stored(NamedTuple):
         is_good = x.is_contiguous() and x.data_ptr() % x.itemsize == 0  # as kernels expect it
         if is_good and dtype in (None, x.dtype) and device in (None, x.device):
             return x
-        with naming(self.path):
-            source = self.fresh() if x.nbytes > SMALL_BYTES else x
+        source = self.fresh() if x.nbytes > SMALL_BYTES else x
         return source.to(device, dtype, copy=not is_good).contiguous()
 
 
-def in_memory(weights: Mapping[str, Tensor], copy: bool = False) -> dict[str, Stored]:
-    tensors = {name: x.detach().clone() if copy else x.detach() for name, x in weights.items()}
-    return {name: Stored(x, lambda x=x: x) for name, x in tensors.items()}
+def in_memory(weights: Mapping[str, Tensor]) -> dict[str, Stored]:
+    return {name: Stored(x, x.detach) for name, x in weights.items()}
 
 
 # -- reading
@@ -76,10 +69,10 @@ def load_bin(path: Path) -> dict[str, Tensor]:
     except UnpicklingError as error:
         reason = "is damaged, or holds more than tensors, which is never loaded: it can run code"
         raise ValueError(reason) from error
-    for name, x in dict.items(found):
+    for name, x in found.items():
         if (type(name), x.layout, x.device.type) != (str, torch.strided, "cpu"):
             raise TypeError(f"{name} is no tensor with all its values")
-    return dict(dict.items(found))
+    return {name: x.detach() for name, x in found.items()}
 
 
 def open_file(path: Path) -> dict[str, Stored]:
@@ -87,13 +80,12 @@ def open_file(path: Path) -> dict[str, Stored]:
 
     Raises ValueError, naming it, if it is damaged or holds more than named tensors.
     """
-    path.open("rb").close()  # without permission, the libraries would say something else
     with naming(path):
         if path.suffix == ".bin":
             return in_memory(load_bin(path))
         with safe_open(path, "pt") as file:
             return {
-                x: Stored(file.get_tensor(x), lambda x=x: safe_open(path, "pt").get_tensor(x), path)
+                x: Stored(file.get_tensor(x), lambda x=x: safe_open(path, "pt").get_tensor(x))
                 for x in file.keys()
             }
 
@@ -111,11 +103,11 @@ def open_shards(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]:
 
 
 def release_sizes(path: Path) -> dict[str, int]:
-    """Read what `params_shapes.json` tells: all sizes but the number of heads."""
+    """Read the sizes that `params_shapes.json` tells; the number of heads is that of GPT-1."""
     with naming(path):
         (n_positions, n_embd), (vocab_size, _), *blocks = read_json(path, list)
         sizes = {"n_positions": n_positions, "vocab_size": vocab_size, "n_embd": n_embd}
-        return sizes | {"n_layer": len(blocks) // len(BLOCK_PARAMETERS)}
+        return sizes | {"n_layer": len(blocks) // len(BLOCK_PARAMETERS), "n_head": 12}
 
 
 def read_part(path: Path) -> np.ndarray:
@@ -145,7 +137,7 @@ def open_release(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]
 def open_weights(checkpoint: str | Path, **hub) -> dict[str, Stored]:
     """Open the weights of a checkpoint, in any of `WEIGHT_FILES`; errors name the file."""
     path = find_file(checkpoint, *WEIGHT_FILES, **hub)
-    if path.name == "params_shapes.json":
+    if path.name == RELEASE:
         return open_release(path, checkpoint, **hub)
     is_index = path.suffix == ".json"
     found = open_shards(path, checkpoint, **hub) if is_index else open_file(path)
@@ -156,18 +148,14 @@ def open_weights(checkpoint: str | Path, **hub) -> dict[str, Stored]:
 def own_names(weights: Mapping[str, Stored]) -> dict[str, Stored]:
     """Return weights under the names of `GPT`, without masks and without a tied head.
 
-    Raises ValueError if there are none, or if the head is not the embedding matrix.
+    Raises ValueError if the head is not the embedding matrix.
     """
     kept = [name for name in weights if not name.endswith(MASKS)]
     found = {name.removeprefix("transformer."): weights[name] for name in kept}
     if head := found.pop("lm_head.weight", None):
         embedding = found.setdefault("tokens_embed.weight", head)
         if not torch.equal(embedding.fresh(), head.fresh()):
-            raise ValueError(
-                "lm_head.weight differs from tokens_embed.weight; in GPT-1 both are one"
-            )
-    if not found:
-        raise ValueError("there are no weights inside; copy the checkpoint again")
+            raise ValueError("lm_head.weight is not tokens_embed.weight; in GPT-1 both are one")
     return found
 
 
@@ -175,39 +163,28 @@ def own_names(weights: Mapping[str, Stored]) -> dict[str, Stored]:
 
 
 def write_tensors(weights: dict[str, Tensor], path: Path) -> None:
-    """Write one file of tensors. Raises OSError if there is no room for it."""
+    """Write one file of tensors."""
     weights = {name: x.detach().cpu().contiguous() for name, x in weights.items()}
+    if path.suffix == ".bin":
+        return torch.save(weights, path)
     path.touch()
     mode = path.stat().st_mode  # as the user has it for new files; `save_file` makes it 0600
-    try:
-        if path.suffix == ".bin":
-            torch.save(weights, path)
-        else:
-            save_file(weights, path, metadata={"format": "pt"})
-    except (SafetensorError, RuntimeError) as error:  # what both libraries make of an OSError
-        raise OSError(str(error).split("\n")[0]) from error
+    save_file(weights, path, metadata={"format": "pt"})
     path.chmod(mode)
 
 
 def weight_writers(weights: dict[str, Tensor], max_shard_size: int | str, to: str) -> dict:
-    """Plan the files of weights: name -> writer, the index last; `to` is one of `PATTERNS`.
-
-    Raises ValueError for a `max_shard_size` that is no size.
-    """
+    """Plan the files of weights: name -> writer, the index last; `to` is one of `PATTERNS`."""
     from huggingface_hub import split_torch_state_dict_into_shards as split
 
-    try:
-        plan = split(weights, filename_pattern=PATTERNS[to], max_shard_size=max_shard_size)
-    except (ArithmeticError, TypeError, ValueError) as error:
-        way = "pass a number of bytes, or a text such as '500MB'"
-        raise ValueError(f"max_shard_size={max_shard_size!r} is no size; {way}") from error
+    plan = split(weights, filename_pattern=PATTERNS[to], max_shard_size=max_shard_size)
     writers = {
         shard: partial(write_tensors, {name: weights[name] for name in names})
         for shard, names in plan.filename_to_tensors.items()
     }
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
-        writers[PATTERNS[to].format(suffix="") + ".index.json"] = json_writer(index)
+        writers[SINGLE[to] + INDEX] = json_writer(index)
     return writers
 
 
@@ -224,4 +201,4 @@ def release_writers(weights: Mapping[str, Tensor], n_layer: int) -> dict[str, Wr
     shapes[2:] = [[1, *shape] if len(shape) == 2 else shape for shape in shapes[2:]]
     parts = enumerate(np.array_split(row, PARTS))
     writers = {f"params_{n}.npy": partial(np.save, arr=part) for n, part in parts}
-    return writers | {"params_shapes.json": lambda path: path.write_text(json.dumps(shapes))}
+    return writers | {RELEASE: lambda path: path.write_text(json.dumps(shapes))}

@@ -1,8 +1,6 @@
 """`generate`: one settings object, checked once, around the pure functions of chapter 08."""
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import inf
 
@@ -10,38 +8,51 @@ import torch
 from torch import Tensor
 
 from minigpt import generation as core
-from minigpt.fast.speculative import Reader, Round, Speculation, rounds
+from minigpt.fast import warn_caller
+from minigpt.fast.speculative import Reader, Speculation, rounds
 from minigpt.fast.static_cache import generate_static
-from minigpt.generation import Criterion, Processor
+from minigpt.generation import Criterion, Processor, forbid_early_end
 from minigpt.hf.beams import Finished, beam_search, best_texts
-from minigpt.hf.generation_config import GenerationConfig, as_list, at_least
+from minigpt.hf.generation_config import GenerationConfig, as_list
 from minigpt.hf.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 
-STOPPED = (
-    "stopped at the last position, {}, after {} new tokens of {}; shorten the prompt or pass a "
-    "smaller max_new_tokens"
-)
-UNKNOWN_SETTING = "generation_config sets {}, which minigpt does not have; it changes nothing"
+# Settings that become functions: how a request r makes one for the value x of its config, if x
+# changes anything. Processors, and filters behind them, act in this order, transformers' own.
+PROCESSORS = {
+    "repetition_penalty": lambda x, r: x != 1 and r.hide_padding(core.penalize_repetition, x),
+    "no_repeat_ngram_size": lambda x, r: x and r.hide_padding(core.forbid_repeated_ngrams, x),
+    "min_length": lambda x, r: x and partial(forbid_early_end, eos=r.config.eos, length=x),
+    "suppress_tokens": lambda x, r: x is not None and partial(forbid_early_end, eos=x, length=inf),
+}
+FILTERS = {  # for drawing; they look at the logits alone
+    "temperature": lambda x, r: x != 1 and (lambda ids, logits: logits / x),
+    "top_k": lambda x, r: x and (lambda ids, logits: core.keep_top_k(logits, max(x, r.least))),
+    "top_p": lambda x, r: x != 1 and (lambda ids, logits: core.keep_top_p(logits, x, r.least)),
+}
+CRITERIA = {
+    "eos_token_id": lambda x, r: x is not None and partial(core.ends_with_token, eos=as_list(x)),
+    "stop_strings": lambda x, r: x and stop_at(as_list(x), r.tokenizer),
+}
+PLAIN_CACHE = "the cache grows: static, it takes temperature, top_k, top_p and eos_token_id alone"
 
 
 def merge(model_config, call_config, settings: dict) -> GenerationConfig:
     """Lay the settings of a call over its config, and both over the model's.
 
-    In the keywords of a call top_k=None keeps all, as in transformers; any other None sets nothing.
-    Raises ValueError for keywords that are not known.
+    In the keywords of a call None takes a setting back, and top_k=None keeps all, as in
+    transformers. Raises ValueError for keywords that are not known.
     """
     known = GenerationConfig.__dataclass_fields__.keys()
     if unknown := ", ".join(sorted(settings.keys() - known)):
         raise ValueError(f"generate has no setting {unknown}; see GenerationConfig for all names")
     if "top_k" in settings:
-        settings = settings | {"top_k": 0 if settings["top_k"] is None else settings["top_k"]}
-    merged = dict(vars(model_config))
-    for layer in (vars(call_config) if call_config else {}, settings):
-        merged |= {name: value for name, value in layer.items() if value is not None}
-    notes = {name for name in merged if name[0] == "_"} | {"transformers_version"}
-    if strange := [name for name in merged.keys() - known - notes if merged[name] is not None]:
-        warnings.warn(UNKNOWN_SETTING.format(", ".join(sorted(strange))), stacklevel=3)
-    return GenerationConfig(**merged)
+        settings = settings | {"top_k": settings["top_k"] or 0}
+    said = {name: x for name, x in vars(call_config or GenerationConfig()).items() if x is not None}
+    config = GenerationConfig(**vars(model_config) | said | settings)
+    strange = {name for name in vars(config).keys() - known if name[0] != "_"}
+    if strange := ", ".join(sorted(strange - {"transformers_version"})):
+        warn_caller(f"generation_config sets {strange}, which minigpt does not have; no effect")
+    return config
 
 
 def room_for(T: int, max_length: int | None) -> int:
@@ -55,100 +66,37 @@ def room_for(T: int, max_length: int | None) -> int:
     return 20 if max_length is None else max_length - T
 
 
-def hide_padding(processor: Callable, padding: Tensor | None) -> Processor:
-    """Show a processor -1 in place of the `padding` (B,) tokens in front of each row."""
-    if padding is None:
-        return processor
-
-    def with_hidden(ids: Tensor, logits: Tensor) -> Tensor:
-        front = padding.repeat_interleave(len(ids) // len(padding))[:, None]  # (B,) -> (B K, 1)
-        positions = torch.arange(ids.shape[-1], device=ids.device)
-        return processor(ids.masked_fill(positions < front, -1), logits)
-
-    return with_hidden
-
-
-def make_filters(config: GenerationConfig) -> list[Processor]:
-    """List temperature, top-k and top-p, as far as set, for drawing.
-
-    Beams need one token more than there are end tokens, so that some can go on.
-    """
-    least, found = 1 if config.num_beams == 1 else max(2, 1 + len(config.eos)), []
-    if config.temperature != 1:
-        found.append(lambda ids, logits: logits / config.temperature)
-    if config.top_k:
-        found.append(lambda ids, logits: core.keep_top_k(logits, max(config.top_k, least)))
-    if config.top_p != 1:
-        found.append(lambda ids, logits: core.keep_top_p(logits, config.top_p, least))
-    return found
-
-
-def make_processors(
-    config: GenerationConfig, T: int, padding: Tensor | None = None, extra: Sequence[Processor] = ()
-) -> list[Processor]:
-    """List the processors for what is set, in transformers' order, with `extra` among them.
-
-    `T` is the length of the prompts, `padding` (B,) how many tokens of it, in front, are padding.
-    """
-    found = []
-    if config.repetition_penalty != 1:
-        penalize = partial(core.penalize_repetition, penalty=config.repetition_penalty)
-        found.append(hide_padding(penalize, padding))
-    if config.no_repeat_ngram_size:
-        forbid = partial(core.forbid_repeated_ngrams, n=config.no_repeat_ngram_size)
-        found.append(hide_padding(forbid, padding))
-    length = T + config.min_new_tokens if config.min_new_tokens else config.min_length or 0
-    if length > T and config.eos:
-        found.append(partial(core.forbid_early_end, eos=config.eos, length=length))
-    if config.suppress_tokens:
-        always = partial(core.forbid_early_end, eos=as_list(config.suppress_tokens), length=inf)
-        found.append(always)
-    return [*found, *extra, *(make_filters(config) if config.do_sample else [])]
-
-
-def can_occur(string: str, tokens: set[str]) -> bool:
+def can_occur(string: str, vocabulary: str) -> bool:
     """Say whether each word of a string is part of a token, or letters that several can spell."""
-    characters = set().union(*tokens)
     return all(
-        any(word in token for token in tokens) or (word.isalnum() and characters.issuperset(word))
+        word in vocabulary or (word.isalnum() and set(vocabulary).issuperset(word))
         for word in string.split()
     )
 
 
-def make_criteria(
-    config: GenerationConfig, tokenizer=None, extra: Sequence[Callable] = (), scores=None
-) -> list[Criterion]:
-    """List the criteria for what is set, then `extra`, which are called with ids and all `scores`.
+def stop_at(strings: list[str], tokenizer) -> Criterion:
+    """Make the criterion for `stop_strings`.
 
-    Raises ValueError for `stop_strings` without a tokenizer, or that its vocabulary never makes.
+    Raises ValueError without a tokenizer, or if its vocabulary never makes any of them.
     """
-    found = []
-    if config.eos_token_id is not None:
-        found.append(partial(core.ends_with_token, eos=config.eos))
-    if config.stop_strings is not None:
-        strings = as_list(config.stop_strings)
-        if tokenizer is None:
-            raise ValueError(f"stop_strings={strings}, but nothing decodes ids; pass tokenizer=")
-        tokens = {token.removesuffix("</w>") for token in getattr(tokenizer, "get_vocab", dict)()}
-        if tokens and not any(can_occur(string, tokens) for string in strings):
-            way = "its text is lower case, with a space in front of punctuation; pass such strings"
-            raise ValueError(f"stop_strings={strings} never occur in what GPT-1 decodes; {way}")
-        found.append(partial(core.ends_with_string, strings=strings, decode=tokenizer.decode))
-    return [*found, *(lambda ids, one=one: one(ids, scores) for one in extra)]
+    if tokenizer is None:
+        raise ValueError(f"stop_strings={strings}, but nothing decodes ids; pass tokenizer=")
+    vocabulary = " ".join(getattr(tokenizer, "get_vocab", dict)()).replace("</w>", "")
+    if vocabulary and not any(can_occur(string, vocabulary) for string in strings):
+        way = "its text is lower case, with a space in front of punctuation; pass such strings"
+        raise ValueError(f"stop_strings={strings} never occur in what GPT-1 decodes; {way}")
+    return partial(core.ends_with_string, strings=strings, decode=tokenizer.decode)
 
 
-def start_token(input_ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
+def start_token(ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
     """Return the start token, (B, 1), in place of prompts without a token, None or (B, 0).
 
     Raises ValueError, saying what to pass, if there is none.
     """
     if bos_token_id is None:
-        raise ValueError(
-            "the prompt is empty, and this checkpoint has no start token; pass input_ids with one "
-            "token or more, or bos_token_id"
-        )
-    rows = 1 if input_ids is None else max(1, len(input_ids))
-    return torch.full((rows, 1), bos_token_id, device=device)
+        trouble = "the prompt is empty, and this checkpoint has no start token"
+        raise ValueError(f"{trouble}; pass input_ids with one token or more, or bos_token_id")
+    return torch.full((len(ids) if ids is not None else 1, 1), bos_token_id, device=device)
 
 
 def pad_left(ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -163,139 +111,146 @@ def pad_left(ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor | None
     real = attention_mask.bool()
     lengths = real.sum(-1)  # (B,)
     if not lengths.all():
-        row = int((lengths == 0).nonzero()[0, 0])
+        row = int(lengths.argmin())
         raise ValueError(f"row {row} of attention_mask has no 1, an empty prompt; leave it out")
     longest = int(lengths.max())
     ids = ids.gather(-1, real.byte().argsort(dim=-1, stable=True))[:, -longest:]
     return ids, longest - lengths if (lengths < longest).any() else None
 
 
-def too_long(T: int, n_positions: int) -> ValueError:
-    """Return the error for T tokens, more than the model has positions for."""
-    way = f"pass truncation=True or max_length={n_positions} to the tokenizer"
-    return ValueError(f"{T} tokens, but this checkpoint has {n_positions} positions; {way}")
+def shown(steps: Iterable[Tensor], ids: Tensor, streamer) -> Iterator[Tensor]:
+    """Show a prompt (1, T) and each new token to a streamer as they pass."""
+    streamer.put(ids.cpu())
+    for new in steps:
+        streamer.put(new[:, 0].cpu())
+        yield new
 
 
-def check_pair(model, assistant_model, ids: Tensor, new: int, K: int) -> None:
-    """Raise ValueError, with the way out, if the pair cannot add `new` tokens, K at a time."""
-    if not isinstance(assistant_model, GenerationMixin):
-        raise ValueError(f"assistant_model={assistant_model!r:.40}; pass a model that generates")
-    V, found = model.config.vocab_size, assistant_model.config.vocab_size
-    if found != V:
-        way = "pass one that was made with the same tokenizer"
-        raise ValueError(f"assistant_model has {found} tokens, the model has {V}; {way}")
-    if (there := assistant_model.device) != (here := model.device):
-        raise ValueError(f"assistant_model is on {there}, the model on {here}; move one with to()")
-    if len(ids) > 1:
-        raise ValueError(f"{len(ids)} texts with an assistant_model; pass them one by one")
-    if not at_least(1)[0](K):
-        raise ValueError(f"num_assistant_tokens={K!r}; pass a whole number, 1 or more")
-    limit = min(either.config.n_positions for either in (model, assistant_model))
-    if ids.shape[-1] + new > limit:
-        raise too_long(ids.shape[-1] + new, limit)
-
-
-@dataclass
 class Request:
-    """One call of `generate`, prepared: prompts, settings, and what follows from them."""
+    """One call of `generate`, prepared: prompts, settings, and the functions made of them."""
 
-    model: "GenerationMixin"
-    next_logits: core.NextLogits
-    config: GenerationConfig
-    ids: Tensor  # (B, T), padding in front
-    padding: Tensor | None  # (B,): how much of it
-    new: int  # tokens to add; there are positions for all of them
-    pad: int  # what follows a text that is done
-    processors: Sequence[Processor]
-    criteria: Sequence[Criterion]
-    scores: list[Tensor] | None  # output_scores: filled by the last processor, (B n, V) a step
-    generator: torch.Generator | None = None
+    def __init__(self, model, ids, mask, config, processors, criteria, tokenizer, generator):
+        """For the arguments, and what raises ValueError, see `generate`."""
+        self.model, self.config = model, config
+        self.tokenizer, self.generator = tokenizer, generator
+        if ids is None or not ids.numel():
+            ids, mask = start_token(ids, config.bos_token_id, model.device), None
+        if ids.ndim != 2:
+            raise ValueError(f"input_ids has shape {tuple(ids.shape)}; pass (B, T)")
+        if config.max_new_tokens is None:
+            config.max_new_tokens = room_for(ids.shape[-1], config.max_length)
+        self.prompts = ids.repeat_interleave(config.num_return_sequences, dim=0)  # (B n, T)
+        self.ids, self.padding = (ids, None) if mask is None else pad_left(ids, mask)
+        T, limit = self.ids.shape[-1], model.config.n_positions
+        if T > limit:
+            way = f"pass truncation=True or max_length={limit} to the tokenizer"
+            raise ValueError(f"{T} tokens, but this checkpoint has {limit} positions; {way}")
+        self.new = min(config.max_new_tokens, limit - T)  # there are positions for so many
+        if config.min_new_tokens is not None:
+            config.min_length = T + config.min_new_tokens
+        # filters keep so many tokens, for beams one more than can end them
+        self.least = 1 if config.num_beams == 1 else 1 + max(1, len(config.eos))
+        self.seen = {}  # what is returned besides ids, filled step by step
+        always, filters, ends = (
+            [made for name, make in table.items() if (made := make(getattr(config, name), self))]
+            for table in (PROCESSORS, FILTERS if config.do_sample else {}, CRITERIA)
+        )
+        keep = [self.keep("scores")] if config.output_scores else []
+        self.processors = [*always, *processors, *filters, *keep]
+        scores = self.seen.get("scores")
+        self.criteria = ends + [lambda ids, one=one: one(ids, scores) for one in criteria]
+        self.pad = config.pad if self.criteria else 0  # without an end, nothing is padded
+        plain = self.processors == filters and config.num_beams == 1  # and no hooks
+        self.is_plain = plain and not criteria and config.stop_strings is None
 
-    def refuse(self, kind: str, **others: bool) -> None:
-        """Raise ValueError, naming them, for settings that do not go with this kind of loop."""
-        config = self.config
-        asked = {
-            "num_beams": config.num_beams > 1,
-            "output_scores": config.output_scores,
-            "use_cache=False": not config.use_cache,
-            **others,
-        }
-        if names := [name for name, is_asked in asked.items() if is_asked]:
-            raise ValueError(f"{kind} goes without {', '.join(names)}; leave out one or the other")
+    def keep(self, name: str) -> Processor:
+        """Make a processor that changes nothing and puts the logits into `seen`."""
+        steps = self.seen.setdefault(name, [])
+        return lambda ids, logits: steps.append(logits) or logits
 
-    def beams(self, streamer) -> GenerateBeamDecoderOnlyOutput:
-        """Search with beams."""
-        if streamer is not None:
-            raise ValueError("a streamer cannot show beams; pass num_beams=1")
-        config, T, scores = self.config, self.ids.shape[-1], self.scores
+    def hide_padding(self, function: Callable, x) -> Processor:
+        """Make a processor of a function of ids, with -1 in place of padding, logits and x."""
+
+        def hidden(ids: Tensor, logits: Tensor) -> Tensor:
+            front = self.padding.repeat_interleave(len(ids) // len(self.padding))[:, None]
+            index = torch.arange(ids.shape[-1], device=ids.device)  # (T,), and front is (B K, 1)
+            return function(ids.masked_fill(index < front, -1), logits, x)
+
+        return (lambda *given: function(*given, x)) if self.padding is None else hidden
+
+    def beams(self, next_logits: core.NextLogits) -> GenerateBeamDecoderOnlyOutput:
+        """Search with beams; return the new ids alone."""
+        config, T = self.config, self.ids.shape[-1]
         rules = config.num_beams, config.length_penalty, config.early_stopping
         finished = [Finished(*rules) for _ in self.ids]
         plan = self.new, finished, self.processors, self.criteria, len(config.eos)
         choice = {"do_sample": config.do_sample, "generator": self.generator}
-        beam_search(self.next_logits, self.ids, *plan, **choice)
+        beam_search(next_logits, self.ids, *plan, **choice)
         ids, sums, indices = best_texts(finished, config.num_return_sequences, self.pad)
-        if scores is None:
-            return GenerateBeamDecoderOnlyOutput(ids[:, T:])
-        first = [step.repeat_interleave(config.num_beams, 0) for step in scores[:1]]  # (B K, V)
-        return GenerateBeamDecoderOnlyOutput(ids[:, T:], sums, (*first, *scores[1:]), indices)
+        if scores := self.seen.get("scores"):
+            scores[0] = scores[0].repeat_interleave(config.num_beams, dim=0)  # (B, V) -> (B K, V)
+        seen = {name: tuple(steps) for name, steps in self.seen.items()}
+        return GenerateBeamDecoderOnlyOutput(ids[:, T:], sums, beam_indices=indices, **seen)
 
-    def static(self, streamer) -> Tensor:
-        """Return new ids (B n, new) of a static cache."""
-        config = self.config
-        filters = make_filters(config) if config.do_sample else []
-        others = {
-            "streamer": streamer is not None,
-            "generator": self.generator is not None,
-            "processors but temperature, top_k, top_p": len(self.processors) > len(filters),
-            "criteria but eos_token_id": len(self.criteria) > bool(config.eos),
-        }
-        self.refuse('cache_implementation="static" repeats one step, and that', **others)
-        n, padding = config.num_return_sequences, self.padding
-        ids = self.ids.repeat_interleave(n, dim=0)  # (B, T) -> (B n, T)
-        padding = None if padding is None else padding.repeat_interleave(n)
+    def static(self, rows: Tensor) -> Tensor:
+        """Return the new ids (B n, new) after `rows` (B n, T), with a static cache."""
+        config, padding = self.config, self.padding
+        if padding is not None:
+            padding = padding.repeat_interleave(config.num_return_sequences)
         key = config.temperature, config.top_k, config.top_p
-        choice = {"do_sample": config.do_sample, "processors": filters}
+        choice = {"do_sample": config.do_sample, "processors": self.processors}
         choice |= {"end": config.eos, "pad": self.pad}
-        if not self.new:
-            return ids[:, :0]
-        return generate_static(self.model, ids, self.new, padding, key, **choice)
+        return generate_static(self.model, rows, self.new, padding, key, **choice)
 
-    def rounds(self, assistant_model: "GenerationMixin", K: int) -> Iterator[Round]:
-        """Yield what each call of the model brings, with K drafts of `assistant_model` a time."""
-        static = self.config.cache_implementation == "static"
-        others = {"num_return_sequences": self.config.num_return_sequences > 1}
-        self.refuse("an assistant_model", cache_implementation=static, **others)
-        pair = self.model, assistant_model
-        check_pair(*pair, self.ids, self.new, K)
+    def drafted(self, assistant_model: "GenerationMixin") -> Iterator[Tensor]:
+        """Yield new ids (1, 1), of drafts of `assistant_model` that the model checks.
+
+        Raises ValueError for what is no such model, for another vocabulary and for several texts.
+        """
+        config, pair = self.config, (self.model, assistant_model)
+        if not isinstance(assistant_model, GenerationMixin):
+            raise ValueError(f"assistant_model={assistant_model!r:.40}; pass a language model")
+        V, found = (one.config.vocab_size for one in pair)
+        if found != V:
+            way = "pass one that was made with the same tokenizer"
+            raise ValueError(f"assistant_model has {found} tokens, the model has {V}; {way}")
+        n, rows = config.num_return_sequences, len(self.ids)
+        asked = {"num_beams": config.num_beams > 1, "output_scores": config.output_scores}
+        asked |= {"num_return_sequences": n > 1, f"{rows} texts": rows > 1}
+        if names := ", ".join(name for name, is_asked in asked.items() if is_asked):
+            raise ValueError(f"an assistant_model goes without {names}; leave out one or the other")
         readers = (Reader(one.last_logits, one.config.n_layer) for one in pair)
-        plan = self.ids, self.new, K, self.processors, self.criteria
-        return rounds(*readers, *plan, self.config.do_sample, self.generator)
+        plan = self.ids, self.new, config.num_assistant_tokens, self.processors, self.criteria
+        for one in rounds(*readers, *plan, config.do_sample, self.generator):
+            self.seen.setdefault("rounds", []).append(one)
+            yield from one.new.split(1, dim=-1)
 
-    def run(self, streamer=None, assistant_model: "GenerationMixin | None" = None, K: int = 4):
+    def run(self, streamer, assistant_model: "GenerationMixin | None"):
         """Return the output of `generate`, with the new ids alone, and show them to a streamer."""
-        config, scores = self.config, self.scores
+        config, options = self.config, {"use_cache": self.config.use_cache, "padding": self.padding}
+        next_logits = partial(self.model.next_logits, **options)
         rows = self.ids.repeat_interleave(config.num_return_sequences, dim=0)  # (B n, T)
+        plain = self.is_plain and streamer is self.generator is None
+        if (static := config.cache_implementation == "static") and not plain:
+            warn_caller(PLAIN_CACHE)
         if assistant_model is not None:
-            rounds = self.rounds(assistant_model, K)
-            steps = (new for one in rounds for new in one.new.split(1, dim=-1))
-        elif config.cache_implementation == "static":
-            steps = [self.static(streamer)]
+            steps = self.drafted(assistant_model)
+        elif static and plain and self.new:
+            steps = [self.static(rows)]
         elif config.num_beams > 1 and self.new:
-            return self.beams(streamer)
+            if streamer is not None:
+                raise ValueError("a streamer cannot show beams; pass num_beams=1")
+            return self.beams(next_logits)
         else:  # the one loop for greedy and drawn texts
             draw = partial(core.sample, generator=self.generator)
             choose = draw if config.do_sample else core.greedy
             plan = self.new, choose, self.processors, self.criteria, self.pad
-            steps = core.stream(self.next_logits, rows, *plan)
-        found = [rows[:, :0]]
+            steps = core.stream(next_logits, rows, *plan)
         if streamer is not None:
-            streamer.put(self.ids.cpu())
-        for new in steps:
-            found.append(new)
-            if streamer is not None:
-                streamer.put(new[:, 0].cpu())
-        scores = None if scores is None else tuple(scores)
-        return GenerateDecoderOnlyOutput(torch.cat(found, dim=-1), scores)
+            steps = shown(steps, self.ids, streamer)
+        ids = torch.cat([rows[:, :0], *steps], dim=-1)
+        seen = {name: tuple(steps) for name, steps in self.seen.items()}
+        return GenerateDecoderOnlyOutput(ids, **seen)
 
 
 class GenerationMixin:
@@ -324,37 +279,6 @@ class GenerationMixin:
         out = self(ids, past_key_values=cache, logits_to_keep=n, return_dict=True)
         return out.logits[0]  # (1, n, V) -> (n, V)
 
-    def prepare(
-        self, ids: Tensor, mask: Tensor | None, config: GenerationConfig, tokenizer, **given
-    ) -> tuple["Request", int]:
-        """Return the request, and how many new tokens are wanted; for the arguments see `generate`.
-
-        The request adds no more than there are positions for. Raises ValueError for prompts that
-        are too long, and for texts of different lengths without a pad token.
-        """
-        if ids.ndim != 2:
-            raise ValueError(f"input_ids has shape {tuple(ids.shape)}; pass (B, T)")
-        wanted, limit = config.max_new_tokens, self.config.n_positions
-        wanted = room_for(ids.shape[-1], config.max_length) if wanted is None else wanted
-        ids, padding = (ids, None) if mask is None else pad_left(ids, mask)
-        T, scores = ids.shape[-1], [] if config.output_scores else None
-        if T > limit:
-            raise too_long(T, limit)
-        processors = make_processors(config, T, padding, given["logits_processor"] or ())
-        if scores is not None:  # the last one changes nothing and keeps what it sees
-            processors.append(lambda ids, logits: scores.append(logits) or logits)
-        criteria = make_criteria(config, tokenizer, given["stopping_criteria"] or (), scores)
-        rows = len(ids) * config.num_return_sequences
-        pad = config.pad if criteria else 0  # without an end, nothing is padded
-        if rows > 1 and pad is None:
-            raise ValueError(
-                f"{rows} texts may be done at different steps, and there is nothing to pad the "
-                "shorter ones with; pass pad_token_id (or eos_token_id, which then serves)"
-            )
-        plan = ids, padding, min(wanted, limit - T), pad or 0, processors, criteria, scores
-        reader = partial(self.next_logits, use_cache=config.use_cache, padding=padding)
-        return Request(self, reader, config, *plan, given["generator"]), wanted
-
     def generate(
         self,
         input_ids: Tensor | None = None,  # (B, T)
@@ -368,7 +292,6 @@ class GenerationMixin:
         tokenizer=None,  # makes text of ids for `stop_strings`
         generator: torch.Generator | None = None,  # of random numbers
         assistant_model: "GenerationMixin | None" = None,  # a smaller model that drafts
-        num_assistant_tokens: int = 4,  # how many tokens at a time
         **settings,  # fields of `GenerationConfig`, laid over it
     ) -> Tensor | GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput:
         """Continue texts: (B, T) -> (B n, T + new), n = `num_return_sequences`.
@@ -379,20 +302,19 @@ class GenerationMixin:
         """
         try:
             config = merge(self.generation_config, generation_config, settings)
-            prompts, mask = input_ids if inputs is None else inputs, attention_mask
-            if prompts is None or not prompts.numel():
-                prompts, mask = start_token(prompts, config.bos_token_id, self.device), None
-            given = {"logits_processor": logits_processor, "stopping_criteria": stopping_criteria}
-            given |= {"tokenizer": tokenizer, "generator": generator}
-            request, wanted = self.prepare(prompts, mask, config, **given)
-            out = request.run(streamer, assistant_model, num_assistant_tokens)
+            given = input_ids if inputs is None else inputs, attention_mask, config
+            hooks = logits_processor or (), stopping_criteria or ()
+            request = Request(self, *given, *hooks, tokenizer, generator)
+            out = request.run(streamer, assistant_model)
         finally:
             if streamer is not None:
                 streamer.end()
-        if (new := out.sequences.shape[-1]) == request.new < wanted:
-            warnings.warn(STOPPED.format(self.config.n_positions, new, wanted), stacklevel=2)
-        prompts = prompts.repeat_interleave(config.num_return_sequences, dim=0)
-        out.sequences = torch.cat([prompts, out.sequences], dim=-1)
+        if (new := out.sequences.shape[-1]) == request.new < config.max_new_tokens:
+            warn_caller(
+                f"stopped at the last position, {self.config.n_positions}, after {new} new tokens "
+                f"of {config.max_new_tokens}; shorten the prompt or pass a smaller max_new_tokens"
+            )
+        out.sequences = torch.cat([request.prompts, out.sequences], dim=-1)
         return out if config.return_dict_in_generate else out.sequences
 
 
@@ -407,10 +329,9 @@ def speculate(
     """Continue one text, (1, T), as `model` alone would, with drafts of `assistant_model`.
 
     Like `generate(assistant_model=...)`, but it also tells what became of the drafts. `settings`
-    are fields of `GenerationConfig`. Raises ValueError as `generate` does.
+    are those of `generate`.
     """
-    config = merge(model.generation_config, None, settings)
-    given = {"logits_processor": (), "stopping_criteria": (), "generator": generator}
-    request, wanted = model.prepare(input_ids, None, config, None, **given)
-    found = list(replace(request, new=wanted).rounds(assistant_model, num_assistant_tokens))
-    return Speculation(torch.cat([input_ids, *(one.new for one in found)], dim=-1), found)
+    settings |= {"num_assistant_tokens": num_assistant_tokens, "return_dict_in_generate": True}
+    helper = {"assistant_model": assistant_model, "generator": generator}
+    out = model.generate(input_ids, **helper, **settings)
+    return Speculation(out.sequences, list(out.rounds or ()))

@@ -1,7 +1,7 @@
 """The settings of `generate`: one object, checked once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import inf, isfinite
 
 from minigpt.hf import files
@@ -32,20 +32,18 @@ def above(low: float, most: float, way: str) -> tuple[Callable, str]:
     return lambda x: isinstance(x, int | float) and isfinite(x) and low < x <= most, way
 
 
-COUNTS = "top_k no_repeat_ngram_size min_length min_new_tokens max_new_tokens".split()
+FROM_ZERO = "top_k no_repeat_ngram_size min_length min_new_tokens max_new_tokens".split()
+FROM_ONE = "max_length num_beams num_return_sequences num_assistant_tokens".split()
 TOKENS = "bos_token_id eos_token_id pad_token_id suppress_tokens".split()
 SETTING_RULES = {
     "temperature": above(0, inf, "pass a finite number above 0, or do_sample=False alone"),
     "top_p": above(0, 1, "pass more than 0 and at most 1, which keeps all"),
     "repetition_penalty": above(0, inf, "pass a finite number above 0; 1 changes nothing"),
     "length_penalty": above(-inf, inf, "pass a finite number"),
-    **dict.fromkeys(COUNTS, at_least(0)),
-    **dict.fromkeys(("max_length", "num_beams", "num_return_sequences"), at_least(1)),
+    **dict.fromkeys(FROM_ZERO, at_least(0)),
+    **dict.fromkeys(FROM_ONE, at_least(1)),
     **dict.fromkeys(TOKENS, (lambda x: all(isinstance(i, int) for i in as_list(x)), "pass ids")),
-    "stop_strings": (
-        lambda x: all(s and isinstance(s, str) for s in as_list(x)),
-        "pass a string that is not empty, or a list of such",
-    ),
+    "stop_strings": (lambda x: all(s and isinstance(s, str) for s in as_list(x)), "pass text"),
     "early_stopping": ((True, False, "never").__contains__, 'pass True, False or "never"'),
     "cache_implementation": (("dynamic", "static").__contains__, 'pass "dynamic" or "static"'),
 }
@@ -81,22 +79,24 @@ class GenerationConfig:
     # where a text begins and ends
     bos_token_id: int | None = None  # beginning of sequence: what an empty prompt starts with
     eos_token_id: int | list[int] | None = None  # end of sequence
-    pad_token_id: int | None = None  # follows a text that is done; default: the (first) end token
+    pad_token_id: int | None = None  # follows a text that is done; default: an end token or 0
     stop_strings: str | list[str] | None = None
     # how to compute, and what to return
     use_cache: bool = True
     cache_implementation: str | None = None  # "static": see `minigpt.fast.static_cache`
+    num_assistant_tokens: int = 4  # how many tokens an `assistant_model` drafts at a time
     return_dict_in_generate: bool = False  # more than the ids, under names
     output_scores: bool = False  # among it the scores of each step
 
     def __init__(self, **settings):
-        settings = {name: value for name, value in settings.items() if value is not None}
-        settings |= {name: plain(x) for name, x in settings.items() if hasattr(x, "tolist")}
-        vars(self).update(settings)
-        for name in settings.keys() & SETTING_RULES.keys():
-            is_good, way = SETTING_RULES[name]
-            if not is_good(settings[name]):
-                raise ValueError(f"{name}={settings[name]!r}; {way}")
+        given = {name: x for name, x in settings.items() if x is not None}
+        vars(self).update(
+            given | {name: plain(x) for name, x in given.items() if hasattr(x, "tolist")}
+        )
+        for name in given.keys() & SETTING_RULES.keys():
+            (is_good, way), value = SETTING_RULES[name], vars(self)[name]
+            if not is_good(value):
+                raise ValueError(f"{name}={value!r}; {way}")
         n, num_beams = self.num_return_sequences, self.num_beams
         if n > num_beams and not (self.do_sample and num_beams == 1):
             way = "pass num_beams of at least as many, or do_sample=True and num_beams=1"
@@ -108,17 +108,16 @@ class GenerationConfig:
         return as_list(self.eos_token_id)
 
     @property
-    def pad(self) -> int | None:
+    def pad(self) -> int:
         """What follows a text that is done."""
-        return next(iter(self.eos), None) if self.pad_token_id is None else self.pad_token_id
+        return [*as_list(self.pad_token_id), *self.eos, 0][0]
 
     def to_dict(self) -> dict:
-        return {field.name: getattr(self, field.name) for field in fields(self)} | vars(self)
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | vars(self)
 
     def to_diff_dict(self) -> dict:
         """Return what is not as by default: what is saved."""
-        default = {field.name: field.default for field in fields(self)}
-        return {name: x for name, x in vars(self).items() if x != default.get(name)}
+        return {name: x for name, x in vars(self).items() if x != vars(type(self)).get(name)}
 
     def save_pretrained(self, save_directory) -> None:
         """Write `generation_config.json` into a folder."""

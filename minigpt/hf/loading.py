@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
-from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -13,9 +11,9 @@ from torch.overrides import TorchFunctionMode
 from minigpt.fast import warn_caller
 
 from . import formats
-from .configuration import CONFIG_FILES, DTYPES, OpenAIGPTConfig
-from .files import find_file, json_writer, naming, save_files, split_hub_options
-from .formats import WEIGHT_FILES, Stored
+from .configuration import CONFIG_FILES, OpenAIGPTConfig
+from .files import find_file, json_writer, naming, save_files, split_hub_options, version
+from .formats import Stored
 from .tokenizer_files import MERGES_NAMES, VOCAB_NAMES
 
 GENERATION_FILE = "generation_config.json"
@@ -23,39 +21,27 @@ TOKENIZER_FILES = (
     *("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"),
     *("merges.txt", "vocab.json", "tokenizer.json"),
 )
-HIDING = {  # format -> files that would be read in place of its own
-    "safetensors": (),
-    "bin": WEIGHT_FILES[:2],
-    "openai": (CONFIG_FILES[0], *WEIGHT_FILES[:4], VOCAB_NAMES[0], MERGES_NAMES[0]),
-}
-FORMATS = tuple(HIDING)
+FORMATS = (*formats.PATTERNS, "openai")
 KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
-version = attrgetter("st_ino", "st_mtime_ns")  # one alone can be the same after a quick save
 NETWORK = ("tokens_embed.", "positions_embed.", "h.")  # how the names below the heads begin
 
 
 # -- devices
 
 
-def best_device() -> str:
-    """Name the fastest device of this machine: cuda, mps (Apple) or cpu."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def find_device(device: int | str | torch.device = "auto") -> torch.device:
-    """Return a device: a number is that GPU's, -1 the CPU; "auto" takes `best_device`.
+    """Return a device: a number is that GPU's, -1 the CPU; "auto" takes the fastest one.
 
     Raises ValueError, naming it, if this machine does not have it.
     """
-    name = best_device() if device == "auto" else device
+    best = torch.accelerator.current_accelerator(check_available=True)
+    name = best or "cpu" if device == "auto" else device
     if isinstance(device, int):
-        name = "cpu" if device < 0 else f"{best_device().replace('cpu', 'cuda')}:{device}"
+        name = f"{best or 'cuda'}:{device}" if device >= 0 else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
-        way = f"pass 'auto', which is {best_device()!r} here, or -1 for the CPU"
+        way = f"pass 'auto', which is {str(best or 'cpu')!r} here, or -1 for the CPU"
         reason = str(error).split("\n")[0].split(". ")[0]  # the first sentence says enough
         raise ValueError(f"device={device!r} is not there ({reason}); {way}") from error
 
@@ -66,27 +52,22 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
 def compare(model: nn.Module, weights: Mapping[str, Stored], may_differ: bool) -> dict[str, set]:
     """Compare the parameters of a model with weights, and return what transformers' info has.
 
-    Raises ValueError, naming a parameter, if the network below the heads lacks one, if one has
-    another shape and may not, or if one does not hold floats.
+    Raises ValueError, naming a parameter, if the network below the heads lacks one, if one holds no
+    floats, or if one has another shape and may not.
     """
     own = {name.removeprefix("transformer."): (name, x) for name, x in model.named_parameters()}
-    missing, mismatched = own.keys() - weights.keys(), set()
+    missing = own.keys() - weights.keys()
     if lost := [name for name in missing if name.startswith(NETWORK)]:
-        raise ValueError(
-            f"the checkpoint lacks {min(lost)} ({len(lost)} of {len(own)}); is it a GPT-1?"
-        )
-    for short in own.keys() & weights.keys():
-        (name, x), stored = own[short], weights[short].mapped
-        if stored.dtype not in DTYPES:
-            raise ValueError(f"{name} holds {stored.dtype}; only floats are weights")
-        if stored.shape != x.shape:
-            mismatched.add((name, tuple(stored.shape), tuple(x.shape)))
+        raise ValueError(f"the checkpoint lacks {min(lost)}; is it a GPT-1?")
+    pairs = [(*own[name], weights[name].mapped) for name in own if name in weights]
+    if odd := [name for name, _, y in pairs if not y.is_floating_point()]:
+        raise ValueError(f"{odd[0]} holds no floats, as weights do; copy the checkpoint again")
+    mismatched = {(n, tuple(y.shape), tuple(x.shape)) for n, x, y in pairs if x.shape != y.shape}
     if mismatched and not may_differ:
         name, found, expected = min(mismatched)
-        raise ValueError(
-            f"{name} has shape {found} in the checkpoint, the config makes it {expected}; correct "
-            "the config, or pass ignore_mismatched_sizes=True to train it anew"
-        )
+        shapes = f"{name} has shape {found} in the checkpoint, the config makes it {expected}"
+        way = "correct the config, or pass ignore_mismatched_sizes=True to train it anew"
+        raise ValueError(f"{shapes}; {way}")
     return {
         "missing_keys": {own[name][0] for name in missing},
         "unexpected_keys": set(weights.keys() - own.keys()),
@@ -106,33 +87,30 @@ def new_values(name: str, shape: torch.Size, std: float, dtype, device) -> Tenso
 class WithoutValues(TorchFunctionMode):
     """Inside, nothing is drawn at random: the first time on "meta" would take a second."""
 
-    fillers = (nn.init.normal_, nn.init.kaiming_uniform_, nn.init.uniform_)
-
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        return kwargs["tensor"] if function in self.fillers else function(*args, **(kwargs or {}))
+        is_normal = function is nn.init.normal_
+        return kwargs["tensor"] if is_normal else function(*args, **(kwargs or {}))
 
 
 def build(
-    cls: type, config: OpenAIGPTConfig, weights: Mapping[str, Stored], may_differ=False, **kind
+    cls: type, config: OpenAIGPTConfig, weights: Mapping[str, Stored], device, may_differ: bool
 ) -> tuple[nn.Module, dict]:
     """Build a model without values, and put weights in their place; return it and the info.
 
-    `kind`: dtype and device. The largest weights are read first: a page of a file is in memory
-    until its tensor is converted.
+    The largest weights are read first: a page of a file is in memory until its tensor is converted.
     """
     last = f"h.{config.n_layer - 1}.ln_1.weight"  # looked for before too deep a model is built
     if last not in weights:
         raise ValueError(f"the checkpoint lacks {last}; is n_layer={config.n_layer} right?")
+    config.dtype = config.dtype or weights[last].mapped.dtype
     with torch.device("meta"), WithoutValues():
         model = cls(config)
     if not config.tie_word_embeddings and hasattr(model, "lm_head"):
-        raise ValueError(
-            "tie_word_embeddings=False, but in GPT-1 the head that scores tokens is the embedding; "
-            "remove the line from config.json if that is so here"
-        )
+        way = "pass tie_word_embeddings=True if that is so here"
+        raise ValueError(f"tie_word_embeddings=False, but GPT-1's head is its embedding; {way}")
     info = compare(model, weights, may_differ)
     new = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
-    made = {}  # parameter without values -> the one in its place
+    kind, made = {"dtype": config.dtype, "device": device}, {}
     for name, empty in sorted(model.named_parameters(), key=lambda pair: -pair[1].numel()):
         if name in new:
             values = new_values(name, empty.shape, config.initializer_range, **kind)
@@ -141,16 +119,17 @@ def build(
         made[empty] = nn.Parameter(values)
     tied = model.named_parameters(remove_duplicate=False)  # what was one parameter stays one
     model.load_state_dict({name: made[empty] for name, empty in tied}, assign=True)
+    if new or info["unexpected_keys"]:
+        announce(cls.__name__, sorted(new), sorted(info["unexpected_keys"]))
     return model.eval(), info
 
 
-def announce(kind: str, info: dict[str, set]) -> None:
+def announce(kind: str, new: list[str], unused: list[str]) -> None:
     """Warn, in one message, of weights that a checkpoint lacks or has in vain."""
-    parts = [f"{name} not in the checkpoint" for name in sorted(info["missing_keys"])]
-    for name, found, expected in sorted(info["mismatched_keys"]):
-        parts.append(f"{name} has shape {found} in the checkpoint and {expected} here")
-    parts = [f"{part}: new, random, to be trained" for part in parts]
-    if unused := sorted(info["unexpected_keys"]):
+    parts = []
+    if new:
+        parts.append(f"{', '.join(new)} not in the checkpoint: new, random, to be trained")
+    if unused:
         parts.append(f"{', '.join(unused[:3])} ({len(unused)} in all) not used by {kind}")
     warn_caller("; ".join(parts))
 
@@ -178,29 +157,26 @@ def load_model(
     device_map = device_map.get("", "auto") if isinstance(device_map, dict) else device_map
     if (device := device_map if device is None else device) is not None:
         device = find_device(device)
-    (hub, changes), needs_files = split_hub_options(options), None in (config, state_dict)
-    page = find_file(name, *CONFIG_FILES, **hub) if config is None else None
-    saved = page and version(page.stat())
-    if page:
+    hub, changes = split_hub_options(options)
+    if config is None:
+        page = find_file(name, *CONFIG_FILES, **hub)
+        saved = version(page.stat())
         config = OpenAIGPTConfig.from_pretrained(name, **options)
     else:
-        config = OpenAIGPTConfig.from_dict(vars(config), **changes)
+        page, config = None, OpenAIGPTConfig.from_dict(vars(config), **changes)
     if state_dict is None:
         weights = formats.open_weights(name, **hub)
     else:
-        weights = formats.own_names(formats.in_memory(state_dict, copy=True))
-    config.dtype = config.dtype or next(iter(weights.values())).mapped.dtype
+        copies = {name: x.clone() for name, x in state_dict.items()}
+        weights = formats.own_names(formats.in_memory(copies))
     with naming(page or name):
-        kind = {"dtype": config.dtype, "device": device}
-        model, info = build(cls, config, weights, ignore_mismatched_sizes, **kind)
-    if needs_files and hasattr(model, "generation_config"):
+        model, info = build(cls, config, weights, device, ignore_mismatched_sizes)
+    if name is not None and hasattr(model, "generation_config"):
         with suppress(FileNotFoundError):  # many checkpoints have none
             settings = type(model.generation_config)
             model.generation_config = settings.from_pretrained(name, **hub)
     if page and version(page.stat()) != saved:  # saving removes it first, writes it last
         raise OSError(f"{page} was saved anew while its checkpoint was read; load it again")
-    if any(info.values()):
-        announce(cls.__name__, info)
     return (model, info) if output_loading_info else model
 
 
@@ -215,7 +191,7 @@ def save_model(
     state_dict: Mapping[str, Tensor] | None = None,  # in place of the model's own weights
     is_main_process: bool = True,  # False: another process saves
     to: str = "safetensors",  # or "bin"
-    further: Mapping | None = None,  # files of a tokenizer: name -> writer
+    more: Mapping | None = None,  # further files: name -> writer
     **_,  # options of transformers that change nothing here
 ) -> list[str]:
     """Write `config.json`, `generation_config.json` and the weights, as transformers reads them.
@@ -224,18 +200,17 @@ def save_model(
     """
     if not is_main_process:
         return []
-    weights, writers, config = dict(state_dict or model.named_parameters()), {}, model.config
+    weights, config, writers = dict(state_dict or model.named_parameters()), model.config, {}
     if state_dict:
         weights.pop("lm_head.weight", None)  # the embedding once more
     config.dtype, config.architectures = model.dtype, [type(model).__name__]
     config.validate()
     if hasattr(model, "generation_config") and (told := model.generation_config.to_diff_dict()):
         writers[GENERATION_FILE] = json_writer(told)
-    writers |= {**(further or {}), **formats.weight_writers(weights, max_shard_size, to)}
+    writers |= (more or {}) | formats.weight_writers(weights, max_shard_size, to)
     writers["config.json"] = json_writer(config.to_dict())  # last: see `save_files`
     stale = formats.PATTERNS[to].format(suffix=r"(-\d{5}-of-\d{5})?") + r"(\.index\.json)?"
-    tokenizer = TOKENIZER_FILES if further else ()  # two would be read as one
-    return save_files(save_directory, writers, "|".join([stale, GENERATION_FILE, *tokenizer]))
+    return save_files(save_directory, writers, f"{stale}|{GENERATION_FILE}")
 
 
 # -- converting
@@ -243,19 +218,15 @@ def save_model(
 
 def tokenizer_writers(source: str | Path, to: str, **hub) -> dict:
     """Plan the files of a checkpoint's tokenizer, if it has one."""
-    from ..bpe import write_merges, write_vocabulary
     from .tokenization import OpenAIGPTTokenizerFast
 
     try:
-        tokenizer = OpenAIGPTTokenizerFast.from_pretrained(source, **hub)
+        writers = OpenAIGPTTokenizerFast.from_pretrained(source, **hub).writers()
     except FileNotFoundError:
         return {}  # weights alone are a checkpoint, too
-    if to != "openai":
-        return tokenizer.writers()
-    return {
-        VOCAB_NAMES[1]: partial(write_vocabulary, vocabulary=tokenizer.vocab),
-        MERGES_NAMES[1]: partial(write_merges, merges=tokenizer.merges),
-    }
+    if to == "openai":  # whose two files hold the same under other names
+        return {old: writers[today] for today, old in (VOCAB_NAMES, MERGES_NAMES)}
+    return writers
 
 
 def convert(
@@ -265,35 +236,31 @@ def convert(
     max_shard_size: int | str = "50GB",
     **options,
 ) -> list[str]:
-    """Write the checkpoint `source` into the folder `target` as another of `FORMATS`.
+    """Write the checkpoint `source` into the new folder `target` as another of `FORMATS`.
 
     `options`: those of `load_model`, such as `n_head=4`. Returns the names of what was written;
     warns of settings that OpenAI's format cannot hold. Raises ValueError, naming the parameter, for
-    weights that do not fit, FileExistsError where other files would be read.
+    weights that do not fit, FileExistsError for a folder with files, which might be read instead.
     """
     from . import models
 
     if to not in FORMATS:
         raise ValueError(f"to={to!r}; choose from {', '.join(FORMATS)}")
-    for name in HIDING[to]:
-        if Path(target, name).exists():
-            way = "which would be read in place of the new files; pass an empty folder"
-            raise FileExistsError(f"{target} has a {name}, {way}")
-    hub, _ = split_hub_options(options)
-    named = str(OpenAIGPTConfig.from_pretrained(source, **options).architectures)
-    kind = next((x for x in KINDS if x in named), "OpenAIGPTLMHeadModel")
+    if Path(target).is_dir() and any(Path(target).iterdir()):
+        raise FileExistsError(f"{target} is not empty; pass a new folder")
+    names = str(OpenAIGPTConfig.from_pretrained(source, **options).architectures)
+    kind = next((kind for kind in KINDS if kind in names), "OpenAIGPTLMHeadModel")
     model = load_model(getattr(models, kind), source, **options)
-    further = tokenizer_writers(source, to, **hub)
-    if to != "openai":
+    hub, _ = split_hub_options(options)
+    more = tokenizer_writers(source, to, **hub)
+    if to != "openai":  # the values stay of the dtype that they have in the file
         stored, own = formats.open_weights(source, **hub), dict(model.named_parameters())
-        short = {name: name.removeprefix("transformer.") for name in own}
-        as_saved = {n: stored[short[n]].read() if short[n] in stored else own[n] for n in own}
-        how = {"state_dict": as_saved, "to": to, "further": further}
-        return save_model(model, target, max_shard_size, **how)
+        as_saved = {name: stored[name.removeprefix("transformer.")].read() for name in own}
+        return save_model(model, target, max_shard_size, state_dict=as_saved, to=to, more=more)
     weights = {n.removeprefix("transformer."): x.detach() for n, x in model.named_parameters()}
-    names = save_files(target, further | formats.release_writers(weights, model.config.n_layer))
+    writers = more | formats.release_writers(weights, model.config.n_layer)
     usual, config = vars(OpenAIGPTConfig()), vars(model.config)
     if lost := [n for n in ("n_head", "afn", "layer_norm_epsilon") if config[n] != usual[n]]:
         way = ", ".join(f"{name}={config[name]!r}" for name in lost)
         warn_caller(f"OpenAI's format holds no settings; load it with {way}")
-    return names
+    return save_files(target, writers)

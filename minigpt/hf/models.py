@@ -1,7 +1,6 @@
 """The four public models: the core's networks with the reference's options around them."""
 
 import math
-from collections.abc import Callable
 from copy import copy
 from functools import partial
 from importlib.util import find_spec
@@ -12,37 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minigpt.attention import ATTENTION, make_mask
-from minigpt.classification import Classifier, classification_loss, last_real, problem_of
-from minigpt.double_heads import (
-    DoubleHeads,
-    SequenceSummary,
-    choice_loss,
-    mean_over_texts,
-    state_at,
-)
-from minigpt.fast.dropout import Dropout
-from minigpt.fast.flash_attention import flash_attention
-from minigpt.fast.static_cache import is_stock
-from minigpt.hf.configuration import PROBLEMS, OpenAIGPTConfig
-from minigpt.hf.generation import GenerationConfig, GenerationMixin
-from minigpt.hf.outputs import (
-    BaseModelOutput,
-    CausalLMOutput,
-    OpenAIGPTDoubleHeadsModelOutput,
-    SequenceClassifierOutput,
-)
-from minigpt.lm_head import LanguageModel, next_token_loss, shift_labels
-from minigpt.model import GPT, KeyValueCache
+from ..attention import ATTENTION, make_mask
+from ..classification import Classifier, classification_loss, last_real, problem_of
+from ..double_heads import DoubleHeads, SequenceSummary, choice_loss, mean_over_texts, state_at
+from ..fast.dropout import Dropout
+from ..fast.flash_attention import flash_attention
+from ..fast.static_cache import is_stock
+from ..lm_head import LanguageModel, next_token_loss, shift_labels
+from ..model import GPT, KeyValueCache
+from . import outputs
+from .configuration import PROBLEMS, OpenAIGPTConfig
+from .generation import GenerationConfig, GenerationMixin
+from .loading import load_model, save_model
 
 ATTENTION["flash_attention_2"] = flash_attention
-
-
-def may_look(x: Tensor) -> bool:
-    """Say whether values may be checked: where that costs no wait for a GPU, and nothing traces."""
-    return (
-        x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
-    )
 
 
 class OpenAIGPTPreTrainedModel(nn.Module):
@@ -50,11 +32,8 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
     config_class, base_model_prefix, main_input_name = OpenAIGPTConfig, "transformer", "input_ids"
 
-    def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
-        nn.Module.__init__(self)  # the network is built by the classes below
-        if attn_implementation is not None:
-            config = copy(config)
-            config.attn_implementation = attn_implementation
+    def __init__(self, config: OpenAIGPTConfig):
+        nn.Module.__init__(self)  # the core's constructors, which the classes below call, do it too
         self.config = config
 
     @classmethod
@@ -63,14 +42,10 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
         Options and errors: see `load_model`.
         """
-        from minigpt.hf.loading import load_model
-
         return load_model(cls, pretrained_model_name_or_path, **options)
 
     def save_pretrained(self, save_directory: str | Path, **options) -> None:
         """Write `config.json` and the weights into a folder; options and errors: `save_model`."""
-        from minigpt.hf.loading import save_model
-
         save_model(self, save_directory, **options)
 
     base_model = property(lambda self: getattr(self, "transformer", self))  # without a head
@@ -83,6 +58,7 @@ class OpenAIGPTPreTrainedModel(nn.Module):
     def set_attn_implementation(self, attn_implementation: str) -> None:
         """Compute attention in another way from now on; the same as to set it in the config."""
         self.config.attn_implementation = attn_implementation
+        self.config.validate()
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None) -> None:
         """In training, keep only the input of each block, and compute the rest a second time."""
@@ -114,16 +90,15 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
         Returns the embedding; None changes nothing. Raises ValueError for less than one row.
         """
-        old = self.get_input_embeddings()
-        rows = len(old.weight) if new_num_tokens is None else int(new_num_tokens)
+        old = self.get_input_embeddings().weight
+        rows = len(old) if new_num_tokens is None else int(new_num_tokens)
         if rows < 1:
             raise ValueError(f"new_num_tokens={rows}; pass 1 or more, such as len(tokenizer)")
-        if rows != len(old.weight):  # of the same dtype, on the same device
-            weight = old.weight.data.new_empty(rows, self.config.n_embd)
-            weight.normal_(std=self.config.initializer_range)
-            weight[: len(old.weight)] = old.weight.data[:rows]
-            new = nn.Embedding(*weight.shape, old.padding_idx, _weight=weight)
-            self.set_input_embeddings(new.requires_grad_(old.weight.requires_grad))
+        if rows != len(old):  # of the same dtype, on the same device
+            new = old.data.new_empty(rows, old.shape[1]).normal_(std=self.config.initializer_range)
+            new[: len(old)] = old.data[:rows]
+            frozen = not old.requires_grad
+            self.set_input_embeddings(nn.Embedding.from_pretrained(new, freeze=frozen))
         return self.get_input_embeddings()
 
     def chosen(self, name: str, value: bool | None) -> bool:
@@ -131,39 +106,30 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         return getattr(self.config, name) if value is None else value
 
 
-def check_range(name: str, values: Tensor, stop: int, ignored: int = 0) -> None:
+def can_inspect(x: Tensor) -> bool:
+    """Say whether values may be read: where that costs no wait for a GPU, and nothing traces."""
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.device.type == "cpu" and not is_traced
+
+
+def check_numbers(
+    name: str, values: Tensor, shape: torch.Size | tuple, stop: int, ignored: int = 0
+) -> None:
     """Raise ValueError unless `values` are whole numbers from 0 to `stop` - 1, or `ignored`.
 
-    On a GPU nobody looks at the values, see `may_look`: there, a wrong one is CUDA's own error.
+    They must have this shape; if it has one axis, as many numbers in any shape. On a GPU the values
+    are not inspected, see `can_inspect`: there, a wrong one is CUDA's own error.
     """
     if values.is_floating_point() or values.dtype == torch.bool:
         raise ValueError(f"{name} is {values.dtype}; pass whole numbers, torch.long")
-    if may_look(values):
+    given, wanted = tuple(values.shape), tuple(shape)
+    if given != wanted and not (len(wanted) == 1 and values.numel() == wanted[0]):
+        raise ValueError(f"{name} has shape {given}; pass {wanted}")
+    if can_inspect(values):
         wrong = values[((values < 0) | (values >= stop)) & (values != ignored)]
         if len(wrong):
             way = f"it must lie between 0 and {stop - 1}"
             raise ValueError(f"{name} has {int(wrong[0])} in it; {way}")
-
-
-def check_rows(name: str, values: Tensor, shape: torch.Size, stop: int, ignored: int = 0) -> None:
-    """Raise ValueError unless `values` have this shape and pass `check_range`."""
-    if tuple(values.shape) != tuple(shape):
-        raise ValueError(f"{name} has shape {tuple(values.shape)}; pass {tuple(shape)}")
-    check_range(name, values, stop, ignored)
-
-
-def check_answers(name: str, answers: Tensor, count: int, stop: int) -> None:
-    """Raise ValueError unless `answers`, in any shape, are `count` that pass `check_range`."""
-    if answers.numel() != count:
-        raise ValueError(f"{name} has shape {tuple(answers.shape)}; pass ({count},)")
-    check_range(name, answers, stop, ignored=-100)
-
-
-def check_labels(labels: Tensor, hidden: Tensor, V: int) -> None:
-    """Raise ValueError for labels of the next token that do not fit hidden states (.., T, C)."""
-    check_rows("labels", labels, hidden.shape[:-1], V, ignored=-100)
-    if labels.shape[-1] < 2:
-        raise ValueError("labels hold 1 token a text; the loss of the next needs 2 or more")
 
 
 def check_inputs(
@@ -171,50 +137,33 @@ def check_inputs(
 ) -> torch.Size:
     """Return the shape of texts, (.., T). Raises ValueError for what does not fit the model.
 
-    `rows` are (T,), (1, T), (.., T) or, with the axes in front made one, (B, T); those of
+    `rows` are one for each text, (.., T) or (B, T), or one for all, (T,) or (1, T); those of
     `attention_mask` have entries for the positions in the cache, too.
     """
     if (ids is None) == (embeds is None):
         given = "neither was" if ids is None else "both were"
         raise ValueError(f"pass either input_ids or inputs_embeds; {given} given")
     shape = ids.shape if embeds is None else embeds.shape[:-1]
-    if not shape or math.prod(shape) == 0:
+    if not shape or 0 in shape:
         raise ValueError(f"input of shape {tuple(shape)} holds no token; pass one or more a text")
     width = model.tokens_embed.embedding_dim
     if embeds is not None and not (embeds.shape[-1] == width and embeds.is_floating_point()):
         given = f"{tuple(embeds.shape)} of {embeds.dtype}"
         raise ValueError(f"inputs_embeds {given}; pass floats, {width} channels a token")
-    (*texts, T), limit, kind = shape, model.config.n_positions, model.config.attn_implementation
-    if cache is not None:
-        check_cache(model, cache, math.prod(texts))
-    S = T if cache is None else len(cache) + T
+    if not isinstance(cache, KeyValueCache | None):
+        given, way = type(cache).__name__, "pass what a call with use_cache=True returned"
+        raise ValueError(f"past_key_values is a {given}, not a KeyValueCache; {way}")
+    (*texts, T), limit = shape, model.config.n_positions
+    B, S = math.prod(texts), T if cache is None else len(cache) + T
     if S > limit:
         way = "pass truncation=True or max_length to the tokenizer, or shorten the text"
         raise ValueError(f"{S} tokens, but this checkpoint has {limit} positions; {way}")
-    if kind not in ATTENTION:
-        raise ValueError(f"attn_implementation={kind!r}; choose from {', '.join(ATTENTION)}")
     for name, row in rows.items():
         n = S if name == "attention_mask" else T
-        shapes = (*texts, n), (math.prod(texts), n), (1, n), (n,)
-        if row is not None and tuple(row.shape) not in shapes:
+        if row is not None and tuple(row.shape) not in ((*texts, n), (B, n), (1, n), (n,)):
             way = f"pass {(*texts, n)}, an entry for each token"
             raise ValueError(f"{name} {tuple(row.shape)} for texts of {n} tokens; {way}")
     return shape
-
-
-def check_cache(model: "OpenAIGPTModel", cache: KeyValueCache, B: int) -> None:
-    """Raise ValueError for a cache of another model or of other texts."""
-    if not isinstance(cache, KeyValueCache):
-        given, way = type(cache).__name__, "pass what a call with use_cache=True returned"
-        raise ValueError(f"past_key_values is a {given}, not a KeyValueCache; {way}")
-    H, keys = model.config.n_head, cache.layers[0].keys if cache.layers else None  # (B, H, S, D)
-    makes = len(model.h), B, H, model.tokens_embed.embedding_dim // H
-    had = (len(cache.layers), *(makes[1:] if keys is None else (*keys.shape[:2], keys.shape[3])))
-    if had != makes:
-        kind = "{} layers, {} texts, {} heads of {} channels"
-        found, wanted = kind.format(*had), kind.format(*makes)
-        way = "pass the cache that this model made of the same texts, or none"
-        raise ValueError(f"past_key_values hold {found}, but this call makes {wanted}; {way}")
 
 
 def as_batch(rows: Tensor) -> Tensor:
@@ -230,34 +179,26 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
 
     gradient_checkpointing = False
 
-    def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
-        super().__init__(config, attn_implementation)
-        GPT.__init__(self, self.config)
+    def __init__(self, config: OpenAIGPTConfig):
+        GPT.__init__(self, config)
         for layer in self.modules():
             if type(layer) is nn.Dropout and layer.p > 0:
                 layer.__class__ = Dropout  # the same, and cheaper under torch.compile
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """Return the vectors of tokens, (.., T) -> (B, T, C); errors are those of `check_range`."""
+    def embed(self, name: str, ids: Tensor) -> Tensor:
+        """Return the vectors of tokens, (.., T) -> (.., T, C); see `check_numbers` for errors."""
         try:
-            return self.tokens_embed(ids.reshape(-1, ids.shape[-1]))
-        except (IndexError, RuntimeError):  # on a GPU, an unknown id is CUDA's own error
-            check_range("input_ids", ids, self.tokens_embed.num_embeddings)
+            return self.tokens_embed(ids)
+        except (IndexError, RuntimeError):
+            check_numbers(name, ids, ids.shape, self.tokens_embed.num_embeddings)
             raise
 
     def make_mask(self, attention_mask: Tensor, T: int, cache: KeyValueCache | None) -> Tensor:
         """Join causality and padding: (.., S) -> (B, 1, T, S). Raises ValueError for odd values."""
         padding = as_batch(attention_mask.to(self.device))
-        if may_look(padding) and not ((padding == 0) | (padding == 1)).all():
+        if can_inspect(padding) and not ((padding == 0) | (padding == 1)).all():
             raise ValueError("attention_mask has other values than 1, a real token, and 0, padding")
         return make_mask(T, T, padding) if cache is None else cache.mask(T, padding)
-
-    def recomputed(self, cache: KeyValueCache | None) -> list[Callable]:
-        """Return the blocks so that each keeps only its input, and is computed twice."""
-        if cache is not None:
-            way = "pass use_cache=False or call gradient_checkpointing_disable()"
-            raise ValueError(f"with gradient checkpointing a cache would grow twice; {way}")
-        return [partial(checkpoint, block, use_reentrant=False) for block in self.h]
 
     def forward(
         self,
@@ -271,7 +212,7 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         return_dict: bool | None = None,  # False: a tuple
         past_key_values: KeyValueCache | None = None,  # continue from here; it grows in place
         use_cache: bool = False,  # return a cache, to continue from later
-    ) -> BaseModelOutput | tuple:
+    ) -> outputs.BaseModelOutput | tuple:
         """Raises ValueError for texts longer than `n_positions` or without a token, an unknown id,
         both or neither of `input_ids` and `inputs_embeds`, and inputs that do not fit each other.
 
@@ -279,41 +220,31 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         the right: leave the mask out there. The results at padding have no meaning.
         """
         rows = {"token_type_ids": token_type_ids, "position_ids": position_ids}
-        given = input_ids, inputs_embeds, past_key_values
-        *texts, T = check_inputs(self, *given, attention_mask=attention_mask, **rows)
-        mask, cache = None, past_key_values
-        if attention_mask is not None:
-            mask = self.make_mask(attention_mask, T, cache)
+        rows, cache = rows | {"attention_mask": attention_mask}, past_key_values
+        *texts, T = check_inputs(self, input_ids, inputs_embeds, cache, **rows)
+        mask = None if attention_mask is None else self.make_mask(attention_mask, T, cache)
         if cache is None and use_cache:
             cache = KeyValueCache(len(self.h))
         if position_ids is not None:
-            check_range("position_ids", position_ids, self.config.n_positions)
             position_ids = as_batch(position_ids)
-        again = self.gradient_checkpointing and self.training
-        x = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
+            check_numbers("position_ids", position_ids, position_ids.shape, self.config.n_positions)
+        x = self.embed("input_ids", input_ids) if inputs_embeds is None else inputs_embeds
         x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
-        x = x if token_type_ids is None else x + self.embed(token_type_ids)
+        if token_type_ids is not None:
+            x = x + self.embed("token_type_ids", as_batch(token_type_ids))
+        blocks = None
+        if self.gradient_checkpointing and self.training and cache is None:  # it would grow twice
+            blocks = [partial(checkpoint, block, use_reentrant=False) for block in self.h]
         want_states = self.chosen("output_hidden_states", output_hidden_states)
         want_weights = self.chosen("output_attentions", output_attentions)
         seen = []  # the states and attention weights that pass by
         watch = (lambda *pair: seen.append(pair)) if want_states or want_weights else None
-        options = watch, want_weights, self.recomputed(cache) if again else None
-        x = GPT.forward(self, x, position_ids, mask, cache, *options)
+        x = GPT.forward(self, x, position_ids, mask, cache, watch, want_weights, blocks)
         x = x.reshape(*texts, *x.shape[1:])  # (B, T, C) -> (.., T, C)
         states = (*(state for state, _ in seen[:-1]), x) if want_states else None
         weights = tuple(pair[1] for pair in seen[1:]) if want_weights else None
-        output = BaseModelOutput(x, cache, states, weights)
+        output = outputs.BaseModelOutput(x, cache, states, weights)
         return output if self.chosen("return_dict", return_dict) else output.to_tuple()
-
-
-def pays_to_pad(head: nn.Linear, hidden: Tensor, labels: Tensor | None) -> bool:
-    """Say whether logits are faster with the vocabulary padded to a multiple of 64.
-
-    They are for many positions at once, on a GPU with labels, too. Only a plain layer without hooks
-    may be replaced by a padded product.
-    """
-    quick = hidden.is_cuda or (labels is None and not torch.compiler.is_compiling())
-    return quick and head.out_features % 64 != 0 and is_stock(head, nn.Linear)
 
 
 def score_tokens(
@@ -321,19 +252,21 @@ def score_tokens(
 ) -> tuple[Tensor, Tensor | None]:
     """Return logits, (.., T, C) -> (.., T, V), and with labels (.., T) their loss.
 
-    Raises ValueError for labels that do not fit.
+    For many positions, they are faster with the vocabulary padded to a multiple of 64; only a plain
+    layer without hooks may be replaced so. Raises ValueError for labels that do not fit.
     """
     V = head.out_features
     if labels is not None:
-        check_labels(labels, hidden, V)
+        check_numbers("labels", labels, hidden.shape[:-1], V, ignored=-100)
     many = not torch.compiler.is_exporting() and hidden[..., 0].numel() >= 256
-    if not (many and pays_to_pad(head, hidden, labels)):
+    faster = hidden.is_cuda or (labels is None and not torch.compiler.is_compiling())
+    if not (many and faster and V % 64 and is_stock(head, nn.Linear)):
         logits = head(hidden)
     else:
         padded = F.linear(hidden, F.pad(head.weight, (0, 0, 0, -V % 64)))  # (.., T, W)
         logits = padded[..., :V]
         if labels is not None and find_spec("triton"):
-            from minigpt.fast.fused_loss import fused_loss
+            from ..fast.fused_loss import fused_loss
 
             return logits, fused_loss(padded, shift_labels(labels), V)
     return logits, None if labels is None else next_token_loss(logits, labels)
@@ -342,10 +275,9 @@ def score_tokens(
 class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageModel):
     """GPT-1 as a language model: it scores the next token, (B, T) -> (B, T, V), and generates."""
 
-    def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
-        super().__init__(config, attn_implementation)
-        LanguageModel.__init__(self, self.config, OpenAIGPTModel(self.config))
-        self.generation_config = GenerationConfig.from_model_config(self.config)
+    def __init__(self, config: OpenAIGPTConfig):
+        LanguageModel.__init__(self, config, OpenAIGPTModel(config))
+        self.generation_config = GenerationConfig.from_model_config(config)
 
     def forward(
         self,
@@ -359,7 +291,7 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
         return_dict: bool | None = None,  # False: a tuple
         logits_to_keep: int | Tensor = 0,  # score only the last so many positions, or only these
         **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
-    ) -> CausalLMOutput | tuple:
+    ) -> outputs.CausalLMOutput | tuple:
         """Raises ValueError as `OpenAIGPTModel` does, and for labels that do not fit."""
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         body = self.transformer(*inputs, return_dict=True, **options)
@@ -368,8 +300,16 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
             kept = slice(-int(kept), None)
         logits, loss = score_tokens(self.lm_head, body.last_hidden_state[..., kept, :], labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
-        output = CausalLMOutput(loss, logits, *rest)
+        output = outputs.CausalLMOutput(loss, logits, *rest)
         return output if self.chosen("return_dict", return_dict) else output.to_tuple()
+
+
+SUMMARIES = {  # summary_type -> which vector (.., C) of states (.., T, C) and index (..) or None
+    "cls_index": state_at,
+    "last": lambda states, index: state_at(states),
+    "first": lambda states, index: states[..., 0, :],
+    "mean": lambda states, index: states.mean(-2),
+}
 
 
 class Summary(SequenceSummary):
@@ -379,28 +319,22 @@ class Summary(SequenceSummary):
     """
 
     def __init__(self, config: OpenAIGPTConfig):
-        n_out = config.num_labels if config.summary_proj_to_labels else config.n_embd
-        dropout, std = config.summary_first_dropout, config.initializer_range
-        super().__init__(config.n_embd, n_out, dropout, std)
+        width, std = config.n_embd, config.initializer_range
+        n_out = config.num_labels if config.summary_proj_to_labels else width
+        super().__init__(width, n_out, config.summary_first_dropout, std)
         if not config.summary_use_proj:
             self.summary = nn.Identity()
         self.kind = config.summary_type
-        if self.kind not in ("cls_index", "last", "first", "mean"):
-            way = "choose from cls_index, last, first, mean"
+        if self.kind not in SUMMARIES:
+            way = f"choose from {', '.join(SUMMARIES)}"
             raise NotImplementedError(f"summary_type={self.kind!r} was never built; {way}")
         self.activation = nn.Tanh() if config.summary_activation == "tanh" else nn.Identity()
 
     def forward(self, states: Tensor, index: Tensor | None = None, one_mask: bool = False):
         """`index` is (..), for "cls_index". `one_mask`: all choices lose the same channels."""
-        if self.kind == "mean":
-            x = states.mean(-2)  # (.., T, C) -> (.., C)
-        elif self.kind == "first":
-            x = states[..., 0, :]
-        elif self.kind == "last" or index is None:
-            x = state_at(states)
-        else:
-            check_rows("mc_token_ids", index, states.shape[:-2], states.shape[-2])
-            x = state_at(states, index)
+        if self.kind == "cls_index" and index is not None:
+            check_numbers("mc_token_ids", index, states.shape[:-2], states.shape[-2])
+        x = SUMMARIES[self.kind](states, index)
         # (.., C): all channels of x by themselves, or (.., 1, C): those of all choices alike
         x = x * self.dropout(torch.ones_like(x[..., :1, :])) if one_mask else self.dropout(x)
         return self.activation(self.summary(x))  # (.., C) -> (.., n_out)
@@ -412,12 +346,11 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
     Beside them the logits of the next token, as in `OpenAIGPTLMHeadModel`.
     """
 
-    def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
+    def __init__(self, config: OpenAIGPTConfig):
         config = copy(config)
         config.num_labels = 1  # as the reference sets it; the caller's config is left alone
-        super().__init__(config, attn_implementation)
-        DoubleHeads.__init__(self, self.config, OpenAIGPTModel(self.config))
-        self.multiple_choice_head = Summary(self.config)
+        DoubleHeads.__init__(self, config, OpenAIGPTModel(config))
+        self.multiple_choice_head = Summary(config)
 
     def forward(
         self,
@@ -433,7 +366,7 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         return_dict: bool | None = None,  # False: a tuple
         openai_losses: bool = False,  # True: as OpenAI's code counts, not as transformers does
         **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
-    ) -> OpenAIGPTDoubleHeadsModelOutput | tuple:
+    ) -> outputs.OpenAIGPTDoubleHeadsModelOutput | tuple:
         """With `openai_losses`, the logits also score the position rows, (B, choices, T, V + n);
         `loss` is the mean over texts; and in training the choices share one dropout mask.
 
@@ -445,9 +378,13 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         logits, loss = self.score_tokens(states, labels, openai_losses)
         one_mask = {"one_mask": True} if openai_losses else {}  # for a head put in its place
         scores = self.multiple_choice_head(states, mc_token_ids, **one_mask).squeeze(-1)
-        mc_loss = None if mc_labels is None else self.compare(scores, mc_labels, states.shape[:-2])
+        mc_loss = None
+        if mc_labels is not None:
+            *questions, choices = states.shape[:-2]
+            check_numbers("mc_labels", mc_labels, (math.prod(questions),), choices, ignored=-100)
+            mc_loss = choice_loss(scores, mc_labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
-        output = OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores, *rest)
+        output = outputs.OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores, *rest)
         return output if self.chosen("return_dict", return_dict) else output.to_tuple()
 
     def score_tokens(self, states: Tensor, labels: Tensor | None, openai_losses: bool):
@@ -458,16 +395,8 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         logits = torch.cat([self.lm_head(states), positions], -1)  # (.., V), (.., n) -> (.., V + n)
         if labels is None:
             return logits, None
-        check_labels(labels, states, self.lm_head.out_features)
+        check_numbers("labels", labels, states.shape[:-1], self.lm_head.out_features, ignored=-100)
         return logits, mean_over_texts(logits, labels)
-
-    def compare(self, scores: Tensor, labels: Tensor, texts: torch.Size) -> Tensor:
-        """Return the loss of the choices; ValueError for labels or scores that do not fit."""
-        if scores.shape != texts:
-            way = "set summary_use_proj and summary_proj_to_labels to compare answers"
-            raise ValueError(f"the summary has {scores.shape[-1]} scores for an answer; {way}")
-        check_answers("mc_labels", labels, math.prod(texts[:-1]), texts[-1])
-        return choice_loss(scores, labels)
 
 
 def end_of_texts(
@@ -475,33 +404,30 @@ def end_of_texts(
 ) -> Tensor | None:
     """Return the position of the last token of each text, (..); None: the last position.
 
-    Raises ValueError for several texts if nothing tells where each ends.
+    The pad token tells it, or else the mask. Raises ValueError for several texts without either.
     """
     if input_ids is not None and pad is not None:
         return last_real(input_ids != pad)
-    if input_ids is None and attention_mask is not None:
-        return last_real(as_batch(attention_mask) != 0).expand(math.prod(texts)).reshape(texts)
-    if math.prod(texts) == 1 or (input_ids is None and pad is not None):
-        return None
-    trouble = "no pad token to tell where each ends"
-    way = "set model.config.pad_token_id = tokenizer.pad_token_id"
-    if input_ids is None:
-        trouble, way = "inputs_embeds do not tell where each ends", "pass attention_mask"
-    raise ValueError(f"{math.prod(texts)} texts, but {trouble}; {way}")
+    if attention_mask is not None:
+        return last_real(as_batch(attention_mask) != 0).expand(texts.numel()).reshape(texts)
+    if texts.numel() > 1 and pad is None:
+        way = "set model.config.pad_token_id = tokenizer.pad_token_id or pass attention_mask"
+        raise ValueError(f"{texts.numel()} texts, but nothing tells where each ends; {way}")
+    return None
 
 
 def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
     """Raise ValueError for labels that do not fit logits (.., L) and the problem."""
-    *texts, L = logits.shape
+    texts, L = logits.shape[:-1], logits.shape[-1]
     if problem not in PROBLEMS:
         raise ValueError(f"problem_type={problem!r}; choose from {', '.join(PROBLEMS)}")
     if problem == "single_label_classification":
-        return check_answers("labels", labels, math.prod(texts), L)
+        return check_numbers("labels", labels, (texts.numel(),), L, ignored=-100)
     fits = labels.numel() == logits.numel() if L == 1 else labels.shape == logits.shape
     if not fits:
         given = f"labels {tuple(labels.shape)} for {problem} with {L} outputs"
         raise ValueError(f"{given}; pass {(*texts, L)}, or whole numbers for one class of several")
-    several = problem == "multi_label_classification" and may_look(labels)
+    several = problem == "multi_label_classification" and can_inspect(labels)
     if several and ((labels < 0) | (labels > 1)).any():
         way = "set problem_type='regression' for quantities"
         raise ValueError(f"{problem} wants labels from 0 (no) to 1 (yes), not others; {way}")
@@ -510,9 +436,8 @@ def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
 class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
     """GPT-1 that sorts texts: ids (B, T) in, a score for each of the L classes (B, L) out."""
 
-    def __init__(self, config: OpenAIGPTConfig, attn_implementation: str | None = None):
-        super().__init__(config, attn_implementation)
-        Classifier.__init__(self, self.config, config.num_labels, OpenAIGPTModel(self.config))
+    def __init__(self, config: OpenAIGPTConfig):
+        Classifier.__init__(self, config, config.num_labels, OpenAIGPTModel(config))
         self.num_labels = config.num_labels
 
     def forward(
@@ -526,7 +451,7 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
         *,
         return_dict: bool | None = None,  # False: a tuple
         **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
-    ) -> SequenceClassifierOutput | tuple:
+    ) -> outputs.SequenceClassifierOutput | tuple:
         """Raises ValueError as `OpenAIGPTModel` does, for labels that do not fit, and for several
         texts if nothing tells where each ends.
         """
@@ -543,5 +468,5 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
             check_classes(labels, logits, problem)
             loss = classification_loss(logits, labels, problem)
         rest = body.past_key_values, body.hidden_states, body.attentions
-        output = SequenceClassifierOutput(loss, logits, *rest)
+        output = outputs.SequenceClassifierOutput(loss, logits, *rest)
         return output if self.chosen("return_dict", return_dict) else output.to_tuple()

@@ -85,6 +85,7 @@ class GenerateDecoderOnlyOutput(ModelOutput):
 
     sequences: Tensor | None = None  # (B n, T + new), the prompt first
     scores: tuple[Tensor, ...] | None = None  # with output_scores: (B n, V) for each step
+    rounds: tuple | None = None  # with assistant_model: what became of its drafts
 
 
 @dataclass

@@ -250,5 +250,6 @@ def pipeline(
         model = TASKS[task][0].from_pretrained(model, **{"device_map": "auto"} | loading | told)
     else:
         place = None if device is None else find_device(device)
-        model = model.to(place, OpenAIGPTConfig(dtype=dtype).dtype)
+        dtype = None if dtype == "auto" else OpenAIGPTConfig(dtype=dtype).dtype
+        model = model.to(place, dtype)
     return Pipeline(task, model.eval(), tokenizer, batch_size, options)

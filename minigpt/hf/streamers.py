@@ -1,5 +1,6 @@
 """Show a text while it is generated: printed, or word by word to a loop in another thread."""
 
+from collections.abc import Callable
 from queue import Queue
 
 from torch import Tensor
@@ -29,17 +30,16 @@ class TextStreamer:
         is_prompt, self.next_tokens_are_prompt = self.next_tokens_are_prompt, False
         if not (is_prompt and self.skip_prompt):
             self.ids += value.flatten().tolist()
-            self.show(whole_words(self.decode()))
+            self.show(whole_words)
 
     def end(self) -> None:
         """Show what is left."""
-        self.show(self.decode(), stream_end=True)
+        self.show(str, stream_end=True)
         self.reset()
 
-    def decode(self) -> str:
-        return self.tokenizer.decode(self.ids, **self.decode_kwargs)
-
-    def show(self, text: str, stream_end: bool = False) -> None:
+    def show(self, part: Callable[[str], str], stream_end: bool = False) -> None:
+        """Show the part of the text that will not change, as far as it is new."""
+        text = part(self.tokenizer.decode(self.ids, **self.decode_kwargs))
         fresh, self.shown = text[self.shown :], max(self.shown, len(text))
         self.on_finalized_text(fresh, stream_end)
 
@@ -67,7 +67,6 @@ class TextIteratorStreamer(TextStreamer):
         return self
 
     def __next__(self) -> str:
-        text = self.text_queue.get(timeout=self.timeout)
-        if text is None:
+        if (text := self.text_queue.get(timeout=self.timeout)) is None:
             raise StopIteration
         return text

@@ -3,34 +3,35 @@
 `OpenAIGPTTokenizerFast` with rules in Rust. Everything else they share.
 """
 
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 
-import tokenizers
-from tokenizers import AddedToken, normalizers, pre_tokenizers
+from tokenizers import NormalizedString
+from tokenizers.normalizers import Normalizer
 
 from minigpt.fast import warn_caller
 
 from ..tokenizer import Tokenizer, split_chunk, split_chunks
 from .tokenizer_base import TokenizerBase
 from .tokenizer_files import check
-from .tokenizer_rules import original_normalizer
+from .tokenizer_rules import original_normalizer, split_at_spaces
 
 LONG_CHUNK = 500  # characters; spaCy's time grows with the square of a chunk's length
+rules = cache(original_normalizer)
 
 
-class OriginalNormalizer:
-    """OpenAI's pipeline as a normalizer of the library: words with a space between them."""
+def normalize_text(text: NormalizedString) -> None:
+    """Turn a text into words with a space between them, as OpenAI's code did."""
+    words = []
+    for chunk in split_chunks(text.normalized):
+        is_long = len(chunk) > LONG_CHUNK
+        words += [rules().normalize_str(chunk)] if is_long else split_chunk(chunk)
+    text.clear()
+    text.append(" ".join(words))
 
-    rules = staticmethod(cache(original_normalizer))
 
-    def normalize(self, text: tokenizers.NormalizedString) -> None:
-        words = []
-        for chunk in split_chunks(text.normalized):
-            is_long = len(chunk) > LONG_CHUNK
-            words += [self.rules().normalize_str(chunk)] if is_long else split_chunk(chunk)
-        text.clear()
-        text.append(" ".join(words))
+python_normalizer = partial(Normalizer.custom, SimpleNamespace(normalize=normalize_text))
 
 
 class OpenAIGPTTokenizer(TokenizerBase):
@@ -42,6 +43,7 @@ class OpenAIGPTTokenizer(TokenizerBase):
     """
 
     is_fast = False
+    steps = TokenizerBase.steps | {"original": (python_normalizer, split_at_spaces)}
     core = None  # the tokenizer of chapter 02; made when needed
 
     @staticmethod
@@ -50,27 +52,18 @@ class OpenAIGPTTokenizer(TokenizerBase):
 
         Where they are not, warns and returns "basic", or raises ImportError if it was asked for.
         """
-        missing = [name for name in ("ftfy", "spacy") if not find_spec(name)]
+        missing = not (find_spec("ftfy") and find_spec("spacy"))
+        way = "pip install 'minigpt-notebooks[original]', or use OpenAIGPTTokenizerFast"
+        if missing and wanted == "original":
+            raise ImportError(f"text_pipeline='original' needs ftfy and spacy: {way}")
         if missing and wanted is None:
             warn_caller(
                 "ftfy and spacy are not installed, so texts go through the basic pipeline: line "
                 "breaks, curly quotes and accents are lost, and i'm is split in three, unlike the "
-                "text that GPT-1 was trained on. pip install 'minigpt-notebooks[original]', or use "
-                "OpenAIGPTTokenizerFast, which has its own rules"
+                f"text that GPT-1 was trained on. {way}, which has its own rules"
             )
             return "basic"
-        if missing and wanted == "original":
-            raise ImportError(
-                f"text_pipeline='original' needs {' and '.join(missing)}: "
-                "pip install 'minigpt-notebooks[original]', or pass text_pipeline='basic'"
-            )
         return check("text_pipeline", wanted or "original")
-
-    def prepare(self) -> tuple[normalizers.Normalizer, pre_tokenizers.PreTokenizer]:
-        normalizer, pre_tokenizer = super().prepare()
-        if self.text_pipeline == "original":
-            normalizer = normalizers.Normalizer.custom(OriginalNormalizer())
-        return normalizer, pre_tokenizer
 
     def quick_ids(self, texts: list[str]) -> list[list[int]]:
         """Encode by the tokenizer of chapter 02, in half the time, what needs nothing else."""
@@ -85,10 +78,6 @@ class OpenAIGPTTokenizer(TokenizerBase):
             else:
                 found.append(self.core.encode(text))
         return found
-
-    def set_role(self, name: str, token: str | int | AddedToken | None) -> None:
-        super().set_role(name, token)
-        self.core = None  # it may be a new unk_token
 
 
 class OpenAIGPTTokenizerFast(TokenizerBase):

@@ -25,24 +25,20 @@ COLUMNS = {  # what a call may return beside ids, and the name that the library 
     "special_tokens_mask": "special_tokens_mask",
     "offset_mapping": "offsets",
 }
-WITHOUT_EFFECT = (  # options that scripts pass to tokenizers too
-    "attn_implementation clean_up_tokenization_spaces device device_map do_lower_case dtype errors "
-    "ignore_mismatched_sizes output_loading_info tokenizer_class torch_dtype verbose"
-).split()
+STRATEGIES = {True: "longest_first", False: None, "do_not_truncate": None}
+SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
-def warn_unknown(names) -> None:
-    if unknown := sorted(set(names) - set(WITHOUT_EFFECT)):
-        warn_caller(f"unknown options of a tokenizer are ignored: {', '.join(unknown)}")
+def warn_unused(names) -> None:
+    """Scripts pass many options to tokenizers; a typing error is told, and stops none of them."""
+    if unused := sorted(set(names) - {"verbose"}):
+        warn_caller(f"options without effect on a tokenizer: {', '.join(unused)}")
 
 
 def clean_up(text: str) -> str:
     """Remove the spaces before punctuation and contractions, as transformers does."""
-    for ending in (".", "?", "!", ","):
-        text = text.replace(f" {ending}", ending)
-    text = text.replace(" ' ", "'")
-    for ending in ("n't", "'m", "'s", "'ve", "'re"):
-        text = text.replace(f" {ending}", ending)
+    for spaced in SPACED:
+        text = text.replace(spaced, spaced.strip())
     return text
 
 
@@ -59,6 +55,10 @@ class TokenizerBase:
     model_max_length = 512  # the positions of GPT-1
     name_or_path = ""  # the checkpoint that it was loaded from
     do_lower_case = True
+    steps = {  # pipeline -> what makes the library's two steps from a text to words
+        "original": (original_normalizer, split_at_spaces),
+        "basic": (normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer),
+    }
 
     def __init__(
         self,
@@ -71,7 +71,8 @@ class TokenizerBase:
         """Raises ValueError for an unknown pipeline or a vocabulary without `unk_token`."""
         vocab, merges = options.pop("vocab_file", vocab), options.pop("merges_file", merges)
         unknown = unk_token if isinstance(unk_token, str) else to_token(unk_token).content
-        vocab = files.read_json(Path(vocab)) if isinstance(vocab, str | Path) else vocab
+        if isinstance(vocab, str | Path):
+            vocab = files.read_json(Path(vocab))
         if isinstance(merges, str | Path):
             merges = files.read_checked_merges(Path(merges))
         self.vocab = {unknown: 0} if vocab is None else vocab
@@ -82,12 +83,10 @@ class TokenizerBase:
         if missing := set(range(len(self.vocab))) - set(self.vocab.values()):
             wrong = f"{len(self.vocab)} tokens, but none has the id {min(missing)}"
             raise ValueError(f"the vocabulary has {wrong}; copy it again")
-        try:
-            suffix = {"unk_token": unknown, "end_of_word_suffix": "</w>"}
-            backend = tokenizers.Tokenizer(models.BPE(self.vocab, self.merges, **suffix))
-        except Exception as error:  # the library raises no other for a merge of an unknown token
-            raise ValueError(f"{error}; take vocabulary and merges from one checkpoint") from error
-        backend.normalizer, backend.pre_tokenizer = self.prepare()
+        suffix = {"unk_token": unknown, "end_of_word_suffix": "</w>"}
+        backend = tokenizers.Tokenizer(models.BPE(self.vocab, self.merges, **suffix))
+        normalizer, pre_tokenizer = self.steps[self.text_pipeline]
+        backend.normalizer, backend.pre_tokenizer = normalizer(), pre_tokenizer()
         backend.decoder, self.backend_tokenizer = decoders.BPEDecoder(suffix="</w>"), backend
         if options or self.text_pipeline == "basic":
             self.configure(options)
@@ -95,41 +94,31 @@ class TokenizerBase:
     def configure(self, options: dict) -> None:
         """Take over added and special tokens, sides and length; ValueError for wrong ones."""
         roles = {name: to_token(options[name], True) for name in ROLES if options.get(name)}
-        extra = next((options[name] for name in EXTRA if options.get(name)), ())
-        if isinstance(extra, str):
-            raise TypeError(f"extra_special_tokens is {extra!r}, not a list")
-        extra = [to_token(x, True) for x in (extra.values() if isinstance(extra, dict) else extra)]
-        special = {token.content: token for token in (*roles.values(), *extra)}
+        extra = next((options[name] for name in EXTRA if options.get(name)), [])
+        if not isinstance(extra, list | tuple):
+            raise TypeError(f"extra_special_tokens is {extra!r:.80}, not a list")
+        special = [*roles.values(), *(to_token(token, True) for token in extra)]
+        flags = {token.content: token for token in special}
         if self.text_pipeline == "basic":  # as transformers: found in a text, too
-            self.add_tokens([self.unk_token], special_tokens=True)
+            self.backend_tokenizer.add_special_tokens([self.unk_token])
         added = {int(i): x for i, x in options.get("added_tokens_decoder", {}).items()}
         for i, value in sorted(added.items()):
-            token = to_token(special.get(value, value) if isinstance(value, str) else value)
-            if token.content != self.unk_token:
-                self.add_tokens([token])
+            token = to_token(flags.get(value, value) if isinstance(value, str) else value)
+            self.add_tokens(token)
             if self.convert_tokens_to_ids(token.content) != i:
                 way = f"does not follow {len(self.vocab)} tokens; copy all files again"
                 raise ValueError(f"{token.content!r} has the id {i}, which {way}")
-        known = {self.unk_token, *self.added_tokens_encoder}
-        self.add_tokens([token for content, token in special.items() if content not in known])
+        self.add_tokens([x for x in special if x.content not in self.added_tokens_encoder])
         for name, token in roles.items():
             self.set_role(name, token)
         for name in SETTINGS:
             if name in options:
                 setattr(self, name, check(name, options[name]))
-        warn_unknown(options.keys() - {*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder"})
-
-    # -- how a text is prepared
+        warn_unused(options.keys() - {*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder"})
 
     @staticmethod
     def choose_pipeline(wanted: str | None) -> str:
         return check("text_pipeline", wanted or "original")
-
-    def prepare(self) -> tuple[normalizers.Normalizer, pre_tokenizers.PreTokenizer]:
-        """Return the library's two steps from a text to words."""
-        if self.text_pipeline == "basic":
-            return normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-        return original_normalizer(), split_at_spaces()
 
     def __reduce__(self):  # the library copies and saves no steps in Python
         backend = self.backend_tokenizer
@@ -171,40 +160,42 @@ class TokenizerBase:
     def set_role(self, name: str, token: str | int | AddedToken | None) -> None:
         """Give a role to a token or id, which is found in texts from now on; None: to none.
 
-        Raises ValueError for a token without an id.
+        Raises ValueError for a token without an id, and for another `unk_token`.
         """
+        token = self.convert_ids_to_tokens(token) if isinstance(token, int) else token
+        token = None if token is None else to_token(token).content
+        if name == "unk_token" and token != self.unk_token:
+            raise ValueError(f"unk_token is {self.unk_token!r}; to load another, pass unk_token=")
         if token is None:
             self.roles.pop(name, None)
             return
-        if isinstance(token, int):
-            token = self.convert_ids_to_tokens(token)
-        token = to_token(token).content
         if token not in self.vocab and token not in self.added_tokens_encoder:
             add = f"tokenizer.add_special_tokens({{{name!r}: {token!r}}})"
             raise ValueError(f"{name}={token!r} is not in the vocabulary; add it: {add}")
-        if name == "unk_token":
-            self.backend_tokenizer.model.unk_token = token
-        elif token != self.unk_token:  # one that was added keeps how it is found
-            known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
-            self.add_tokens([known], special_tokens=True)
+        known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
+        self.add_tokens(known, special_tokens=True)  # one that was added keeps how it is found
         self.roles[name] = token
 
     def add_tokens(self, new_tokens, special_tokens: bool = False) -> int:
         """Add tokens, strings or AddedTokens, that are never split; returns how many are new.
 
         The model's embedding needs a row for each: `len(tokenizer)` rows. Raises ValueError for a
-        token that no text can hold.
+        token that no text can hold, and for a special token that is a part of words.
         """
         new_tokens = new_tokens if isinstance(new_tokens, list | tuple) else [new_tokens]
         tokens = [to_token(token, special_tokens) for token in new_tokens]
-        for token in tokens:  # the library would crash on some texts
-            text, normalizer = token.content, self.backend_tokenizer.normalizer
+        tokens = [token for token in tokens if token.content != self.unk_token]
+        known, normalizer = self.added_tokens_encoder, self.backend_tokenizer.normalizer
+        for token in tokens:
+            text = token.content
             left = normalizer.normalize_str(text) if token.normalized else text
-            if not left or token.lstrip and text.isspace():
+            if not left or token.lstrip and text.isspace():  # the library would crash
                 raise ValueError(f"{text!r} cannot be added: no text can hold it")
-        before = len(self.added_tokens_decoder)
+            if token.special and text.isalnum() and text in self.vocab and text not in known:
+                way = f"take a new one, such as {f'<{text}>'!r}"
+                raise ValueError(f"the special token {text!r} would cut words that hold it; {way}")
         self.backend_tokenizer.add_tokens(tokens)
-        return len(self.added_tokens_decoder) - before
+        return len(self.added_tokens_decoder) - len(known)
 
     def add_special_tokens(self, special_tokens_dict: dict, **options) -> int:
         """Add tokens with a role, `{"pad_token": "<pad>"}`, or without, in a list under
@@ -214,32 +205,29 @@ class TokenizerBase:
         for name, tokens in special_tokens_dict.items():
             if name not in (*ROLES, *EXTRA):
                 raise ValueError(f"no role {name!r}; choose from {', '.join(ROLES + EXTRA)}")
-            count += self.add_tokens(tokens, special_tokens=True)
+            if name != "unk_token":
+                count += self.add_tokens(tokens, special_tokens=True)
             if name in ROLES:
                 self.set_role(name, tokens)
         return count
 
-    def convert_tokens_to_ids(self, tokens: str | list[str] | None) -> int | list[int] | None:
+    def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
         """Look up tokens; one outside the vocabulary gets the id of `unk_token`."""
-        if tokens is None:
-            return None
         if isinstance(tokens, list | tuple):
             return [self.convert_tokens_to_ids(token) for token in tokens]
         found = self.backend_tokenizer.token_to_id(batches.clean(tokens))
-        return self.unk_token_id if found is None else found
+        return self.vocab[self.unk_token] if found is None else found
 
     def convert_ids_to_tokens(self, ids, skip_special_tokens: bool = False) -> str | list[str]:
         """Look up ids; an added token comes back as it was added.
 
         Raises ValueError, naming it, for an id that does not exist.
         """
-        ids = to_ids(ids)
+        ids, size = to_ids(ids), self.backend_tokenizer.get_vocab_size()
         if isinstance(ids, int):
             return self.convert_ids_to_tokens([ids])[0]
-        size = self.backend_tokenizer.get_vocab_size()
-        if ids and not 0 <= min(ids) <= max(ids) < size:
-            wrong = next(x for x in ids if not 0 <= x < size)
-            raise ValueError(f"id {wrong}, but this tokenizer has ids 0 to {size - 1}")
+        if wrong := [x for x in ids if not 0 <= x < size]:
+            raise ValueError(f"id {wrong[0]}, but this tokenizer has ids 0 to {size - 1}")
         added, find = self.added_tokens_decoder, self.backend_tokenizer.id_to_token
         skipped = set(self.all_special_ids) if skip_special_tokens else ()
         return [added[i].content if i in added else find(i) for i in ids if i not in skipped]
@@ -254,48 +242,47 @@ class TokenizerBase:
     def align(self, texts, pairs, is_split, special, truncation, limit, stride) -> list[Encoding]:
         """Encode texts or pairs with all that the library knows of each token, truncated.
 
-        Raises ValueError or TypeError where the library refuses them.
+        Raises ValueError where the library refuses them.
         """
         last = tokenizers.Tokenizer(models.BPE())  # its settings are this call's alone
         last.post_processor = self.backend_tokenizer.post_processor or JOIN
         encode = partial(self.backend_tokenizer.encode_batch, is_pretokenized=is_split)
         try:
-            firsts = encode(texts, add_special_tokens=False)
-            seconds = encode(pairs, add_special_tokens=False) if pairs else [None] * len(texts)
             if truncation:
                 room = limit - special * last.num_special_tokens_to_add(bool(pairs))
                 if not 0 <= stride < room:
                     raise ValueError(f"stride={stride}, but {room} tokens are kept; pass less")
                 how = {"strategy": truncation, "direction": self.truncation_side}
-                last.enable_truncation(limit, stride=stride, **how)
+                last.enable_truncation(min(limit, ENDLESS), stride=stride, **how)
+            firsts = encode(texts, add_special_tokens=False)
+            seconds = encode(pairs, add_special_tokens=False) if pairs else [None] * len(texts)
             both = zip(firsts, seconds, strict=True)
             return [last.post_process(one, other, special) for one, other in both]
         except Exception as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
             asked = f"truncation={truncation!r}, max_length={limit}"
-            raise kind(f"cannot encode {texts!r:.80} with {asked}: {error}") from error
+            raise ValueError(f"cannot encode {texts!r:.80} with {asked}: {error}") from error
 
-    def rows_of(self, texts, pairs, is_split, special, truncation, limit, stride, names, overflows):
-        """Return a row for each text, and the library's encodings as far as they were needed."""
+    def rows_of(self, how: tuple, wanted: tuple, overflows: bool) -> tuple[list[dict], list]:
+        """Return a row for each text, and the library's encodings if they were needed.
+
+        `how`: the arguments of `align`; `wanted`: which of `COLUMNS` a row holds, too.
+        """
+        names = list(compress(COLUMNS, wanted))
+        texts, pairs, is_split, special, truncation, limit, _ = how
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
             raise NotImplementedError("no offsets are known here; use OpenAIGPTTokenizerFast")
-        special = special and self.backend_tokenizer.num_special_tokens_to_add(False) > 0
+        special = special and self.backend_tokenizer.post_processor
         if not (pairs or is_split or special or overflows or names):
-            ids = self.quick_ids(texts)
-            if truncation:
-                left = self.truncation_side == "left"
-                ids = [x[-limit:] if left else x[:limit] for x in ids]
-            return [{"input_ids": x} for x in ids], None
-        found = self.align(texts, pairs, is_split, special, truncation, limit, stride)
-        if not overflows:
-            return [self.row(x, names) for x in found], found
-        pieces = [(i, x) for i, one in enumerate(found) for x in (one, *one.overflowing)]
-        rows = [self.row(x, names) | {"overflow_to_sample_mapping": i} for i, x in pieces]
-        return rows, [x for _, x in pieces]
-
-    @staticmethod
-    def row(found: Encoding, names: list[str]) -> dict:
-        return {"input_ids": found.ids} | {name: getattr(found, COLUMNS[name]) for name in names}
+            left = truncation and self.truncation_side == "left"
+            kept = slice(-limit, None) if left else slice(limit if truncation else None)
+            return [{"input_ids": ids[kept]} for ids in self.quick_ids(texts)], []
+        rows, found = [], []
+        for i, first in enumerate(self.align(*how)):
+            for one in (first, *(first.overflowing if overflows else ())):
+                row = {"input_ids": one.ids} | {x: getattr(one, COLUMNS[x]) for x in names}
+                rows.append(row | ({"overflow_to_sample_mapping": i} if overflows else {}))
+                found.append(one)
+        return rows, found
 
     def __call__(
         self,
@@ -323,42 +310,35 @@ class TokenizerBase:
         Raises TypeError for what is no text; ValueError for an unknown choice, for padding without
         a pad token, and for tensors from texts of different lengths.
         """
-        warn_unknown(options)
+        warn_unused(options)
         if truncation is None:  # a max_length means: truncate, unless it is there to pad to
             truncation = max_length is not None and padding != "max_length"
-        limit = self.limit(max_length)
+        strategy = STRATEGIES.get(check("truncation", truncation), truncation)
+        limit = check("max_length", self.model_max_length if max_length is None else max_length)
         wanted = return_token_type_ids, return_special_tokens_mask, return_offsets_mapping
-        names = list(compress(COLUMNS, wanted))
         texts, pairs, single = batches.to_texts(text, text_pair, is_split_into_words)
-        truncation = files.STRATEGIES[check("truncation", truncation)]
-        how = is_split_into_words, add_special_tokens, truncation, limit, stride
-        rows, encodings = self.rows_of(texts, pairs, *how, names, return_overflowing_tokens)
-        width = padding, limit, pad_to_multiple_of, padding_side
-        rows = self.fill(rows, return_attention_mask, *width)
+        how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
+        rows, found = self.rows_of(how, wanted, return_overflowing_tokens)
+        width = limit, pad_to_multiple_of, padding_side
+        rows = self.fill(rows, return_attention_mask, padding, *width)
         if return_length:
             rows = [row | {"length": len(row["input_ids"])} for row in rows]
         columns = batches.to_columns(rows, check("return_tensors", return_tensors))
         if single and not (return_tensors or return_overflowing_tokens):
             columns = {k: x[0] if isinstance(x[0], list) else x for k, x in columns.items()}
         batch = BatchEncoding(columns)
-        batch.make = partial(self.padded, encodings, (texts, pairs, *how), rows, padding_side)
+        batch.make = partial(self.padded, found, how, rows, padding_side)
         return batch
 
-    def limit(self, max_length: int | None) -> int:
-        limit = self.model_max_length if max_length is None else max_length
-        return min(check("max_length", limit), ENDLESS)
-
-    def padded(self, found, request: tuple, rows: list[dict], side: str | None) -> list[Encoding]:
+    def padded(self, found: list[Encoding], how: tuple, rows: list[dict], side: str | None):
         """Return the library's encodings, as long as the rows that were returned."""
-        found = found or self.align(*request)
+        found = found or self.align(*how)
         pad = {"pad_id": self.pad_token_id or 0, "pad_token": self.pad_token or ""}
         for one, row in zip(found, rows, strict=True):
             one.pad(len(row["input_ids"]), direction=side or self.padding_side, **pad)
         return found
 
-    def fill(
-        self, rows: list[dict], mask: bool | None, padding, limit: int, multiple, side
-    ) -> list[dict]:
+    def fill(self, rows: list[dict], mask, padding, limit: int, multiple, side) -> list[dict]:
         """Return the rows, with a mask and padded. Raises ValueError without a pad token."""
         if mask is not False:
             for row in rows:
@@ -390,7 +370,7 @@ class TokenizerBase:
     ) -> BatchEncoding:
         """Pad what was encoded before, (B, T). Errors: those of `fill` and `to_columns`."""
         rows, single, kind = batches.to_rows(encoded_inputs)
-        limit = self.limit(max_length)
+        limit = check("max_length", self.model_max_length if max_length is None else max_length)
         width = padding, limit, pad_to_multiple_of, padding_side
         rows = self.fill(rows, return_attention_mask, *width)
         columns = batches.to_columns(rows, check("return_tensors", return_tensors or kind))
@@ -454,29 +434,25 @@ class TokenizerBase:
         hold `HUB_OPTIONS`. Raises FileNotFoundError where there is no checkpoint, ValueError for a
         damaged file, naming it, and the errors of the class.
         """
+        name = str(pretrained_model_name_or_path)
         hub, options = split_hub_options(options)
-        vocab, merges, settings, source = files.read_checkpoint(
-            pretrained_model_name_or_path, **hub
-        )
-        text_pipeline = text_pipeline or settings.get("text_pipeline")
-        settings |= options | {"text_pipeline": cls.choose_pipeline(text_pipeline)}
+        vocab, merges, settings, source = files.read_checkpoint(name, **hub)
+        text_pipeline = cls.choose_pipeline(text_pipeline or settings.get("text_pipeline"))
+        settings |= options | {"text_pipeline": text_pipeline}
         with naming(source):
             tokenizer = cls(vocab, merges, **settings)
-        tokenizer.name_or_path = str(pretrained_model_name_or_path)
+        tokenizer.name_or_path = name
         return tokenizer
 
     def describe(self) -> dict:
-        """Collect the settings, as `tokenizer_config.json` holds them."""
-        # transformers' class rebuilds the basic pipeline; its generic one takes ours as it is
-        is_basic = self.text_pipeline == "basic"
+        """Collect the settings that the class takes, as `tokenizer_config.json` holds them."""
         added = sorted(self.added_tokens_decoder.items())
         return {
-            "tokenizer_class": "OpenAIGPTTokenizer" if is_basic else "PreTrainedTokenizerFast",
             "text_pipeline": self.text_pipeline,
             **{name: getattr(self, name) for name in SETTINGS},
             **self.roles,
             "extra_special_tokens": self.extra_special_tokens,
-            "added_tokens_decoder": {str(i): files.as_page(token) for i, token in added},
+            "added_tokens_decoder": {str(i): token.__getstate__() for i, token in added},
         }
 
     def save_vocabulary(
@@ -484,21 +460,22 @@ class TokenizerBase:
     ) -> tuple[str, str]:
         """Write vocabulary and merges into a folder that exists; returns the two paths."""
         prefix = f"{filename_prefix}-" if filename_prefix else ""
-        paths = [
-            Path(save_directory, prefix + names[0])
-            for names in (files.VOCAB_NAMES, files.MERGES_NAMES)
-        ]
-        write_vocabulary(paths[0], self.vocab)
-        write_merges(paths[1], self.merges)
-        return str(paths[0]), str(paths[1])
+        vocab = str(Path(save_directory, prefix + files.VOCAB_NAMES[0]))
+        merges = str(Path(save_directory, prefix + files.MERGES_NAMES[0]))
+        write_vocabulary(vocab, self.vocab)
+        write_merges(merges, self.merges)
+        return vocab, merges
 
     def writers(self) -> dict:
         """Plan the four files of a tokenizer: name -> function that writes it to a path."""
         make, (_, _, *parts) = self.__reduce__()
         portable = make(TokenizerBase, "", *parts)  # the library saves no steps in Python
         whole = portable.backend_tokenizer.to_str().encode()
+        # transformers' class rebuilds the basic pipeline; its generic one takes ours as it is
+        is_basic = self.text_pipeline == "basic"
+        kind = "OpenAIGPTTokenizer" if is_basic else "PreTrainedTokenizerFast"
         return {  # the last one is the first that loading looks for
-            "tokenizer_config.json": json_writer(self.describe()),
+            "tokenizer_config.json": json_writer({"tokenizer_class": kind} | self.describe()),
             "tokenizer.json": lambda path: path.write_bytes(whole),
             files.MERGES_NAMES[0]: partial(write_merges, merges=self.merges),
             files.VOCAB_NAMES[0]: partial(write_vocabulary, vocabulary=self.vocab),
@@ -519,8 +496,8 @@ def remake(kind: type, name: str, vocab, merges, settings: dict, post_processor)
     return made
 
 
-for name in ROLES:  # pad_token and pad_token_id, and so on
+for name in ROLES:  # pad_token and pad_token_id, and so on; "" has no id
     token = property(lambda t, n=name: t.roles.get(n), lambda t, x, n=name: t.set_role(n, x))
-    index = property(lambda t, n=name: t.convert_tokens_to_ids(t.roles.get(n)), token.fset)
+    find = property(lambda t, n=name: t.backend_tokenizer.token_to_id(t.roles.get(n, "")))
     setattr(TokenizerBase, name, token)
-    setattr(TokenizerBase, f"{name}_id", index)
+    setattr(TokenizerBase, f"{name}_id", find.setter(token.fset))

@@ -2,6 +2,7 @@
 An error names the file, the value and the way out.
 """
 
+import re
 from contextlib import suppress
 from operator import index
 from pathlib import Path
@@ -17,15 +18,13 @@ TOKENIZER_JSON, OLD = "tokenizer.json", ("added_tokens.json", "special_tokens_ma
 ROLES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
 EXTRA = ("extra_special_tokens", "additional_special_tokens")
 SETTINGS = ("model_max_length", "padding_side", "truncation_side")
-FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
-STRATEGIES = {True: "longest_first", False: None, None: None, "do_not_truncate": None}
-STRATEGIES |= {name: name for name in "longest_first only_first only_second".split()}
+FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 CHOICES = {
     "text_pipeline": ("original", "basic"),
     "padding_side": ("right", "left"),
     "truncation_side": ("right", "left"),
     "padding": (True, False, None, "longest", "max_length", "do_not_pad"),
-    "truncation": tuple(STRATEGIES),
+    "truncation": (True, False, "longest_first", "only_first", "only_second", "do_not_truncate"),
     "return_tensors": (None, "pt", "np"),
 }
 
@@ -34,9 +33,8 @@ def check(name: str, value):
     """Return a choice or a number of tokens. Raises ValueError, naming it, for a wrong one."""
     if name in CHOICES:
         if value not in CHOICES[name]:
-            raise ValueError(
-                f"{name}={value!r}; choose one of {', '.join(map(str, CHOICES[name]))}"
-            )
+            choices = ", ".join(map(str, CHOICES[name]))
+            raise ValueError(f"{name}={value!r}; choose one of {choices}")
         return value
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"{name}={value!r}; pass a whole number of tokens, 1 at least")
@@ -46,36 +44,29 @@ def check(name: str, value):
 def to_token(value: str | dict | AddedToken, special: bool = False) -> AddedToken:
     """Make an added token of its text, or of a dictionary with its flags as files have it."""
     try:
-        if isinstance(value, str):
-            return AddedToken(value, special=special, normalized=not special)
-        page = value if isinstance(value, dict) else {x: getattr(value, x) for x in as_page(value)}
-        flags = {name: page[name] for name in FLAGS if name in page}
-        return AddedToken(page["content"], **flags | ({"special": True} if special else {}))
-    except (AttributeError, KeyError, TypeError, UnicodeError) as error:
+        if isinstance(value, dict):
+            value = AddedToken(**{name: value[name] for name in FIELDS if name in value})
+        token = value if isinstance(value, AddedToken) else AddedToken(value)
+    except (TypeError, UnicodeError) as error:
         way = "pass a string without surrogates, or an AddedToken"
         raise TypeError(f"{value!r:.80} is no token; {way}") from error
-
-
-def as_page(token: AddedToken) -> dict:
-    """Return an added token as files have it."""
-    return {name: getattr(token, name) for name in ("content", *FLAGS)}
+    token.special |= special
+    return token
 
 
 def read_checked_merges(path: Path) -> list[Pair]:
     """Read merges. Raises ValueError, naming the file and the line, for what is no merge."""
     with naming(path):
-        text = path.read_bytes().decode("utf-8-sig")
-    is_windows = text.partition("\n")[0].endswith("\r")
-    first, *lines = text.split("\r\n" if is_windows else "\n")
-    merges = [tuple(line.split(" ")) for line in lines[:-1]]
-    good = [first.startswith(VERSION.split()[0]), *(len(x) == 2 and all(x) for x in merges)]
-    if not all([*good, lines[-1:] == [""]]):
-        number = [*good, False].index(False)
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    found = re.match(r"#version.*\n(?:[^ \n]+ [^ \n]+\n)*", text)
+    end = found.end() if found else 0
+    if not found or end < len(text):
+        line, wrong = text[:end].count("\n") + 1, text[end:].partition("\n")[0]
         raise ValueError(
-            f"{path}, line {number + 1}: expected {VERSION!r} and below it two tokens and a space "
-            f"on each whole line, got {[first, *lines][number]!r:.80}; copy it again"
+            f"{path}, line {line}: expected {VERSION!r} and below it two tokens and a space "
+            f"on each whole line, got {wrong!r:.80}; copy it again"
         )
-    return merges
+    return [tuple(line.split(" ")) for line in text.split("\n")[1:-1]]
 
 
 def read_page(checkpoint: str | Path, name: str, hub: dict) -> dict:
@@ -118,8 +109,8 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list
     if is_old:
         added, roles = (read_page(checkpoint, name, hub) for name in OLD)
         with naming(source):
-            ids = {x["id"]: x for x in whole.get("added_tokens") or ()}
-            added = {i: token for token, i in added.items()} | ids
+            added = {i: token for token, i in added.items()}
+            added |= {x["id"]: x for x in whole.get("added_tokens") or ()}
             settings |= roles | ({"added_tokens_decoder": added} if added else {})
     known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline")
     return vocab, merges, {x: settings[x] for x in known if x in settings}, source

@@ -6,7 +6,6 @@ import transformers
 
 import minigpt
 from minigpt.hf.configuration import OpenAIGPTConfig
-from minigpt.hf.formats import open_weights
 from minigpt.hf.loading import convert
 from tests import helpers
 from tests.checkpoints import SMALL, same, small_model
@@ -121,11 +120,6 @@ def test_what_convert_writes_transformers_loads(tmp_path, to):
     ours = minigpt.AutoTokenizer.from_pretrained("tiny")
     for text in ("I'm sure she didn't.", "Mr. Smith\n\nand his wife -- said so", "don't; 3.5"):
         assert tokenizer(text)["input_ids"] == ours(text)["input_ids"]
-
-
-def test_openais_release_has_the_names_of_the_network():
-    names = open_weights(helpers.GOLDEN / "model").keys()
-    assert names == dict(helpers.random_pair()[1].transformer.named_parameters()).keys()
 
 
 @pytest.mark.parametrize("kind", ["Config", "LMHeadModel", "Tokenizer", *KINDS_OF_AUTO])
