@@ -1,15 +1,14 @@
 """Small checkpoints, and their comparison, for the tests of files."""
 
-from pathlib import Path
-
 import torch
 
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.formats import open_weights
 from minigpt.hf.models import OpenAIGPTLMHeadModel
+from tests.helpers import GOLDEN
 
 SMALL = {"vocab_size": 11, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
-RELEASE = Path(__file__).parent / "golden" / "model"
+RELEASE = GOLDEN / "model"
 
 
 def small_model(folder, kind=OpenAIGPTLMHeadModel, **settings):

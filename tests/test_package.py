@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 import minigpt
 from benchmarks import demo
 from tests import helpers
-from tests.house import NOTEBOOKS, ROOT, module_of, public_names, read
+from tests.house import COURSE, NOTEBOOKS, ROOT, lines_of, module_of, public_names, read
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -162,6 +162,16 @@ def test_readmes_program_prints_what_stands_below_it(capsys):
 def test_readme_lists_every_notebook():
     for path in NOTEBOOKS:
         assert path.relative_to(ROOT).as_posix() in README
+
+
+@pytest.mark.parametrize("path", COURSE, ids=lambda path: path.stem)
+def test_readme_tells_the_minutes_of_a_chapter(path):
+    """200 words and 10 lines of code a minute."""
+    cells = read(path).cells
+    words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    lines = lines_of(cell.source for cell in cells if cell.cell_type == "code")
+    (told,) = re.findall(rf"{path.name}\) \| (\d+) \|", README)
+    assert abs(int(told) - words / 200 - lines / 10) <= 2
 
 
 def test_the_commands_help_themselves():
