@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import pickle
+import re
 import time
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_an_impossible_setting_names_file_field_and_value_at_once(tmp_path, fiel
         OpenAIGPTConfig(**{field: value})
     path = tmp_path / "config.json"
     path.write_text(json.dumps(SMALL | {field: value}))
-    with pytest.raises(ValueError, match=f"^{path}: .*({said}|id2label=)"):
+    with pytest.raises(ValueError, match="^" + re.escape(str(path)) + f": .*({said}|id2label=)"):
         OpenAIGPTConfig.from_pretrained(tmp_path)
     assert time.perf_counter() - start < 1
 

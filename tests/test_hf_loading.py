@@ -3,6 +3,7 @@
 import filecmp
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -217,7 +218,9 @@ def test_a_head_alone_is_the_embedding_and_another_head_is_refused(tmp_path):
     rewrite(path, rename)
     assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
     rewrite(path, lambda weights: weights.update({"tokens_embed.weight": table + 1}))
-    with pytest.raises(ValueError, match=f"^{path}: lm_head.weight is not tokens"):
+    with pytest.raises(
+        ValueError, match="^" + re.escape(str(path)) + ": lm_head.weight is not tokens"
+    ):
         OpenAIGPTLMHeadModel.from_pretrained(tmp_path)
 
 
