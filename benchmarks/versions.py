@@ -71,6 +71,14 @@ JOBS = {
         "t = OpenAIGPTTokenizerFast.from_pretrained('tiny')\n"
         "report(lambda: [t(TEXT[:200]) for _ in range(300)], 9)"
     ),
+    "fast tokenizer, 200 pairs, padded": (
+        "t = OpenAIGPTTokenizerFast.from_pretrained('tiny'); t.pad_token = t.unk_token\n"
+        "two = [TEXT, TEXT[:300]] * 100; report(lambda: t(two, two, padding=True), 9)"
+    ),
+    "decode, 200 texts": (
+        "t = OpenAIGPTTokenizerFast.from_pretrained('tiny'); ids = t([TEXT] * 200).input_ids\n"
+        "report(lambda: t.batch_decode(ids, skip_special_tokens=True), 9)"
+    ),
     "tokenizer, 100 texts": (
         "t = OpenAIGPTTokenizer.from_pretrained('tiny', text_pipeline='original')\n"
         "report(lambda: t([TEXT] * 100), 9)"

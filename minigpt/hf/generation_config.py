@@ -24,7 +24,7 @@ def plain(value):
 
 def at_least(n: int) -> tuple[Callable, str]:
     """Make a rule for a whole number: what it may be, and what to pass instead."""
-    return lambda x: isinstance(x, int) and x >= n, f"pass a whole number, {n} or more"
+    return lambda x: type(x) is int and x >= n, f"pass a whole number, {n} or more"
 
 
 def above(low: float, most: float, way: str) -> tuple[Callable, str]:

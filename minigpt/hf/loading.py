@@ -175,7 +175,8 @@ def load_model(
         with suppress(FileNotFoundError):  # many checkpoints have none
             settings = type(model.generation_config)
             model.generation_config = settings.from_pretrained(name, **hub)
-    if page and version(page.stat()) != saved:  # saving removes it first, writes it last
+    # saving removes this file first and writes it last
+    if page and not (page.exists() and version(page.stat()) == saved):
         raise OSError(f"{page} was saved anew while its checkpoint was read; load it again")
     return (model, info) if output_loading_info else model
 

@@ -112,5 +112,7 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list
             added = {i: token for token, i in added.items()}
             added |= {x["id"]: x for x in whole.get("added_tokens") or ()}
             settings |= roles | ({"added_tokens_decoder": added} if added else {})
+    with naming(source):
+        check("text_pipeline", settings.get("text_pipeline") or "original")
     known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline")
     return vocab, merges, {x: settings[x] for x in known if x in settings}, source

@@ -1,6 +1,5 @@
 """A pre-training run from folders of books to the best checkpoint and a log."""
 
-import json
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
+from minigpt.hf.files import json_writer, save_files
 from minigpt.pretraining import Recipe, perplexity, train
 from minigpt.training.data import prepare
 
@@ -65,5 +65,4 @@ def write_log(out: Path, config, recipe: Recipe, measured: dict, losses: list) -
     told = {name: value for name, value in asdict(recipe).items() if name in LOGGED}
     log = {"config": config.to_dict(), **told, "perplexity": measured}
     log["losses"] = [round(loss, 4) for loss in torch.stack(losses).tolist()]
-    (out / "log.json.new").write_text(json.dumps(log, default=str) + "\n")
-    (out / "log.json.new").replace(out / "log.json")
+    save_files(out, {"log.json": json_writer(log)})

@@ -40,6 +40,7 @@ def model(**values):
 
 CONFIG, WHOLE, FAR = "tokenizer_config.json", "tokenizer.json", {"9000": {"content": "<far>"}}
 DAMAGE = [
+    ("tokenizer_config.json", {"text_pipeline": -1}, "text_pipeline=-1; choose one"),
     *(("vocab.json", {"zzz": x}, "none has the id 8192") for x in (5, -1, "8192", 8193)),
     ("vocab.json", {"zzz": 8192.0}, "Vocab"),
     ("vocab.json", lambda page: page.pop("the</w>"), r"vocab\.json.*none has the id 194"),
