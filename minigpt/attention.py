@@ -17,9 +17,10 @@ from torch import Tensor
 def causal_mask(T: int, S: int, device: torch.device | None = None) -> Tensor:
     """Say to which keys each query may attend: (T, S), True for itself and the past.
 
-    The T queries are the *last* T of the S positions, so T < S with a cache.
+    The T queries are the *last* T of the S positions, so T < S if old ones are kept (chapter 06).
     Source: `mask_attn_weights` of OpenAI's train.py.
     """
+    # S - T moves the edge of the lower triangle to the right
     return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
 
 # %% ../notebooks/04_attention.ipynb #3630505d
@@ -57,7 +58,7 @@ def eager_attention(
     # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1) * mask  # times mask: no keys, no weights
+    weights = scores.softmax(-1) * mask  # times mask: without keys, zeros
     weights = F.dropout(weights, dropout)
     return weights @ v, weights  # (B, H, T, S) @ (B, H, S, D) -> (B, H, T, D)
 

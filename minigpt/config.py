@@ -21,13 +21,13 @@ class GPTConfig:
     n_embd: int = 768  # C: channels
     n_layer: int = 12  # blocks
     n_head: int = 12  # H: heads, each of D = C / H channels
-    afn: str = "gelu"  # activation function of the MLP; "gelu" means its tanh approximation
+    afn: str = "gelu"  # activation function of the MLP; "gelu": its tanh form (chapter 05)
     resid_pdrop: float = 0.1  # dropout on what attention and MLP add
     embd_pdrop: float = 0.1  # dropout after the embeddings
     attn_pdrop: float = 0.1  # dropout on the attention weights
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02  # standard deviation of new parameters
-    attn_implementation: str = "sdpa"  # which function computes attention: see `ATTENTION`
+    attn_implementation: str = "sdpa"  # a key of `ATTENTION` (chapter 04)
 
 # %% ../notebooks/03_config.ipynb #cb983e20
 def count_parameters(config: GPTConfig) -> dict[str, int]:

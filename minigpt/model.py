@@ -15,7 +15,7 @@ from .config import GPTConfig
 
 # %% ../notebooks/06_model.ipynb #0d24fb4e
 class LayerCache:
-    """The keys and values that one layer has computed so far, each (B, H, S, D)."""
+    """The keys and values that one block has computed so far, each (B, H, S, D)."""
 
     def __init__(self):
         self.keys = self.values = None
@@ -30,7 +30,7 @@ class LayerCache:
 
 # %% ../notebooks/06_model.ipynb #kvcache1
 class KeyValueCache:
-    """One `LayerCache` for each layer. `len(cache)` is the number of positions it holds.
+    """One `LayerCache` for each block. `len(cache)` is the number of positions it holds.
 
     A cache tells the model which positions come next, and to which ones they may attend.
     """
@@ -54,7 +54,7 @@ class KeyValueCache:
         return None if padding is None else make_mask(T, len(self) + T, padding)
 
     def advance(self, T: int) -> None:
-        """Take note that T tokens have passed all layers; a cache of fixed size counts them."""
+        """Take note that T tokens have passed all blocks; a cache of fixed size counts them."""
 
     def reorder(self, rows: Tensor) -> None:
         """Put the keys and values of text `rows[i]` in the place of those of text i."""

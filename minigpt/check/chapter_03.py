@@ -21,32 +21,30 @@ attention_parameters = Check(
 )
 
 
-def blocks(config, size, width, embeddings=True, biases=13, up=0, fraction=False):
+def blocks(config, size, width, embeddings=1, biases=13, up=0, full=math.floor, bytewise=False):
     """Return how many blocks fit into `size` bytes; the options make the mistakes."""
     C = config.n_embd
-    free = size // width - embeddings * (config.vocab_size + config.n_positions) * C
-    number = free / (12 * C * C + biases * C)
-    return (number if fraction else math.floor(number)) + float(up)
+    free = size // (1 if bytewise else width)
+    free -= embeddings * (config.vocab_size + config.n_positions) * C
+    return float(full(free / (12 * C * C + biases * C)) + up)
 
 
 blocks_that_fit = Check(
     blocks,
     [(TINY, 17_092_608, 2), (GPTConfig(), 10**9, 4), (TINY, 478_312_446, 2)],
     {
-        "The embeddings need room, too.": {"embeddings": False},
+        "The embeddings need room, too.": {"embeddings": 0},
         "A block has biases and layer norms, too: 12 C² + 13 C parameters.": {"biases": 0},
         "This is one block too many: the last one does not fit.": {"up": 1},
-        "Round down: a part of a block is of no use.": {"fraction": True},
-        "Each parameter takes `width` bytes, not one.": lambda config, size, width: blocks(
-            config, size, 1
-        ),
+        "Round down: a part of a block is of no use.": {"full": float},
+        "Each parameter takes `width` bytes, not one.": {"bytewise": True},
     },
 )
 
 
-def cosine(x, Y, of_x=True, of_Y=True, power=1):
+def cosine(x, Y, of_x=True, of_Y=True, power=1, dim=1):
     """Return cosine similarities; the options make the mistakes."""
-    length = (x.norm() if of_x else 1) * (Y.norm(dim=1) if of_Y else 1)
+    length = (x.norm() if of_x else 1) * (Y.norm(dim=dim) if of_Y else 1)
     return Y @ x / length**power
 
 
@@ -57,6 +55,7 @@ similarity = Check(
         "This is the dot product: divide by both lengths.": {"of_x": False, "of_Y": False},
         "The length of x is missing.": {"of_x": False},
         "The lengths of the rows are missing.": {"of_Y": False},
+        "`Y.norm()` is the length of the whole matrix; take each row's (dim=1).": {"dim": None},
         "The lengths are squared: `norm` has the square root inside already.": {"power": 2},
     },
 )

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..attention import causal_mask
+from ..attention import merge_heads, split_heads
 from .compare import Check, some
 
 __all__ = ["attention", "attention_by_hand", "layer", "window_mask"]
@@ -27,10 +27,20 @@ attention_by_hand = Check(
 )
 
 
-def attend(q, k, v, power=0.5, axis=-1, seen=causal_mask, late=False):
+def near(T, S, W=99, upper=1, lower=1, more=0, ahead=0):
+    """Say which keys stand at most W - 1 positions back; the options make the mistakes."""
+    shift, ones = S - T, torch.ones(T, S).bool()
+    return ones.tril(upper * shift + ahead).triu(lower * shift - W + 1 - more)
+
+
+def all_axes(k):
+    return k.permute(*reversed(range(k.dim())))
+
+
+def attend(q, k, v, power=0.5, axis=-1, late=False, turn=torch.adjoint, flip=False, **mask):
     """Causal attention of (.., T, D); the options make the mistakes."""
-    mask = seen(q.shape[-2], k.shape[-2])
-    scores = q @ k.mT / q.shape[-1] ** power
+    mask = near(q.shape[-2], k.shape[-2], **mask) ^ flip
+    scores = q @ turn(k) / q.shape[-1] ** power
     if late:
         return scores.softmax(axis) * mask @ v
     return scores.masked_fill(~mask, -torch.inf).softmax(axis) @ v
@@ -43,38 +53,22 @@ attention = Check(
         "The scores are not divided by the square root of D.": {"power": 0},
         "The scores are divided by D itself, not by its square root.": {"power": 1},
         "The softmax runs over the queries; it must run over the keys.": {"axis": -2},
-        "The mask comes after the softmax, so the attention weights no longer sum to 1.": {
-            "late": True
-        },
-        "There is no causal mask.": {"seen": lambda T, S: torch.ones(T, S).bool()},
-        "The mask is the wrong way round: it hides the past.": {
-            "seen": lambda *n: ~causal_mask(*n)
-        },
-        "The mask starts at the upper left: with fewer queries than keys it hides the past.": {
-            "seen": lambda T, S: torch.ones(T, S).bool().tril()
-        },
+        "The mask comes after the softmax: the attention weights do not sum to 1.": {"late": True},
+        "`.T` turns all axes; `transpose(-2, -1)` only the last two.": {"turn": all_axes},
+        "There is no causal mask.": {"ahead": 9},
+        "The mask is the wrong way round: it hides the past.": {"flip": True},
+        "The mask counts from the upper left; the queries are the last T positions.": {"upper": 0},
     },
 )
-
-
-def near(T, S, W, shift=None, more=0, ahead=0):
-    """Say which keys stand at most W - 1 positions back; the options make the mistakes."""
-    lowest = S - T if shift is None else shift
-    return torch.ones(T, S).bool().tril(lowest + ahead).triu(lowest - W + 1 - more)
-
-
 window_mask = Check(
     near,
     [(4, 4, 2), (2, 5, 3)],
     {
-        "There are W tokens before it; with itself, the window has one token too many.": {
-            "more": 1
-        },
+        "There are W tokens before it; with itself, that is one token too many.": {"more": 1},
         "The token itself is not allowed.": {"ahead": -1},
         "The next token is allowed: nobody may attend to a later one.": {"ahead": 1},
-        "The window starts at the upper left: the queries are the last T of S positions.": {
-            "shift": 0
-        },
+        "The window counts from the upper left: S - T is missing.": {"upper": 0, "lower": 0},
+        "The far end of the window counts from the upper left: S - T is missing.": {"lower": 0},
         "There is no window: all of the past is allowed.": {"more": 9},
     },
 )
@@ -84,12 +78,9 @@ def whole_layer(x, c_attn, c_proj, n_head, moved=True, size="D", mixed=True):
     """Apply projections, heads, attention and output matrix; the options make the mistakes."""
     B, T, C = x.shape
     parts = (x @ c_attn).chunk(3, dim=-1)
-    if moved:
-        parts = [part.unflatten(-1, (n_head, -1)).transpose(1, 2) for part in parts]
-    else:
-        parts = [part.reshape(B, n_head, T, -1) for part in parts]
-    q, k, v = parts
-    out = attend(q if size == "D" else q / n_head**0.5, k, v).transpose(1, 2).reshape(B, T, C)
+    wrong = [part.reshape(B, n_head, T, -1) for part in parts]
+    q, k, v = [split_heads(part, n_head) for part in parts] if moved else wrong
+    out = merge_heads(attend(q if size == "D" else q / n_head**0.5, k, v))
     return out @ c_proj if mixed else out
 
 
@@ -99,7 +90,7 @@ layer = Check(
     {
         "Both errors are still there.": {"moved": False, "size": "C"},
         "`reshape` moves no axis: use `split_heads`.": {"moved": False},
-        "A query of one head has D channels: divide by the square root of D, not of C.": {
+        "The query of a head has D channels: divide by the square root of D, not of C.": {
             "size": "C"
         },
         "The output matrix c_proj is missing.": {"mixed": False},

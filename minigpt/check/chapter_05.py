@@ -20,9 +20,9 @@ layer_norm_by_hand = Check(
 )
 
 
-def feed_forward(x, W1, b1, W2, b2, act=gelu, last=lambda x: x, shift=1):
+def feed_forward(x, W1, b1, W2, b2, act=gelu, last=lambda x: x, b_1=1, b_2=1, keep=0):
     """The MLP of GPT-1; the options make the mistakes."""
-    return last(act(x @ W1 + shift * b1) @ W2 + shift * b2)
+    return last(act(x @ W1 + b_1 * b1) @ W2 + b_2 * b2) + keep * x
 
 
 mlp = Check(
@@ -33,7 +33,10 @@ mlp = Check(
         "This is GELU with erf (PyTorch's default); GPT-1 has the tanh form.": {"act": F.gelu},
         "This is ReLU, not GELU.": {"act": F.relu},
         "There is no activation function after the second layer.": {"last": gelu},
-        "The biases are missing.": {"shift": 0},
+        "The biases are missing.": {"b_1": 0, "b_2": 0},
+        "The bias b1 is missing.": {"b_1": 0},
+        "The bias b2 is missing.": {"b_2": 0},
+        "Do not add x here: the block does that.": {"keep": 1},
     },
 )
 
@@ -43,6 +46,7 @@ planted_error = Check(
         "Line 1 is right: with post-norm, attention gets x as it is.": 1,
         "Line 2 is right: the first layer norm stands after the first addition.": 2,
         "Line 3 is right: the MLP works on the result of the first half.": 3,
+        "Write the number without quotation marks.": "4",
     },
 )
 
@@ -54,9 +58,10 @@ def slope(f, w, h=1e-4, left=1, width=2, sign=1):
 
 gradient = Check(
     slope,
-    [(lambda w: (3 * w - 6) ** 2, 1.0), (lambda w: w**3, 2.0)],
+    [(lambda w: (3 * w - 6) ** 2, 1.0, 0.1), (lambda w: w**3 + 50 * (w - 2) ** 2, 2.0)],
     {
         "The two points lie 2h apart, not h.": {"width": 1},
+        "Only one side: take a point on the left of `w`, too.": {"left": 0, "width": 1},
         "Divide the change of f by the change of its input.": {"width": 0},
         "The sign is wrong: right minus left.": {"sign": -1},
     },

@@ -1,6 +1,7 @@
 """`Check`: compare an answer with the right one and name the mistake, if it is a known one."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,7 +19,10 @@ def equal(mine, right) -> bool:
     if isinstance(right, list | tuple):
         same_length = isinstance(mine, list | tuple) and len(mine) == len(right)
         return same_length and all(map(equal, mine, right))
-    return type(mine) is type(right) and mine == right
+    if isinstance(right, Exception):
+        return repr(mine) == repr(right)
+    same_kind = type(mine) is type(right) or {type(mine), type(right)} == {int, float}
+    return same_kind and mine == right
 
 
 def shown(x) -> str:
@@ -29,7 +33,10 @@ def shown(x) -> str:
 
 
 def compared(name: str, x, right) -> str:
-    """Say how a result differs; of a tensor, at the first index that does."""
+    """Say how a result differs; of a tensor or a list, at the first index that does."""
+    if isinstance(x, list) and isinstance(right, list) and len(x) == len(right):
+        index = next(i for i in range(len(x)) if not equal(x[i], right[i]))
+        name, x, right = f"{name} at [{index}]", x[index], right[index]
     if isinstance(x, Tensor) and isinstance(right, Tensor) and x.shape == right.shape != ():
         wrong = ~torch.isclose(x.double(), right.double(), 1e-4, 1e-4, equal_nan=True)
         index = tuple(wrong.nonzero()[0].tolist())
@@ -53,10 +60,7 @@ class Check:
     def judge(self, mine: Callable) -> str:
         """Say that a function is right, or which result differs and what mistake explains it."""
         for case in self.cases:
-            try:
-                found, expected = mine(*case), self.right(*case)
-            except Exception as error:  # a reader's function may raise any
-                return f"wrong: {type(error).__name__}: {error}"
+            found, expected = outcome(mine, case), outcome(self.right, case)
             if found is None or found is ...:
                 return "not done yet"
             if not equal(found, expected):
@@ -64,7 +68,11 @@ class Check:
         return "right"
 
     def difference(self, found, expected) -> str:
-        """Name the first result that differs."""
+        """Name the first result that differs; an exercise by hand does not give away the answer."""
+        if isinstance(found, Exception):
+            return f"{type(found).__name__}: {found}"
+        if self.cases == [()]:
+            return f"{self.results[0]} is {shown(found)}"
         if len(self.results) == 1:
             return compared(self.results[0], found, expected)
         if not isinstance(found, tuple) or len(found) != len(expected):
@@ -75,12 +83,9 @@ class Check:
     def explain(self, mine: Callable) -> str:
         """Name the known mistake that gives the same results in all cases, if there is one."""
         for done in self.mistakes:
-            try:
-                wrong = self.mistake(done)
-                if all(equal(mine(*case), wrong(*case)) for case in self.cases):
-                    return f". {done}"
-            except Exception:  # this mistake, or the reader's function, stops with an error
-                continue
+            wrong = self.mistake(done)
+            if all(equal(outcome(mine, case), outcome(wrong, case)) for case in self.cases):
+                return f". {done}"
         return ""
 
     def mistake(self, done: str) -> Callable:
@@ -91,6 +96,14 @@ class Check:
 
 def as_function(answer) -> Callable:
     return answer if callable(answer) else lambda *_: answer
+
+
+def outcome(function: Callable, case: tuple):
+    """Return the result of a function for one case, or the error that stops it."""
+    try:
+        return function(*deepcopy(case))
+    except Exception as error:  # a reader's function may raise any
+        return error
 
 
 def some(*shape: int) -> Tensor:
