@@ -2,10 +2,12 @@
 
 import re
 from functools import partial
+from itertools import product
 from math import log
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ..block import Block
 from ..config import GPTConfig
@@ -49,6 +51,9 @@ token_loss = Check(
         },
         "The sign is wrong: a loss is minus the logarithm.": {"sign": -1},
         "This is the sum; the loss is the mean over all predictions.": {"reduce": torch.sum},
+        "A text of T tokens has T - 1 predictions: divide by B (T - 1).": {
+            "reduce": lambda x: x.sum() / IDS.numel()
+        },
         "The scores are used without the softmax.": {"logs": lambda x, dim: x},
         "The logarithm is missing.": {"logs": F.softmax},
         "The softmax runs over the positions; it must run over the vocabulary.": {
@@ -81,24 +86,33 @@ answer_labels = Check(
 )
 
 
-def post_norm(block, x, *_, norm="post", keep=1):
-    """One block; the options make the mistakes."""
-    first, second = (block.ln_1, block.ln_2) if norm == "post" else (lambda x: x, lambda x: x)
-    before = (block.ln_1, block.ln_2) if norm == "pre" else (lambda x: x, lambda x: x)
-    x = first(keep * x + block.attn(before[0](x))[0])
-    return second(keep * x + block.mlp(before[1](x))), None
+def pre_norm(block, x, *_):
+    x = x + block.attn(block.ln_1(x))[0]
+    return x + block.mlp(block.ln_2(x)), None
+
+
+def no_addition(block, x, *_):
+    return block.ln_2(block.mlp(block.ln_1(block.attn(x)[0]))), None
+
+
+def exchanged(name):
+    return re.sub("ln_.", lambda norm: "ln_2" if norm[0] == "ln_1" else "ln_1", name)
 
 
 @torch.no_grad()
-def network(ids, weights, n_layer, n_head, block=Block.forward, moved=1, head=True, act=None):
+def network(
+    ids, weights, n_layer, n_head, block=Block.forward, moved=1, head=True, name=str, **parts
+):
     """Return logits from a checkpoint's parameters; the options make the mistakes."""
     rows, places = weights["tokens_embed.weight"], weights["positions_embed.weight"]
     config = GPTConfig(vocab_size=len(rows), n_positions=len(places), n_embd=rows.shape[1])
     config.n_layer, config.n_head = n_layer, n_head
     model = GPT(config).eval()
-    model.load_state_dict(weights | {"positions_embed.weight": moved * places})
-    for layer in model.h:
-        layer.mlp.act = act or layer.mlp.act
+    weights = weights | {"positions_embed.weight": moved * places}
+    model.load_state_dict({key: weights[name(key)] for key in weights})
+    for (path, part), layer in product(parts.items(), model.h):
+        owner, _, last = path.rpartition(".")
+        setattr(layer.get_submodule(owner), last, part)  # another part in the place of its own
     x = model(ids, blocks=[partial(block, layer) for layer in model.h])
     return x @ rows.T if head else x
 
@@ -117,21 +131,22 @@ own_gpt = Check(
     [small_checkpoint(0, 2, 2), small_checkpoint(1, 1, 4)],
     {
         "These are the hidden states: line 3 of the paper, the head, is missing.": {"head": False},
-        "These are probabilities; the logits are asked for.": lambda *case: network(*case).softmax(
-            -1
+        "These are probabilities; the logits are asked for.": (
+            lambda *case: network(*case).softmax(-1)
+        ),
+        "These are the logits of the last position; every position predicts.": (
+            lambda *case: network(*case)[:, -1]
         ),
         "The position embedding is missing.": {"moved": 0},
         "The layer norms stand after the additions in GPT-1, not before attention and MLP.": {
-            "block": partial(post_norm, norm="pre")
+            "block": pre_norm
         },
-        "The layer norms are missing.": {"block": partial(post_norm, norm="none")},
-        "The residual connections are missing: add what went in.": {
-            "block": partial(post_norm, keep=0)
-        },
-        "This is GELU with erf; GPT-1 has the tanh form.": {"act": F.gelu},
-        "All blocks use the parameters of block 0.": lambda ids, weights, *sizes: network(
-            ids, {name: weights[re.sub(r"^h\.\d+", "h.0", name)] for name in weights}, *sizes
-        ),
+        "The layer norms are missing.": {"ln_1": nn.Identity(), "ln_2": nn.Identity()},
+        "ln_1 and ln_2 are exchanged: ln_1 comes after attention.": {"name": exchanged},
+        "c_proj of the attention is missing.": {"attn.c_proj": nn.Identity()},
+        "The residual connections are missing: add what went in.": {"block": no_addition},
+        "This is GELU with erf; GPT-1 has the tanh form.": {"mlp.act": F.gelu},
+        "All blocks use the parameters of block 0.": {"name": partial(re.sub, r"^h\.\d+", "h.0")},
         "The heads are not separated: attention runs once over all channels.": (
             lambda ids, weights, n_layer, n_head: network(ids, weights, n_layer, 1)
         ),
