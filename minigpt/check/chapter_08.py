@@ -10,6 +10,7 @@ from .compare import Check, some
 __all__ = ["greedy_batch", "min_p", "temperature_by_hand", "top_p"]
 
 ROW = torch.tensor([0.05, 0.3, 0.1, 0.16, 0.04, 0.35]).log()
+EIGHTHS = torch.tensor([1, 4, 2, 1]).log()  # probabilities without rounding
 
 
 def two_tokens(temperature=2.0):
@@ -42,20 +43,10 @@ def keep_until(logits, p, least=1, late=False, order=True, removed=-torch.inf, m
 
 top_p = Check(
     keep_until,
-    [
-        (ROW, 0.7),
-        (some(9), 0.5),
-        (ROW, 0.2),
-        (some(9), 0.95),
-        (torch.tensor([1, 4, 2, 1]).log(), 0.5),
-    ],
+    [(ROW, 0.7), (some(9), 0.5), (ROW, 0.2), (some(9), 0.95), (EIGHTHS, 0.5)],
     {
-        "The token that reaches p is missing: together they must have at least p.": {
-            **{"least": 0, "late": True}
-        },
-        "The token that reaches p is missing, except where nothing else would be left.": {
-            "late": True
-        },
+        "The token that reaches p is missing: it is kept, too.": {"least": 0, "late": True},
+        "The token that reaches p is missing, unless it is the only one.": {"late": True},
         "Exactly p is enough: the next token is not needed then.": {"more": 1e-6},
         "These are the tokens whose own probability is at least p.": lambda logits, p: torch.where(
             logits.softmax(-1) >= p, logits, -torch.inf
@@ -66,7 +57,7 @@ top_p = Check(
             keep_until(-logits, p).isfinite(), logits, -torch.inf
         ),
         "These are probabilities; return the logits of the tokens that stay.": (
-            lambda logits, p: logits.softmax(-1) + 0 * keep_until(logits, p)
+            lambda logits, p: logits.softmax(-1) + keep_until(logits, p) - logits
         ),
     },
 )

@@ -28,22 +28,14 @@ last_position = Check(
     last_of,
     [(PADDED, 0), (PADDED[:2], 9)],
     {
-        "This counts the real tokens; the last of n tokens has the position n - 1.": (
-            lambda ids, pad: (ids != pad).sum(-1)
-        ),
-        "The last column is not always a real token.": lambda ids, pad: torch.full_like(
-            ids[:, 0], ids.shape[1] - 1
-        ),
+        "This is the number of tokens, not a position.": lambda ids, pad: (ids != pad).sum(-1),
+        "The last column is not always a real token.": lambda ids, pad: 0 * ids[:, 0] + 4,
         "This looks for the first padding, which may be in front of the text.": (
             lambda ids, pad: (ids == pad).int().argmax(-1) - 1
         ),
         "This is one position too far: the last position of T tokens is T - 1.": {"more": 1},
-        "This counts from the end of the text; the position is counted from its beginning.": (
-            lambda ids, pad: ids.shape[1] - 1 - last_of(ids, pad)
-        ),
-        "This counts from the front, and is wrong for padding on the left.": (
-            lambda ids, pad: (ids != pad).sum(-1) - 1
-        ),
+        "This counts from the end of the text.": lambda ids, pad: 4 - last_of(ids, pad),
+        "This is wrong for padding on the left.": lambda ids, pad: (ids != pad).sum(-1) - 1,
     },
 )
 three_losses = Check(
@@ -63,14 +55,8 @@ mean_state = Check(
     {
         "Padding is left out of the sum, but still counted in the division.": {"count": "all"},
         "The states at padding are part of the sum.": {"masked": False},
-        "This is the mean of all positions; padding must not count.": {
-            **{"masked": False, "count": "all"}
-        },
-        "Each text is divided by its own number of tokens, not by the batch's mean.": {
-            "count": "batch"
-        },
-        "This is one mean for the whole batch; each text has its own.": (
-            lambda states, is_real: states[is_real].mean(0)
-        ),
+        "This is the mean of all positions, with padding.": {"masked": False, "count": "all"},
+        "Each text is divided by its own number of tokens, not by the mean.": {"count": "batch"},
+        "This is one mean for the whole batch.": lambda x, is_real: x[is_real].mean(0),
     },
 )
