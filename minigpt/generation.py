@@ -184,7 +184,7 @@ def whole_words(text: str) -> str:
 
 
 def stream_text(steps: Iterable[Tensor], decode: Callable[[list[int]], str]) -> Iterator[str]:
-    """Turn new ids, (1, 1) each, into text, as soon as a word is complete."""
+    """Turn ids, (1, T) a step, into text, as soon as a word is complete."""
     ids, shown = [], 0
     for new in steps:
         ids += new.flatten().tolist()

@@ -25,9 +25,9 @@ def standardize(text: str) -> str:
     """
     text = text.translate(LOOKALIKES)
     text = PUNCTUATION_RUN.sub(lambda found: f" {found[0]} ", text)
-    if "\n" in text:  # the look-behind: a long run of whitespace is tried once
+    if "\n" in text:  # (?<!\s): only from where whitespace begins
         text = re.sub(r"(?<!\s)\s*\n\s*", " \n ", text)
-    # whitespace becomes one space; a space alone is not even matched
+    # other whitespace becomes one space; a single space needs no change
     return re.sub(r" [^\S\n]+|[^\S\n ][^\S\n]*", " ", text).strip()
 
 # %% ../notebooks/02_tokenizer.ipynb #f7fc5648

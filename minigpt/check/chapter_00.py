@@ -45,6 +45,7 @@ loss_by_hand = Check(
     lambda: -sum(map(log, PROBABILITIES)) / 4,
     mistakes={
         "This is the sum; the loss is the mean over the tokens.": -sum(map(log, PROBABILITIES)),
+        "There are four predictions, not five.": -sum(map(log, PROBABILITIES)) / 5,
         "The sign is wrong: a loss is minus the logarithm.": sum(map(log, PROBABILITIES)) / 4,
         "This is the logarithm of the mean; the mean of the logarithms is asked for.": (
             -log(sum(PROBABILITIES) / 4)

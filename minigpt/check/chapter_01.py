@@ -53,10 +53,10 @@ best_pair = Check(
 )
 
 
-def merge(symbols, pair, overlap=False, most=99, step=1):
+def merge(symbols, pair, overlap=False, most=99, step=1, last=0):
     """Merge a pair in a word; the options make the mistakes."""
     rest, merged = list(symbols)[::step], []
-    while rest:
+    while len(rest) > last:
         found = tuple(rest[:2][::step]) == tuple(pair) and most > 0
         merged.append(pair[0] + pair[1] if found else rest[0])
         most -= found
@@ -76,6 +76,7 @@ merge_in_word = Check(
         "The second symbol of the pair is still there after the merge.": {"overlap": True},
         "Only the first occurrence is merged.": {"most": 1},
         "This merges from right to left.": {"step": -1},
+        "The last symbol is lost where it is not merged.": {"last": 1},
         "Symbols are merged by their characters: in `ha b` there is no pair `a b`.": (
             lambda symbols, pair: tuple(
                 " ".join(symbols).replace(" ".join(pair), "".join(pair)).split(" ")

@@ -65,10 +65,11 @@ VOCAB = {"<unk>": 0, "gi": 3, "bber</w>": 1, "the</w>": 7, "\n</w>": 5, "!</w>":
 
 decode = Check(
     join,
-    [([7, 3, 1, 2], VOCAB), ([7, 0, 5, 5], VOCAB), ([], VOCAB)],
+    [([7, 3, 1, 2], VOCAB), ([7, 0, 5, 5], VOCAB), ([7, 3], VOCAB)],
     {
         "A space stands at the end.": {"cut": str},
         "`strip` also removes the line breaks at the end.": {"cut": str.strip},
+        "Only a space is removed at the end; here it is not one.": {"cut": lambda text: text[:-1]},
         "There is no space between words: each </w> becomes one.": {"space": ""},
         "There is a space between all tokens: only </w> becomes one.": {
             "space": "",

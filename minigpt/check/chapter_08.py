@@ -4,12 +4,13 @@ from math import exp, log
 
 import torch
 
-from ..generation import greedy, keep_top_p
+from ..generation import greedy
 from .compare import Check, some
 
 __all__ = ["greedy_batch", "min_p", "temperature_by_hand", "top_p"]
 
 ROW = torch.tensor([0.05, 0.3, 0.1, 0.16, 0.04, 0.35]).log()
+EIGHTHS = torch.tensor([1, 4, 2, 1]).log()  # probabilities without rounding
 
 
 def two_tokens(temperature=2.0):
@@ -24,64 +25,60 @@ temperature_by_hand = Check(
         "These are the probabilities at temperature 1.": {"temperature": 1.0},
         "Divide the logits by the temperature; here they are multiplied.": {"temperature": 0.5},
         "Divide the logits by the temperature, not the probabilities.": (0.45, 0.05),
-        "These are the logits divided by their sum; take the powers first.": (1.0, 0.0),
+        "These are the logits divided by their sum; take e to the power of each first.": (1.0, 0.0),
         "The first token has the larger logit.": (0.25, 0.75),
     },
 )
 
 
-def keep_until(logits, p, least=1, late=False, order=True, removed=-torch.inf):
+def keep_until(logits, p, least=1, late=False, order=True, removed=-torch.inf, more=0.0):
     """Keep the best tokens up to probability p; the options make the mistakes."""
     ordered, ids = logits.softmax(-1).sort(descending=True)
     total = ordered.cumsum(-1) - (0 if late else ordered)
-    count = max(least, int((total <= p if late else total < p).sum()))
+    count = max(least, int((total <= p if late else total < p + more).sum()))
     if not order:
         return logits[ids].masked_fill(torch.arange(len(logits)) >= count, removed)
     return logits.masked_fill(~torch.isin(torch.arange(len(logits)), ids[:count]), removed)
 
 
 top_p = Check(
-    keep_top_p,
-    [(ROW, 0.7), (some(9), 0.5), (ROW, 0.2), (some(9), 0.95)],
+    keep_until,
+    [(ROW, 0.7), (some(9), 0.5), (ROW, 0.2), (some(9), 0.95), (EIGHTHS, 0.5)],
     {
-        "The token that reaches p is missing: together they must have at least p.": (
-            lambda logits, p: keep_until(logits, p, 0, late=True)
-        ),
-        "The token that reaches p is missing, except where nothing else would be left.": (
-            lambda logits, p: keep_until(logits, p, 1, late=True)
-        ),
+        "The token that reaches p is missing: it is kept, too.": {"least": 0, "late": True},
+        "The token that reaches p is missing, unless it is the only one.": {"late": True},
+        "Exactly p is enough: the next token is not needed then.": {"more": 1e-6},
         "These are the tokens whose own probability is at least p.": lambda logits, p: torch.where(
             logits.softmax(-1) >= p, logits, -torch.inf
         ),
-        "The logits are sorted; each token must keep its own position.": (
-            lambda logits, p: keep_until(logits, p, order=False)
-        ),
-        "A removed token gets minus infinity; a logit of 0 has a probability.": (
-            lambda logits, p: keep_until(logits, p, removed=0.0)
-        ),
+        "The logits are sorted; each token must keep its own position.": {"order": False},
+        "A removed token gets minus infinity; a logit of 0 has a probability.": {"removed": 0.0},
         "The tokens are kept from the worst upwards.": lambda logits, p: torch.where(
             keep_until(-logits, p).isfinite(), logits, -torch.inf
+        ),
+        "These are probabilities; return the logits of the tokens that stay.": (
+            lambda logits, p: logits.softmax(-1) + keep_until(logits, p) - logits
         ),
     },
 )
 
 
-def keep_near_best(logits, m, best="row", of="probability", removed=-torch.inf):
+def keep_near_best(logits, m, best="row", of="probability", removed=-torch.inf, more=1.0):
     """Keep the tokens near the best one; the options make the mistakes."""
     if of == "logit":
         return logits.masked_fill(logits < m * logits.amax(-1, keepdim=True), removed)
-    largest = {"row": logits.amax(-1, keepdim=True), "batch": logits.max()}
-    total = logits.logsumexp(-1, keepdim=True)
-    limit = log(m) + (total if best == "none" else largest[best])
-    return logits.masked_fill(logits < limit, removed)
+    logs = logits.log_softmax(-1)
+    largest = {"row": logs.amax(-1, keepdim=True), "batch": logs.max(), "none": 0}
+    return logits.masked_fill(logs < log(m * more) + largest[best], removed)
 
 
 min_p = Check(
     keep_near_best,
-    [(3 * some(3, 6), 0.1), (some(2, 5) + torch.tensor([[0.0], [4.0]]), 0.5)],
+    [(some(3, 6), 1.0), (3 * some(3, 6), 0.1), (some(2, 5) * torch.tensor([[1.0], [4.0]]), 0.5)],
     {
         "The limit is m times the best probability, not m itself.": {"best": "none"},
         "Each row of the batch has a best token of its own.": {"best": "batch"},
+        "A token with exactly the probability of the limit stays.": {"more": 1.0001},
         "Compare probabilities, not logits.": {"of": "logit"},
         "A removed token gets minus infinity; a logit of 0 has a probability.": {"removed": 0.0},
         "The good tokens are removed, and the bad ones stay.": lambda logits, m: torch.where(

@@ -8,17 +8,16 @@ from .compare import Check, some
 __all__ = ["joint_loss", "question_texts", "state_by_index"]
 
 
-def form(story, question, answers, start=(100,), delimiter=(101,), extract=(102,), order=0):
+def form(story, question, answers, start=(100,), between=(), delimiter=(101,), extract=(102,)):
     """Write texts in the paper's form; the options make the mistakes."""
-    context = [*story, *question] if order != 1 else [*story, 101, *question]
-    middle = () if order == 1 else delimiter
-    return [[*start, *context, *middle, *answer, *extract] for answer in answers]
+    context = [*start, *story, *between, *question, *delimiter]
+    return [[*context, *answer, *extract] for answer in answers]
 
 
-def joint(scores, answers, lm_loss, coefficient=0.5, sign=1, on=(1, None), axis=-1):
+def joint(scores, answers, lm, c=0.5, sign=1, plus=1, reduce=torch.mean, on=(1, None), axis=-1):
     """Equation 5; the options make the mistakes."""
     logs = scores.log_softmax(axis).gather(-1, answers[:, None])
-    return -sign * logs.mean() * (on[0] or coefficient) + lm_loss * (on[1] or coefficient)
+    return -sign * reduce(logs) * (on[0] or c) + plus * lm * (on[1] or c)
 
 
 question_texts = Check(
@@ -27,26 +26,20 @@ question_texts = Check(
     {
         "The start token is missing.": {"start": ()},
         "The extract token is missing: at its position the head reads.": {"extract": ()},
-        "The delimiter stands before the answer, not between story and question.": {"order": 1},
-        "There is one text for each answer, not one for all.": lambda story, question, answers: [
-            [100, *story, *question, 101, *sum(answers, []), 102]
-        ],
+        "The delimiter stands before the answer.": {"between": (101,), "delimiter": ()},
+        "There is one delimiter only, before the answer.": {"between": (101,)},
+        "The story comes before the question.": lambda a, b, c: form(b, a, c),
+        "There is one text for each answer.": lambda a, b, c: form(a, b, [sum(c, [])]),
     },
 )
 state_by_index = Check(
     state_at,
     [(some(3, 4, 5), torch.tensor([2, 0, 3]))],
     {
-        "states[:, index] takes all these positions of every text, (B, B, C).": (
-            lambda states, index: states[:, index]
-        ),
+        "states[:, index] takes these positions of every text, (B, B, C).": lambda x, i: x[:, i],
         "This is the last position, whatever index says.": lambda states, index: states[:, -1],
-        "states[index] selects texts; index holds positions.": lambda states, index: states[
-            index % len(states), -1
-        ],
-        "This takes the position of the first text for all texts.": (
-            lambda states, index: states[:, index[0]]
-        ),
+        "states[index] selects texts; index holds positions.": lambda x, i: x[i % len(x), -1],
+        "This takes the position of the first text for all texts.": lambda x, i: x[:, i[0]],
     },
 )
 joint_loss = Check(
@@ -57,10 +50,11 @@ joint_loss = Check(
     ],
     {
         "The loss of the tokens is not multiplied by the coefficient.": {"on": (1, 1)},
-        "The coefficient belongs to the loss of the tokens, not to that of the choices.": {
-            "on": (None, 1)
-        },
+        "The coefficient belongs to the tokens' loss, not to the choices'.": {"on": (None, 1)},
         "The sign of the choices' part is wrong: a loss is minus the logarithm.": {"sign": -1},
+        "The loss of the tokens is added, not subtracted.": {"plus": -1},
+        "The coefficient is always 0.5; it is an argument.": {"on": (1, 0.5)},
+        "This is the sum; the loss is the mean over the questions.": {"reduce": torch.sum},
         "The softmax runs over the questions; it must run over the answers.": {"axis": 0},
     },
 )

@@ -13,6 +13,10 @@ PADDED = torch.tensor([[5, 6, 7, 0, 0], [5, 6, 7, 8, 9], [0, 0, 4, 3, 2], [0, 9,
 SINGLE, HALF = log(1 + exp(-1)), log(2)
 
 
+def last_of(ids, pad, more=0):
+    return last_real(ids != pad) + more
+
+
 def mean_over(states, is_real, count="own", masked=True):
     """Average states; the options make the mistakes."""
     real = is_real.float()[..., None]  # (B, T, 1)
@@ -21,21 +25,17 @@ def mean_over(states, is_real, count="own", masked=True):
 
 
 last_position = Check(
-    lambda ids, pad: last_real(ids != pad),
+    last_of,
     [(PADDED, 0), (PADDED[:2], 9)],
     {
-        "This counts the real tokens; the last of n tokens has the position n - 1.": (
-            lambda ids, pad: (ids != pad).sum(-1)
-        ),
-        "The last column is not always a real token.": lambda ids, pad: torch.full_like(
-            ids[:, 0], ids.shape[1] - 1
-        ),
+        "This is the number of tokens, not a position.": lambda ids, pad: (ids != pad).sum(-1),
+        "The last column is not always a real token.": lambda ids, pad: 0 * ids[:, 0] + 4,
         "This looks for the first padding, which may be in front of the text.": (
             lambda ids, pad: (ids == pad).int().argmax(-1) - 1
         ),
-        "This counts from the front, and is wrong for padding on the left.": (
-            lambda ids, pad: (ids != pad).sum(-1) - 1
-        ),
+        "This is one position too far: the last position of T tokens is T - 1.": {"more": 1},
+        "This counts from the end of the text.": lambda ids, pad: 4 - last_of(ids, pad),
+        "This is wrong for padding on the left.": lambda ids, pad: (ids != pad).sum(-1) - 1,
     },
 )
 three_losses = Check(
@@ -55,11 +55,8 @@ mean_state = Check(
     {
         "Padding is left out of the sum, but still counted in the division.": {"count": "all"},
         "The states at padding are part of the sum.": {"masked": False},
-        "This is the mean of all positions; padding must not count.": {
-            **{"masked": False, "count": "all"}
-        },
-        "Each text is divided by its own number of tokens, not by the batch's mean.": {
-            "count": "batch"
-        },
+        "This is the mean of all positions, with padding.": {"masked": False, "count": "all"},
+        "Each text is divided by its own number of tokens, not by the mean.": {"count": "batch"},
+        "This is one mean for the whole batch.": lambda x, is_real: x[is_real].mean(0),
     },
 )
