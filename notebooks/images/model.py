@@ -8,7 +8,7 @@ from pathlib import Path
 BOXES = {  # name -> x, y, width, height, title, lines below it
     "tokenizer": (24, 150, 124, 92, "tokenizer", "text → words →", "tokens → ids"),
     "embedding": (200, 150, 132, 92, "embedding", "row of the token", "+ row of the position"),
-    "attention": (424, 118, 132, 64, "attention", "each position attends", "to those before it"),
+    "attention": (424, 118, 132, 64, "attention", "each position attends", "to all up to itself"),
     "norm 1": (424, 200, 132, 32, "add, layer norm"),
     "MLP": (424, 250, 132, 64, "MLP", "C → 4C → C,", "each position alone"),
     "norm 2": (424, 332, 132, 32, "add, layer norm"),
