@@ -42,6 +42,23 @@ def clean_up(text: str) -> str:
     return text
 
 
+def cut_pair(one: list[int], other: list[int], limit: int, by: str, left: bool):
+    """Join the ids of two texts, at most `limit`, as the library does; None where it refuses."""
+    n, m = len(one), len(other)
+    if (over := n + m - limit) <= 0:
+        return one + other
+    if by == "longest_first":
+        short = min(n, m, limit // 2)
+        n, m = (short, limit - short) if n <= m else (limit - short, short)
+    elif by == "only_first" and n > over:
+        n -= over
+    elif by == "only_second" and m > over:
+        m -= over
+    else:
+        return None
+    return one[len(one) - n :] + other[len(other) - m :] if left else one[:n] + other[:m]
+
+
 class TokenizerBase:
     """All that the two tokenizers share.
 
@@ -272,10 +289,14 @@ class TokenizerBase:
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
             raise NotImplementedError("no offsets are known here; use OpenAIGPTTokenizerFast")
         special = special and self.backend_tokenizer.post_processor
-        if not (pairs or is_split or special or overflows or names):
-            left = truncation and self.truncation_side == "left"
-            kept = slice(-limit, None) if left else slice(limit if truncation else None)
-            return [{"input_ids": ids[kept]} for ids in self.quick_ids(texts)], []
+        if not (is_split or special or overflows or names):
+            seconds = self.quick_ids(pairs) if pairs else [[]] * len(texts)
+            both = zip(self.quick_ids(texts), seconds, strict=True)
+            if not truncation:
+                return [{"input_ids": one + other} for one, other in both], []
+            cut = partial(cut_pair, limit=limit, by=truncation, left=self.truncation_side == "left")
+            if None not in (rows := [cut(*ids) for ids in both]):  # else the library says why
+                return [{"input_ids": ids} for ids in rows], []
         rows, found = [], []
         for i, first in enumerate(self.align(*how)):
             for one in (first, *(first.overflowing if overflows else ())):
