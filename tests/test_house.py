@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tests import house, run_notebooks
+from tests import house, run_notebooks, sabotage
 
 
 def sources(package: Path) -> dict[str, str]:
@@ -55,6 +55,12 @@ def test_every_public_name_is_defined_once():
     """But for the checks: an exercise asks for what the library has, too."""
     inside = {name: source for name, source in MODULES.items() if not name.startswith("check.")}
     assert house.defined_once(inside) == []
+
+
+def test_the_lines_to_sabotage_are_there():
+    for module, line, _, tests in sabotage.CHANGES:
+        assert line in MODULES[module]
+        assert all((house.ROOT / "tests" / name).is_file() for name in tests.split())
 
 
 # -- the package is what the notebooks export
