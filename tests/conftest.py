@@ -30,7 +30,7 @@ def the_same_random_numbers():
 
 # -- on a machine without all of it: the GPU machine has neither Jupyter nor the extra `original`
 
-NEED_JUPYTER = ["test_distribution.py", "test_house.py", "test_package.py"]
+NEED_JUPYTER = [f"test_{name}.py" for name in "check distribution house links package".split()]
 collect_ignore = [] if find_spec("nbformat") else NEED_JUPYTER
 
 
