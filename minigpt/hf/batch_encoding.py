@@ -1,4 +1,4 @@
-"""What calling a tokenizer takes and returns: texts and pairs; ids, masks, tensors."""
+"""The input and output of a tokenizer call: texts and pairs; ids, masks, tensors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -64,9 +64,9 @@ class BatchEncoding(dict):
 
 
 def clean(text):
-    """Join or replace halves of UTF-16 pairs: a Python string may hold them, UTF-8 may not.
+    """Join or replace surrogates (halves of UTF-16 pairs), which UTF-8 cannot encode.
 
-    Raises TypeError for what is neither a text nor a list of texts.
+    Raises TypeError unless it is a text or a list of texts.
     """
     if isinstance(text, list | tuple):
         return [clean(word) for word in text]
@@ -78,9 +78,9 @@ def clean(text):
 
 
 def to_texts(text, pair, is_split: bool) -> tuple[list, list | None, bool]:
-    """Turn what callers pass into texts, second texts (or None), and whether it was one text.
+    """Return the texts, the second texts (or None), and whether a single text was passed.
 
-    Raises TypeError, naming the value, for what is no text, ValueError for lists of two lengths.
+    Raises TypeError, naming the value, unless it is text; ValueError for lists of two lengths.
     """
     is_list, kind = isinstance(text, list | tuple), list | tuple if is_split else str  # of a text
     single = isinstance(text, str) or is_split and is_list and all(isinstance(x, str) for x in text)
@@ -101,15 +101,15 @@ def to_ids(ids):
     if isinstance(ids, Iterable) and not isinstance(ids, str | bytes):
         return [x if type(x) is int else to_ids(x) for x in ids]
     if not isinstance(ids, int):
-        raise TypeError(f"{ids!r} is no id; pass whole numbers, or lists, arrays, tensors of them")
+        raise TypeError(f"{ids!r} is not an id; pass integers, or lists, arrays or tensors of them")
     return ids
 
 
 def to_rows(encoded) -> tuple[list[Row], bool, str | None]:
     """Turn a batch (columns) or a list of encodings into rows.
 
-    Says whether it was one encoding, and what its ids are: "pt", "np" or None, lists. Raises
-    ValueError where there are no ids.
+    Also returns whether it was one encoding, and the kind of its ids: "pt", "np" or None (lists).
+    Raises ValueError if there are no ids.
     """
     if not isinstance(encoded, Mapping):
         encoded = {name: [one[name] for one in encoded] for name in next(iter(encoded), {})}
@@ -129,7 +129,7 @@ def to_rows(encoded) -> tuple[list[Row], bool, str | None]:
 
 
 def pad_row(row: Row, length: int, pad_id: int, side: str) -> Row:
-    """Pad every column that we know to `length`; a longer row stays as it is."""
+    """Pad the columns in `PADS` and the ids to `length`; a longer row stays as it is."""
     fill = {name: [x] * (length - len(row["input_ids"])) for name, x in PADS.items() if name in row}
     fill["input_ids"] = [pad_id] * (length - len(row["input_ids"]))
     left = side == "left"
@@ -150,10 +150,10 @@ def to_columns(rows: list[Row], kind: str | None) -> dict:
         for name, x in arrays.items():
             arrays[name] = x.astype(np.float32 if x.size and x.dtype.kind == "f" else np.int64)
     except (ValueError, TypeError, OverflowError) as error:
-        what = f"{', '.join(columns)}: rows of different lengths, or not of numbers"
-        raise ValueError(f"{what}, make no tensor; pass padding=True") from error
+        what = f"{', '.join(columns)}: rows of different lengths, or no numbers,"
+        raise ValueError(f"{what} cannot become a tensor; pass padding=True") from error
     if kind == "np":
         return arrays
-    import torch  # only here: a tokenizer is useful without it
+    import torch  # imported here: a tokenizer can be used without torch
 
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -1,6 +1,6 @@
 """The two tokenizers, with the interface of transformers.
-`OpenAIGPTTokenizer` prepares a text in Python, exactly as OpenAI's code did, and
-`OpenAIGPTTokenizerFast` with rules in Rust. Everything else they share.
+`OpenAIGPTTokenizer` prepares a text in Python, exactly as OpenAI's code did;
+`OpenAIGPTTokenizerFast` does it with rules in Rust. They share everything else.
 """
 
 from functools import cache, partial
@@ -48,9 +48,9 @@ class OpenAIGPTTokenizer(TokenizerBase):
 
     @staticmethod
     def choose_pipeline(wanted: str | None) -> str:
-        """Return the pipeline asked for; by default "original" where its libraries are installed.
+        """Return the wanted pipeline; by default "original" if its libraries are installed.
 
-        Where they are not, warns and returns "basic", or raises ImportError if it was asked for.
+        If they are not, warns and returns "basic", or raises ImportError if "original" is wanted.
         """
         missing = not (find_spec("ftfy") and find_spec("spacy"))
         way = "pip install 'minigpt-notebooks[original]', or use OpenAIGPTTokenizerFast"
@@ -66,7 +66,7 @@ class OpenAIGPTTokenizer(TokenizerBase):
         return check("text_pipeline", wanted or "original")
 
     def quick_ids(self, texts: list[str]) -> list[list[int]]:
-        """Encode by the tokenizer of chapter 02, in half the time, what needs nothing else."""
+        """Encode with the tokenizer of chapter 02, in half the time, where it is enough."""
         added = self.added_tokens_decoder.values()
         if self.text_pipeline == "basic" or any(token.normalized for token in added):
             return super().quick_ids(texts)

@@ -1,4 +1,4 @@
-"""What the two tokenizers share: the interface of transformers over the library `tokenizers`."""
+"""What both tokenizers share: the interface of transformers, on the library `tokenizers`."""
 
 from functools import partial
 from itertools import compress
@@ -18,9 +18,9 @@ from .files import json_writer, naming, save_files, split_hub_options
 from .tokenizer_files import EXTRA, ROLES, SETTINGS, check, to_token
 from .tokenizer_rules import original_normalizer, split_at_spaces
 
-ENDLESS = 10**18  # tokens; such a model_max_length means, as in transformers, that there is none
+ENDLESS = 10**18  # tokens; as in transformers, this model_max_length means no limit
 JOIN = TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
-COLUMNS = {  # what a call may return beside ids, and the name that the library has for it
+COLUMNS = {  # what a call can return beside ids -> its name in the library
     "token_type_ids": "type_ids",
     "special_tokens_mask": "special_tokens_mask",
     "offset_mapping": "offsets",
@@ -30,7 +30,7 @@ SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
 def warn_unused(names) -> None:
-    """Scripts pass many options to tokenizers; a typing error is told, and stops none of them."""
+    """Warn of unknown options: scripts pass many, so a wrong one is not an error."""
     if unused := sorted(set(names) - {"verbose"}):
         warn_caller(f"options without effect on a tokenizer: {', '.join(unused)}")
 
@@ -43,7 +43,7 @@ def clean_up(text: str) -> str:
 
 
 def cut_pair(one: list[int], other: list[int], limit: int, by: str, left: bool):
-    """Join the ids of two texts, at most `limit`, as the library does; None where it refuses."""
+    """Join the ids of two texts, at most `limit`, as the library does; None if it refuses."""
     n, m = len(one), len(other)
     if (over := n + m - limit) <= 0:
         return one + other
@@ -60,7 +60,7 @@ def cut_pair(one: list[int], other: list[int], limit: int, by: str, left: bool):
 
 
 class TokenizerBase:
-    """All that the two tokenizers share.
+    """The base class of both tokenizers.
 
     `vocab` maps the tokens of the checkpoint to ids, `roles` names like `"pad_token"` to tokens;
     `backend_tokenizer` is the library's tokenizer, which knows the added tokens too.
@@ -72,7 +72,7 @@ class TokenizerBase:
     model_max_length = 512  # the positions of GPT-1
     name_or_path = ""  # the checkpoint that it was loaded from
     do_lower_case = True
-    steps = {  # pipeline -> what makes the library's two steps from a text to words
+    steps = {  # pipeline -> functions that make the library's two steps from a text to words
         "original": (original_normalizer, split_at_spaces),
         "basic": (normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer),
     }
@@ -96,7 +96,7 @@ class TokenizerBase:
         self.merges, self.roles = [tuple(pair) for pair in merges or ()], {"unk_token": unknown}
         self.text_pipeline = self.choose_pipeline(text_pipeline)
         if unknown not in self.vocab:
-            raise ValueError(f"the vocabulary lacks {unknown!r}; name its unk_token")
+            raise ValueError(f"the vocabulary lacks {unknown!r}; pass its unk_token")
         if missing := set(range(len(self.vocab))) - set(self.vocab.values()):
             wrong = f"{len(self.vocab)} tokens, but none has the id {min(missing)}"
             raise ValueError(f"the vocabulary has {wrong}; copy it again")
@@ -109,14 +109,14 @@ class TokenizerBase:
             self.configure(options)
 
     def configure(self, options: dict) -> None:
-        """Take over added and special tokens, sides and length; ValueError for wrong ones."""
+        """Set added and special tokens, sides and length; ValueError for wrong ones."""
         roles = {name: to_token(options[name], True) for name in ROLES if options.get(name)}
         extra = next((options[name] for name in EXTRA if options.get(name)), [])
         if not isinstance(extra, list | tuple):
             raise TypeError(f"extra_special_tokens is {extra!r:.80}, not a list")
         special = [*roles.values(), *(to_token(token, True) for token in extra)]
         flags = {token.content: token for token in special}
-        if self.text_pipeline == "basic":  # as transformers: found in a text, too
+        if self.text_pipeline == "basic":  # as in transformers: found in a text, too
             self.backend_tokenizer.add_special_tokens([self.unk_token])
         added = {int(i): x for i, x in options.get("added_tokens_decoder", {}).items()}
         for i, value in sorted(added.items()):
@@ -137,7 +137,7 @@ class TokenizerBase:
     def choose_pipeline(wanted: str | None) -> str:
         return check("text_pipeline", wanted or "original")
 
-    def __reduce__(self):  # the library copies and saves no steps in Python
+    def __reduce__(self):  # the library cannot copy or save steps written in Python
         backend = self.backend_tokenizer
         parts = self.vocab, self.merges, self.describe(), backend.post_processor
         return remake, (type(self), self.name_or_path, *parts)
@@ -147,7 +147,7 @@ class TokenizerBase:
     def __len__(self) -> int:
         return self.backend_tokenizer.get_vocab_size()
 
-    vocab_size = property(lambda self: len(self.vocab))  # without what was added
+    vocab_size = property(lambda self: len(self.vocab))  # without added tokens
     added_tokens_decoder = property(lambda self: self.backend_tokenizer.get_added_tokens_decoder())
     special_tokens_map = property(lambda self: dict(self.roles))
     all_special_tokens = property(lambda self: self.convert_ids_to_tokens(self.all_special_ids))
@@ -175,7 +175,7 @@ class TokenizerBase:
         return self.added_tokens_encoder
 
     def set_role(self, name: str, token: str | int | AddedToken | None) -> None:
-        """Give a role to a token or id, which is found in texts from now on; None: to none.
+        """Give a role to a token or id, which is then found in texts; None removes the role.
 
         Raises ValueError for a token without an id, and for another `unk_token`.
         """
@@ -190,14 +190,14 @@ class TokenizerBase:
             add = f"tokenizer.add_special_tokens({{{name!r}: {token!r}}})"
             raise ValueError(f"{name}={token!r} is not in the vocabulary; add it: {add}")
         known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
-        self.add_tokens(known, special_tokens=True)  # one that was added keeps how it is found
+        self.add_tokens(known, special_tokens=True)  # an added one keeps its flags
         self.roles[name] = token
 
     def add_tokens(self, new_tokens, special_tokens: bool = False) -> int:
         """Add tokens, strings or AddedTokens, that are never split; returns how many are new.
 
         The model's embedding needs a row for each: `len(tokenizer)` rows. Raises ValueError for a
-        token that no text can hold, and for a special token that is a part of words.
+        token that no text can contain, and for a special token that is part of words.
         """
         new_tokens = new_tokens if isinstance(new_tokens, list | tuple) else [new_tokens]
         tokens = [to_token(token, special_tokens) for token in new_tokens]
@@ -207,10 +207,10 @@ class TokenizerBase:
             text = token.content
             left = normalizer.normalize_str(text) if token.normalized else text
             if not left or token.lstrip and text.isspace():  # the library would crash
-                raise ValueError(f"{text!r} cannot be added: no text can hold it")
+                raise ValueError(f"{text!r} cannot be added: no text can contain it")
             if token.special and text.isalnum() and text in self.vocab and text not in known:
                 way = f"take a new one, such as {f'<{text}>'!r}"
-                raise ValueError(f"the special token {text!r} would cut words that hold it; {way}")
+                raise ValueError(f"the special token {text!r} would split words with it; {way}")
         self.backend_tokenizer.add_tokens(tokens)
         return len(self.added_tokens_decoder) - len(known)
 
@@ -252,16 +252,16 @@ class TokenizerBase:
     # -- text to ids
 
     def quick_ids(self, texts: list[str]) -> list[list[int]]:
-        """Encode texts, ids alone: the fast way."""
+        """Encode texts to ids only, which is faster."""
         encode = self.backend_tokenizer.encode_batch_fast
         return [found.ids for found in encode(texts, add_special_tokens=False)]
 
     def align(self, texts, pairs, is_split, special, truncation, limit, stride) -> list[Encoding]:
-        """Encode texts or pairs with all that the library knows of each token, truncated.
+        """Encode texts or pairs with everything that the library knows about a token; truncate.
 
-        Raises ValueError where the library refuses them.
+        Raises ValueError if the library refuses them.
         """
-        last = tokenizers.Tokenizer(models.BPE())  # its settings are this call's alone
+        last = tokenizers.Tokenizer(models.BPE())  # a new one, as its settings belong to this call
         last.post_processor = self.backend_tokenizer.post_processor or JOIN
         encode = partial(self.backend_tokenizer.encode_batch, is_pretokenized=is_split)
         try:
@@ -287,7 +287,7 @@ class TokenizerBase:
         names = list(compress(COLUMNS, wanted))
         texts, pairs, is_split, special, truncation, limit, _ = how
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
-            raise NotImplementedError("no offsets are known here; use OpenAIGPTTokenizerFast")
+            raise NotImplementedError("this tokenizer has no offsets; use OpenAIGPTTokenizerFast")
         special = special and self.backend_tokenizer.post_processor
         if not (is_split or special or overflows or names):
             seconds = self.quick_ids(pairs) if pairs else [[]] * len(texts)
@@ -295,7 +295,7 @@ class TokenizerBase:
             if not truncation:
                 return [{"input_ids": one + other} for one, other in both], []
             cut = partial(cut_pair, limit=limit, by=truncation, left=self.truncation_side == "left")
-            if None not in (rows := [cut(*ids) for ids in both]):  # else the library says why
+            if None not in (rows := [cut(*ids) for ids in both]):  # else the library must tell why
                 return [{"input_ids": ids} for ids in rows], []
         rows, found = [], []
         for i, first in enumerate(self.align(*how)):
@@ -307,8 +307,8 @@ class TokenizerBase:
 
     def __call__(
         self,
-        text,  # str, a list of them, of pairs of them; lists of words if is_split_into_words
-        text_pair=None,  # a second text to each
+        text,  # str, list of str or of pairs; lists of words if is_split_into_words
+        text_pair=None,  # a second text for each
         add_special_tokens: bool = True,  # those of a post-processor; GPT-1 has none
         padding: bool | str = False,  # True is "longest"; "max_length"
         truncation: bool | str | None = None,  # True: "longest_first"; None: if max_length is given
@@ -328,11 +328,11 @@ class TokenizerBase:
     ) -> BatchEncoding:
         """Encode one text, two, or many: ids and masks, (T,) or together (B, T).
 
-        Raises TypeError for what is no text; ValueError for an unknown choice, for padding without
-        a pad token, and for tensors from texts of different lengths.
+        Raises TypeError if it is not text; ValueError for an unknown choice, for padding without a
+        pad token, and for tensors from texts of different lengths.
         """
         warn_unused(options)
-        if truncation is None:  # a max_length means: truncate, unless it is there to pad to
+        if truncation is None:  # max_length means: truncate, unless it is the length to pad to
             truncation = max_length is not None and padding != "max_length"
         strategy = STRATEGIES.get(check("truncation", truncation), truncation)
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
@@ -369,7 +369,7 @@ class TokenizerBase:
             return rows
         if self.pad_token is None:
             raise ValueError(
-                "padding needs a pad token and GPT-1 has none; the mask hides it, so any will do: "
+                "padding needs a pad token, and GPT-1 has none; any will do, as the mask hides it: "
                 "tokenizer.pad_token = tokenizer.unk_token"
             )
         side = check("padding_side", side or self.padding_side)
@@ -386,10 +386,10 @@ class TokenizerBase:
         pad_to_multiple_of: int | None = None,
         padding_side: str | None = None,  # default: the tokenizer's
         return_attention_mask: bool | None = None,
-        return_tensors: str | None = None,  # default: what came in
+        return_tensors: str | None = None,  # default: the kind of the input
         verbose: bool = True,
     ) -> BatchEncoding:
-        """Pad what was encoded before, (B, T). Errors: those of `fill` and `to_columns`."""
+        """Pad encoded texts, (B, T). Errors: those of `fill` and `to_columns`."""
         rows, single, kind = batches.to_rows(encoded_inputs)
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
         width = padding, limit, pad_to_multiple_of, padding_side
@@ -419,7 +419,7 @@ class TokenizerBase:
     # -- ids to text
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        """Join tokens: a space wherever a word ends, none behind the last."""
+        """Join tokens with a space after each word but the last."""
         return self.backend_tokenizer.decoder.decode(tokens)
 
     clean_up_tokenization = staticmethod(clean_up)
@@ -452,7 +452,7 @@ class TokenizerBase:
         """Load the tokenizer of a checkpoint.
 
         `options` replace settings, such as `pad_token="<pad>"` or `model_max_length=1024`; they may
-        hold `HUB_OPTIONS`. Raises FileNotFoundError where there is no checkpoint, ValueError for a
+        hold `HUB_OPTIONS`. Raises FileNotFoundError if there is no checkpoint, ValueError for a
         damaged file, naming it, and the errors of the class.
         """
         name = str(pretrained_model_name_or_path)
@@ -492,10 +492,10 @@ class TokenizerBase:
         make, (_, _, *parts) = self.__reduce__()
         portable = make(TokenizerBase, "", *parts)  # the library saves no steps in Python
         whole = portable.backend_tokenizer.to_str().encode()
-        # transformers' class rebuilds the basic pipeline; its generic one takes ours as it is
+        # transformers' own class rebuilds the basic pipeline; its generic class loads ours
         is_basic = self.text_pipeline == "basic"
         kind = "OpenAIGPTTokenizer" if is_basic else "PreTrainedTokenizerFast"
-        return {  # the last one is the first that loading looks for
+        return {  # loading looks for the last one first
             "tokenizer_config.json": json_writer({"tokenizer_class": kind} | self.describe()),
             "tokenizer.json": lambda path: path.write_bytes(whole),
             files.MERGES_NAMES[0]: partial(write_merges, merges=self.merges),
@@ -505,13 +505,13 @@ class TokenizerBase:
     def save_pretrained(self, save_directory: str | Path, **options) -> tuple[str, ...]:
         """Write four files into a folder, for minigpt and transformers; returns their names.
 
-        `options` are those of a model's method, without effect here.
+        `options` of a model's method are accepted and have no effect.
         """
         return tuple(save_files(save_directory, self.writers()))
 
 
 def remake(kind: type, name: str, vocab, merges, settings: dict, post_processor) -> TokenizerBase:
-    """Make a tokenizer of a class again from what another one holds."""
+    """Rebuild a tokenizer from its parts, as an object of class `kind`."""
     made = kind(vocab, merges, **settings)
     made.name_or_path, made.backend_tokenizer.post_processor = name, post_processor
     return made
