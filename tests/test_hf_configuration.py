@@ -52,7 +52,7 @@ def test_an_impossible_setting_names_file_field_and_value_at_once(tmp_path, fiel
 def test_a_size_that_the_file_lacks_is_named_and_may_be_passed(tmp_path):
     page = {name: value for name, value in SMALL.items() if name != "n_head"}
     (tmp_path / "config.json").write_text(json.dumps(page))
-    with pytest.raises(ValueError, match="config.json: there is no n_head; .* pass n_head="):
+    with pytest.raises(ValueError, match="config.json lacks n_head; .* pass n_head="):
         OpenAIGPTConfig.from_pretrained(tmp_path)
     assert OpenAIGPTConfig.from_pretrained(tmp_path, num_attention_heads=4).n_head == 4
 

@@ -85,8 +85,8 @@ def test_places_where_nothing_can_be_saved_are_named(tmp_path, monkeypatch):
     for place, error, message in (
         (tmp_path / "file", FileExistsError, "exists.*file"),
         (tmp_path / "file" / "x", NotADirectoryError, "file/x"),
-        ("", ValueError, "'' is no name to save under"),
-        ("tiny", ValueError, "'tiny' is no name to save under"),
+        ("", ValueError, "'' is not a name to save under"),
+        ("tiny", ValueError, "'tiny' is not a name to save under"),
         (None, TypeError, "NoneType"),
     ):
         with pytest.raises(error, match=message):

@@ -91,7 +91,7 @@ def test_offsets_show_the_words():
 
 @pytest.mark.parametrize("wrong", ["194", 194.5, None, ["a"], [[1.5]]])
 def test_what_is_no_id_is_refused(wrong):
-    with pytest.raises(TypeError, match="is no id; pass whole numbers"):
+    with pytest.raises(TypeError, match="is not an id; pass integers"):
         load().decode(wrong)
     with pytest.raises(ValueError, match="id 9999, but this tokenizer has ids 0 to 8191"):
         load().decode([1, 9999])
@@ -139,7 +139,7 @@ BAD_CALLS = [
     ({"text": "a", "truncation": "nope"}, "truncation='nope'.*only_first"),
     ({"text": "a", "return_tensors": "tf"}, "return_tensors='tf'"),
     ({"text": ["a", "a b"], "return_tensors": "pt"}, "input_ids.*padding=True"),
-    ({"text": ["a", "a b"], "padding": True}, "needs a pad token .* tokenizer.pad_token = "),
+    ({"text": ["a", "a b"], "padding": True}, "needs a pad token.* tokenizer.pad_token = "),
     *(({"text": "a", "max_length": x}, rf"max_length={x!r}; pass a") for x in (0, 1.5, True, "9")),
     ({"text": ["a b", "a b"], "max_length": 1, "stride": 1}, "stride=1, but 1 tokens"),
     ({"text": ("a b", "c"), "truncation": "only_second", "max_length": 2}, "only_second', max_le"),
@@ -208,14 +208,14 @@ def test_roles_can_be_given_to_tokens_that_exist(kind):
     [
         (lambda x: setattr(x, "sep_token", "<nope>"), "sep_token='<nope>'.*add_special_tokens"),
         (lambda x: setattr(x, "sep_token_id", 9999), "id 9999, but"),
-        (lambda x: setattr(x, "sep_token", "x"), "'x' would cut words .* such as '<x>'"),
+        (lambda x: setattr(x, "sep_token", "x"), "'x' would split words .* such as '<x>'"),
         (lambda x: x.add_special_tokens({"unk_token": "[U]"}), "unk_token is '<unk>'"),
         (lambda x: x.add_special_tokens({"a_token": "<s>"}), "no role 'a_token'; .* bos_token"),
         (lambda x: x.add_tokens("\u200b"), "cannot be added"),
         (lambda x: x.add_tokens(""), "cannot be added"),
         (lambda x: x.add_tokens(AddedToken("\t", lstrip=True)), "cannot be added"),
-        (lambda x: x.add_tokens(5), "5 is no token; pass a string"),
-        (lambda x: x.add_tokens("a\ud800"), "is no token; pass a string"),
+        (lambda x: x.add_tokens(5), "5 is not a token; pass a string"),
+        (lambda x: x.add_tokens("a\ud800"), "is not a token; pass a string"),
     ],
 )
 def test_a_token_that_cannot_be_used_is_refused(kind, change, message):
