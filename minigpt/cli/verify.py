@@ -1,6 +1,5 @@
-"""What can be found out about a checkpoint: the checks of `minigpt verify`.
-Each check is a function. Its parameters name what it needs: an argument of `examine`, or the result
-of an earlier check. It returns its result and why it passed. Otherwise it raises a
+"""The checks of `minigpt verify`. The parameters of each name what it needs: arguments of `examine`
+or results of earlier checks. It returns its result and why it passed; otherwise it raises a
 `Verdict`, or any other error if it failed."""
 
 import json
