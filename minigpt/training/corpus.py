@@ -8,8 +8,7 @@ import os
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor, process
 from multiprocessing import parent_process
 from pathlib import Path
 from threading import Thread
@@ -46,19 +45,16 @@ def name_of(source: Source) -> str:
 
 
 def text_files(source: str | Path) -> list[Path]:
-    """List the text files below a folder, sorted, or the one file that is named.
+    """List the text files below a folder, sorted, or the one that is named.
 
-    Raises FileNotFoundError if there is none, ValueError for an archive.
+    Raises FileNotFoundError if there is none.
     """
-    folder = Path(source)
-    found = [x for x in folder.rglob("*") if x.suffix.lower() in SUFFIXES and x.is_file()]
-    paths = [folder] if folder.is_file() else sorted(found)
-    if not paths:
+    found = [Path(source)] if Path(source).is_file() else sorted(Path(source).rglob("*"))
+    texts = [x for x in found if x.suffix.lower() in SUFFIXES and ".tar" not in x.suffixes]
+    if not texts:
         kinds = ", ".join(SUFFIXES)
-        raise FileNotFoundError(f"{folder}: no such file, and no {kinds} file below it")
-    if archives := [path for path in paths if ".tar" in path.suffixes]:
-        raise ValueError(f"{archives[0]} is an archive; unpack it, and pass the folder")
-    return paths
+        raise FileNotFoundError(f"{source}: no {kinds} file here or below (unpack archives)")
+    return texts
 
 
 def text_of(row: dict | str, place: str) -> str:
@@ -121,7 +117,8 @@ def pieces(source: Source) -> Iterator[list[Part]]:
             piece, length = [], 0
     if not has_text:
         raise ValueError(f"{name_of(source)} holds no text; pass one that does")
-    yield piece
+    if piece:
+        yield piece
 
 
 # -- several processes
@@ -147,29 +144,27 @@ def in_order(function: Callable, items: Iterable, workers: int) -> Iterator[tupl
     if workers == 1:
         yield from ((item, function(item)) for item in items)
         return
-    pool, waiting = ProcessPoolExecutor(workers, None, start_worker, (function,)), deque()
+    waiting = deque()
     try:
-        for item in items:
-            waiting.append((item, pool.submit(work, item)))
-            if len(waiting) > 2 * workers:
-                item, future = waiting.popleft()
-                yield item, future.result()
-        yield from ((item, future.result()) for item, future in waiting)
-    except BrokenProcessPool as error:
+        with ProcessPoolExecutor(workers, None, start_worker, (function,)) as pool:
+            for item in items:
+                waiting.append((item, pool.submit(work, item)))
+                if len(waiting) > 2 * workers:
+                    item, future = waiting.popleft()
+                    yield item, future.result()
+            yield from ((item, future.result()) for item, future in waiting)
+    except process.BrokenProcessPool as error:
         what = f"one of {workers} processes was killed, perhaps for lack of memory"
         raise ChildProcessError(f"{what}; use fewer workers") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def for_each_piece(
     function: Callable, source: Source, workers: int, what: str, progress: bool
 ) -> Iterator:
     """Apply `function` to each piece of a corpus, behind a bar; yield the results in order."""
+    total, unit = getattr(source, "num_rows", None), " rows"
     if isinstance(source, str | Path):
         total, unit = sum(path.stat().st_size for path in text_files(source)), "B"
-    else:
-        total, unit = len(source) if hasattr(source, "__len__") else None, " rows"
     with tqdm(desc=what, total=total, unit=unit, unit_scale=True, disable=not progress) as bar:
         for piece, result in in_order(function, pieces(source), workers):
             yield result
@@ -207,7 +202,7 @@ def learn_vocabulary(
     characters = order_characters(words)
     least = 2 * len(characters) + 2  # each inside a word and at its end; two special tokens
     if vocab_size < least:
-        what = f"the {len(characters)} characters of {name_of(source)} need {least} at least"
+        what = f"the text has {len(characters)} characters, which need {least}"
         raise ValueError(f"vocab_size={vocab_size}, but {what}")
     merges = learn_merges(words, vocab_size - least, progress)
     return OpenAIGPTTokenizer(build_vocabulary(characters, merges), merges, "original")

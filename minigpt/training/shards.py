@@ -106,11 +106,7 @@ def fingerprint(source: Source, tokenizer: TokenizerBase, progress: bool) -> str
 
 
 def prepare_shards(
-    source: Source,
-    tokenizer: TokenizerBase,
-    folder: str | Path,
-    workers: int = 1,
-    progress: bool = False,
+    source: Source, tokenizer: TokenizerBase, folder: Path, workers: int = 1, progress: bool = False
 ) -> Shards:
     """Open the ids of a corpus in `folder`, or make them if they are missing or damaged.
 
