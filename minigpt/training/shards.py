@@ -24,18 +24,19 @@ class Shards:
     """One long text of ids, (N,), that stays on disk.
 
     `words`: its whitespace-separated words; `unknown`: how many ids are that of the unknown token.
+    The name of its `folder` tells the text and its tokenizer.
     """
 
     def __init__(self, folder: str | Path):
         """Open what `prepare_shards` made. Raises ValueError, naming it, for a damaged file."""
-        folder, self.parts = Path(folder), []
-        index = read_json(folder / INDEX)
+        self.folder, self.parts = Path(folder), []
+        index = read_json(self.folder / INDEX)
         self.words, self.unknown, dtype = index["words"], index["unknown"], np.dtype(index["dtype"])
         for number, length in enumerate(index["lengths"]):
-            path, size = folder / NAME.format(number), length * dtype.itemsize
+            path, size = self.folder / NAME.format(number), length * dtype.itemsize
             if path.stat().st_size != size:
                 found = f"{path} has {path.stat().st_size} bytes, {size} were written"
-                raise ValueError(f"{found}; remove {folder}, and it is made again")
+                raise ValueError(f"{found}; remove {self.folder}, and it is made again")
             self.parts.append(np.asarray(np.memmap(path, dtype, "r")))
 
     def __len__(self) -> int:
@@ -106,7 +107,7 @@ def fingerprint(source: Source, tokenizer: TokenizerBase, progress: bool) -> str
 
 
 def prepare_shards(
-    source: Source, tokenizer: TokenizerBase, folder: Path, workers: int = 1, progress: bool = False
+    source: Source, tokenizer: TokenizerBase, folder: str | Path, workers: int = 1, progress=False
 ) -> Shards:
     """Open the ids of a corpus in `folder`, or make them if they are missing or damaged.
 
@@ -125,7 +126,7 @@ def prepare_shards(
         tokens = sum(index["lengths"])
         if index["unknown"] > tokens / 2:
             share = f"{index['unknown'] / tokens:.0%} of the tokens of {name_of(source)}"
-            raise ValueError(f"{share} would be {tokenizer.unk_token}; pass a tokenizer for it")
+            raise ValueError(f"{share} would be {tokenizer.unk_token}; pass one that knows its letters")
         (waiting / INDEX).write_text(json_text(index), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # a damaged one
         os.replace(waiting, place)
