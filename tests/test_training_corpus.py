@@ -3,10 +3,11 @@
 import gzip
 import json
 import lzma
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
+import time
 import tracemalloc
 from collections import Counter
 
@@ -180,31 +181,30 @@ def test_the_bar_counts_bytes_on_disk(tmp_path, capfd):
     assert "2.00 rows" in capfd.readouterr().err
 
 
-SLOW = """
-import time
-from minigpt.training.corpus import for_each_piece
-
 def rest(piece):
     time.sleep(0.1)
 
-rows = ({"text": "a" * 2**18} for _ in range(600))
-for _ in for_each_piece(rest, rows, 2, "", False):
-    print("at work", flush=True)
-"""
+
+def at_work(pipe):
+    try:
+        for _ in for_each_piece(rest, rows(*["a" * 2**18] * 600), 2, "", False):
+            pipe.send("at work")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_process_outlives_the_one_that_started_it(sent):
-    command = [sys.executable, "-c", SLOW]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as parent:
-        parent.stdout.readline()
-        children = psutil.Process(parent.pid).children()
-        (os.killpg if sent == signal.SIGINT else os.kill)(parent.pid, sent)  # as Ctrl-C does
-        assert parent.wait(30) == -sent
-        errors = parent.stderr.read()
-    assert len(children) == 2 and psutil.wait_procs(children, 30)[1] == []
-    assert errors.count("Traceback") == (sent == signal.SIGINT)  # the parent's alone
+@pytest.mark.parametrize("sent, code", [("SIGINT", 130), ("SIGTERM", -15), ("SIGKILL", -9)])
+def test_no_process_outlives_the_one_that_started_it(sent, code, capfd):
+    ours, theirs = multiprocessing.Pipe()
+    parent = multiprocessing.get_context("fork").Process(target=at_work, args=(theirs,))
+    parent.start()
+    assert ours.recv() == "at work"
+    children = psutil.Process(parent.pid).children()
+    for process in [parent, *children] if sent == "SIGINT" else [parent]:  # Ctrl-C is for all
+        os.kill(process.pid, signal.Signals[sent])
+    parent.join(30)
+    assert parent.exitcode == code and len(children) == 2
+    assert psutil.wait_procs(children, 30)[1] == [] and capfd.readouterr().err == ""
 
 
 # -- a vocabulary

@@ -126,7 +126,9 @@ def prepare_shards(
         tokens = sum(index["lengths"])
         if index["unknown"] > tokens / 2:
             share = f"{index['unknown'] / tokens:.0%} of the tokens of {name_of(source)}"
-            raise ValueError(f"{share} would be {tokenizer.unk_token}; pass one that knows its letters")
+            raise ValueError(
+                f"{share} would be {tokenizer.unk_token}; pass one that knows its letters"
+            )
         (waiting / INDEX).write_text(json_text(index), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # a damaged one
         os.replace(waiting, place)
