@@ -181,13 +181,11 @@ def test_the_bar_counts_bytes_on_disk(tmp_path, capfd):
     assert "2.00 rows" in capfd.readouterr().err
 
 
-def rest(piece):
-    time.sleep(0.1)
-
-
 def at_work(pipe):
+    """Work for a minute, with little to do for the processes."""
+    source = (time.sleep(0.05) or row for row in rows(*["a" * 2**18] * 1200))
     try:
-        for _ in for_each_piece(rest, rows(*["a" * 2**18] * 600), 2, "", False):
+        for _ in for_each_piece(first_text, source, 2, "", False):
             pipe.send("at work")
     except KeyboardInterrupt:
         sys.exit(130)
