@@ -243,5 +243,5 @@ def test_the_vocabulary_is_the_same_for_any_number_of_processes(tmp_path, monkey
 
 def test_a_vocabulary_too_small_for_the_characters_is_refused(tmp_path):
     put(tmp_path / "a.txt", STORY)
-    with pytest.raises(ValueError, match="vocab_size=10, but .* 16 characters, which need 34"):
+    with pytest.raises(ValueError, match="vocab_size=10, but 16 characters need 34"):
         learn_vocabulary(tmp_path, 10)
