@@ -28,13 +28,13 @@ from minigpt.pretraining import Recipe, learning_rate, window_starts
 
 from .checkpoints import Checkpoints
 from .corpus import Source, learn_vocabulary, name_of, text_files
-from .logs import COLUMNS, MEASURED, STEPS, Logs, matrix_peak, need, plot
+from .logs import TABLES, MEASURED, STEPS, Logs, matrix_peak, need, plot
 from .processes import Processes, set_whole_state, whole_state
 from .shards import Shards, prepare_shards
 from .trainer import Trainer
 
 RECIPE, DATA = "recipe.json", "data"
-DTYPES = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 PASSES = 100  # over the text, if no number of steps is given; as in the paper
 READ_EVERY = 20  # steps on a GPU from one look at the losses, which waits for it, to the next
 COUNTS = ("steps", "batch_size", "accumulate", "save_every", "measure_every", "keep")  # from 1 on
@@ -56,7 +56,7 @@ class PretrainingRecipe(Recipe):
     n_head: int = 12
     pdrop: float = 0.1  # all three dropout rates
     accumulate: int = 1  # parts of a batch that a process computes one after the other
-    dtype: str = "float32"  # of matrix products, one of `DTYPES`; parameters are float32
+    dtype: str = "float32"  # of matrix products, one of `PRECISIONS`; parameters are float32
     compile: bool | None = None  # None: on a GPU
     save_every: int = 1000  # steps
     measure_every: int = 1000  # steps
@@ -69,8 +69,8 @@ class PretrainingRecipe(Recipe):
                 raise ValueError(f"{name}={value!r}; pass {getattr(kind, '__name__', kind)}")
             if isinstance(value, int | float) and not (name in COUNTS) <= value < math.inf:
                 raise ValueError(f"{name}={value!r}; pass {int(name in COUNTS)} or more")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype={self.dtype!r}; choose from {', '.join(DTYPES)}")
+        if self.dtype not in PRECISIONS:
+            raise ValueError(f"dtype={self.dtype!r}; choose from {', '.join(PRECISIONS)}")
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes) -> "PretrainingRecipe":
@@ -212,7 +212,7 @@ class Run:
         self.check(loss, self.step, math.inf)
         per_word = loss * count / max(self.held_out.words, 1)
         values = loss, *(math.exp(min(x, 700)) for x in (loss, per_word))
-        row = dict(zip(COLUMNS[MEASURED], (self.step, *values), strict=True))
+        row = dict(zip(TABLES[MEASURED], (self.step, *values), strict=True))
         sample = self.trainer.sample(self.held_out)
         if self.logs:
             self.logs.add(MEASURED, tuple(row.values()))

@@ -1,6 +1,7 @@
 """Pre-training where something goes wrong: signals, dead processes, full disks, damaged files."""
 
-# ruff: noqa: F401, F811: fixtures are imported and are arguments
+# fixtures are imported, and are arguments
+# ruff: noqa: F401, F811
 
 import json
 import os
