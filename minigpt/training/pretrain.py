@@ -28,7 +28,7 @@ from minigpt.pretraining import Recipe, learning_rate, window_starts
 
 from .checkpoints import Checkpoints
 from .corpus import Source, learn_vocabulary, name_of, text_files
-from .logs import TABLES, MEASURED, STEPS, Logs, matrix_peak, need, plot
+from .logs import MEASURED, STEPS, TABLES, Logs, matrix_peak, need, plot
 from .processes import Processes, set_whole_state, whole_state
 from .shards import Shards, prepare_shards
 from .trainer import Trainer
