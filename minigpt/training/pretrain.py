@@ -30,7 +30,7 @@ from .checkpoints import Checkpoints
 from .corpus import Source, learn_vocabulary, name_of, text_files
 from .logs import MEASURED, STEPS, TABLES, Logs, matrix_peak, need, plot
 from .processes import Processes, set_whole_state, whole_state
-from .shards import INDEX, Shards, prepare_shards
+from .shards import Shards, is_prepared, prepare_shards
 from .trainer import Trainer
 
 RECIPE, DATA = "recipe.json", "data"
@@ -306,9 +306,8 @@ def prepare(
     """
     recipe.config(2)  # raises ValueError for sizes that do not fit
     found, is_new = find_run(out, recipe, resume), not out.exists()
-    ready = [isinstance(x, str | Path) and (Path(x) / INDEX).is_file() for x in sources]
-    for source, is_ready in zip(sources, ready, strict=True):
-        if isinstance(source, str | Path) and not is_ready:
+    for source in sources:
+        if isinstance(source, str | Path) and not is_prepared(source):
             text_files(source)
     if found:
         recipe, tokenizer = found, out
@@ -320,10 +319,7 @@ def prepare(
         tokenizer = kind.from_pretrained(tokenizer)
     try:
         place = data or out / DATA
-        texts = [
-            Shards(source) if is_ready else prepare_shards(source, tokenizer, place, **how)
-            for source, is_ready in zip(sources, ready, strict=True)
-        ]
+        texts = [prepare_shards(source, tokenizer, place, **how) for source in sources]
         for source, text in zip(sources, texts, strict=True):
             if len(text) < recipe.n_positions:
                 what = f"{name_of(source)} has {len(text)} tokens"

@@ -104,15 +104,22 @@ def fingerprint(source: Source, tokenizer: TokenizerBase, progress: bool) -> str
     return whole.hexdigest()[:16]
 
 
+def is_prepared(source: Source) -> bool:
+    """Say whether a source is a folder of shards."""
+    return isinstance(source, str | Path) and (Path(source) / INDEX_NAME).is_file()
+
+
 def prepare_shards(
     source: Source, tokenizer: TokenizerBase, folder: str | Path, workers: int = 1, progress=False
 ) -> Shards:
     """Open the ids of a corpus in `folder`, or make them if they are missing or damaged.
 
     They have a folder of their own, named after a hash of text and tokenizer, which is there only
-    when all is written. Raises ValueError if most tokens would be unknown, and the errors of
-    `documents`.
+    when all is written. Such a folder is a source, too. Raises ValueError if most tokens would be
+    unknown, and the errors of `documents`.
     """
+    if is_prepared(source):  # perhaps on another machine
+        return Shards(source)
     place = Path(folder) / fingerprint(source, tokenizer, progress)
     try:
         return Shards(place)
