@@ -32,7 +32,7 @@ def tell(line: str) -> None:
 class Commands(TyperGroup):
     """The commands of the program; errors become one line and an exit code here.
 
-    0: success; 1: failure; 2: wrong arguments; 130: stopped by Ctrl-C.
+    0: success; 1: failure; 2: wrong arguments; 130: stopped by Ctrl-C; 143: by SIGTERM.
     """
 
     debug = False  # until the options are read
@@ -56,8 +56,10 @@ class Commands(TyperGroup):
             try:
                 super().invoke(ctx)
                 print(end="", flush=True)  # report an error of the last output, too
-            except KeyboardInterrupt:
-                raise typer.Exit(130) from None
+            except KeyboardInterrupt as stop:
+                if str(stop):  # a run that has saved itself says how to go on
+                    tell(str(stop))
+                raise typer.Exit(getattr(stop, "exit_code", 130)) from None
 
 
 class Command(TyperCommand):
