@@ -24,11 +24,12 @@ class Shards:
     """One long text of ids, (N,), that stays on disk.
 
     `words`: its whitespace-separated words; `unknown`: how many ids are that of the unknown token.
+    The name of its `folder` tells the text and its tokenizer.
     """
 
     def __init__(self, folder: str | Path):
         """Open what `prepare_shards` wrote. Raises ValueError, naming it, for a damaged file."""
-        folder = Path(folder)
+        self.folder = folder = Path(folder)
         index = read_json(folder / INDEX)
         with naming(folder / INDEX):
             self.words, self.unknown, self.shard = map(index.get, ("words", "unknown", "shard"))
