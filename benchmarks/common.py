@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("RESULTS", Path(__file__).parent / "results"))
 
 
 def machine() -> dict:
@@ -21,9 +21,9 @@ def machine() -> dict:
     }
 
 
-def write_result(name: str, result: dict, folder: Path = RESULTS) -> None:
-    """Write `folder`/`name`.json and print it."""
+def write_result(name: str, result: dict) -> None:
+    """Write NAME.json into results/, or into the folder that the variable RESULTS names."""
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
     print(text, flush=True)

@@ -1,16 +1,15 @@
 """What counting words comes to: a 5-gram model of the same text: `python -m benchmarks.ngram`.
 
-Arguments: BOOKS HELD_OUT [MODEL]. Both texts become ids of MODEL's tokenizer (default: tiny) in the
-shards of `minigpt pretrain`. The model is interpolated modified Kneser-Ney (Chen and Goodman 1998),
-counted in BOOKS, and told as perplexity per token and per word of HELD_OUT, beside that of MODEL,
-which sees windows of its full length. Writes results/ngram.json.
+Arguments: BOOKS HELD_OUT [MODEL [SHARDS]]. Both texts become ids of MODEL's tokenizer (default:
+tiny), as in `minigpt pretrain`; SHARDS is a folder that may hold them already. The model is
+interpolated modified Kneser-Ney (Chen and Goodman 1998), counted in BOOKS; it is measured as
+perplexity per token and per word of HELD_OUT. Writes results/ngram.json.
 """
 
 import math
 import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -87,43 +86,31 @@ def probabilities(books: np.ndarray, text: np.ndarray, V: int, order: int = ORDE
     return found
 
 
-def main(books: str, held_out: str, model: str = "tiny") -> None:
-    import torch
-
-    from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
-    from minigpt.pretraining import perplexity
+def main(books: str, held_out: str, model: str = "tiny", shards: str = "runs/data") -> None:
+    from minigpt import OpenAIGPTTokenizer
     from minigpt.training.shards import prepare_shards
 
     tokenizer = OpenAIGPTTokenizer.from_pretrained(model, text_pipeline="original")
-    train, val = (
-        prepare_shards(folder, tokenizer, Path("runs/ngram"), workers=os.cpu_count(), progress=True)
+    train, text = (
+        prepare_shards(folder, tokenizer, shards, os.cpu_count(), progress=True)
         for folder in (books, held_out)
     )
-    ids, text = train[:].astype(np.int32), val[:]
     begin = time.perf_counter()
-    nats = -np.log(probabilities(ids, text, len(tokenizer))).mean()
-    per_token, seconds = {f"{ORDER}-gram": math.exp(nats)}, time.perf_counter() - begin
-    print(per_token, f"{seconds:.0f} s", flush=True)
-    network = OpenAIGPTLMHeadModel.from_pretrained(model, dtype=torch.float32)
-    measured = perplexity(
-        network, torch.from_numpy(text), lambda batch: network(batch, labels=batch).loss
-    )
-    per_token[Path(model).name] = measured
-    ratio = len(text) / val.words
-    write_result(
-        "ngram",
-        {
-            "command": "python -m benchmarks.ngram BOOKS HELD_OUT " + Path(model).name,
-            **machine(),
-            "vocabulary": len(tokenizer),
-            "tokens of the books": len(ids),
-            "tokens held out": len(text),
-            "words held out": val.words,
-            "perplexity per token": {k: round(v, 2) for k, v in per_token.items()},
-            "perplexity per word": {k: round(v**ratio, 1) for k, v in per_token.items()},
-            f"seconds, {ORDER}-gram": round(seconds, 1),
-        },
-    )
+    ids = train[:].astype(np.int32)
+    nats = -np.log(probabilities(ids, text[:], len(tokenizer))).mean()
+    result = {
+        "command": "python -m benchmarks.ngram BOOKS HELD_OUT ...",
+        **machine(),
+        "order": ORDER,
+        "vocabulary": len(tokenizer),
+        "tokens of the books": len(ids),
+        "tokens held out": len(text),
+        "words held out": text.words,
+        "perplexity per token": round(math.exp(nats), 2),
+        "perplexity per word": round(math.exp(nats * len(text) / text.words), 1),
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+    write_result("ngram", result)
 
 
 if __name__ == "__main__":

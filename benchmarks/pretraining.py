@@ -11,12 +11,12 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -29,22 +29,23 @@ import typer
 
 from benchmarks.common import RESULTS, machine, write_result
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
-from minigpt.bpe import build_vocabulary, drop_rare_characters, learn_merges, order_characters
+from minigpt.bpe import build_vocabulary
 from minigpt.pretraining import perplexity, window_starts, windows
-from minigpt.training.corpus import count_words, for_each_piece, least_count
+from minigpt.training.corpus import learn_vocabulary
 from minigpt.training.logs import matrix_peak
 from minigpt.training.pretrain import Diverged, PretrainingRecipe, Stopped, pretrain
 from minigpt.training.shards import prepare_shards
 
-app = typer.Typer(add_completion=False, help=__doc__, rich_markup_mode=None)
-Results = Annotated[Path, typer.Option(help="Where the JSON file goes.")]
+app = typer.Typer(
+    add_completion=False, help=__doc__, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 DATA = "data"  # in OUT: shards, which all runs there share
 FULL = 40478  # GPT-1's vocabulary
 
 
-def report(name: str, results: Path, **result) -> None:
+def report(name: str, **result) -> None:
     command = f"python -m benchmarks.pretraining {name} ..."
-    write_result(f"pretraining-{name}", {"command": command, **machine(), **result}, results)
+    write_result(f"pretraining-{name}", {"command": command, **machine(), **result})
 
 
 def vocabulary(out: Path, size: int) -> Path:
@@ -60,9 +61,7 @@ def table(path: Path) -> list[dict[str, float]]:
 
 
 @app.command()
-def tokenize(
-    books: Path, out: Path, sizes: str = f"4096 8192 12288 {FULL}", results: Results = RESULTS
-) -> None:
+def tokenize(books: Path, out: Path, sizes: str = f"4096 8192 12288 {FULL}") -> None:
     """Learn vocabularies of several sizes from BOOKS, and encode BOOKS with each."""
     workers, seconds, sizes = os.cpu_count(), {}, sorted(map(int, sizes.split()))
     begin = time.perf_counter()
@@ -72,26 +71,18 @@ def tokenize(
         seconds[what], begin = round(time.perf_counter() - begin, 1), time.perf_counter()
         print(what, seconds[what], flush=True)
 
-    OpenAIGPTTokenizer.choose_pipeline("original")
-    counts = Counter()
-    for found in for_each_piece(count_words, books, workers, "count words", False):
-        counts.update(found)
-    lap("count words")
-    words = drop_rare_characters(counts, least_count(counts))
-    characters = order_characters(words)
-    least = 2 * len(characters) + 2
-    merges = learn_merges(words, sizes[-1] - least)
-    lap(f"learn {len(merges)} merges")
-    lengths = {}
+    largest = learn_vocabulary(books, sizes[-1], workers)
+    lap("count words, learn merges")
+    characters, lengths = [token for token in largest.vocab if len(token) == 1], {}
     for size in sizes:  # the merges of a smaller vocabulary are the first ones of a larger one
-        first = merges[: size - least]
-        tokenizer = OpenAIGPTTokenizer(build_vocabulary(characters, first), first, "original")
+        merges = largest.merges[: size - 2 * len(characters) - 2]
+        tokenizer = OpenAIGPTTokenizer(build_vocabulary(characters, merges), merges, "original")
         tokenizer.save_pretrained(vocabulary(out, size))
-        lengths[size] = len(prepare_shards(books, tokenizer, out / DATA, workers))
-        lap(f"encode with {size} tokens")
+        lengths[len(tokenizer)] = len(prepare_shards(books, tokenizer, out / DATA, workers))
+        lap(f"encode with {len(tokenizer)} tokens")
     size = sum(path.stat().st_size for path in Path(books).rglob("*.txt"))
     facts = {"workers": workers, "megabytes": round(size / 1e6, 1), "seconds": seconds}
-    report("tokenize", results, **facts, **{"tokens of the books": lengths})
+    report("tokenize", **facts, **{"tokens of the books": lengths})
 
 
 # -- speed on a GPU
@@ -110,22 +101,14 @@ def speed(
     out: Path,
     changes: Annotated[str, typer.Option(help="Of the recipe, as JSON.")] = "{}",
     size: Annotated[int, typer.Option(help="Of the vocabulary.")] = FULL,
-    results: Results = RESULTS,
 ) -> None:
     """Train at full size; what comes before the end of the first step (compilation) is apart."""
     recipe = PretrainingRecipe(**{"steps": 500, "dtype": "bfloat16"} | json.loads(changes))
     recipe = replace(recipe, save_every=recipe.steps, measure_every=recipe.steps)
     name = f"speed-{recipe.batch_size}-{recipe.accumulate}"
     begin = time.perf_counter()
-    result = pretrain(
-        books,
-        held_out,
-        out / name,
-        recipe,
-        tokenizer=vocabulary(out, size),
-        data=out / DATA,
-        progress=False,
-    )
+    how = {"tokenizer": vocabulary(out, size), "data": out / DATA, "progress": False}
+    result = pretrain(books, held_out, out / name, recipe, **how)
     whole = time.perf_counter() - begin
     tokens = recipe.batch_size * recipe.n_positions
     rows = table(out / name / "log.csv")[1:]
@@ -145,40 +128,35 @@ def speed(
         facts["matrix peak, TFLOP/s"] = round(peak / 1e12)
         facts["share of the peak"] = round(rates["of the run"] * work(config) / peak, 3)
         facts["peak GiB"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
-    report(name, results, **facts)
+    report(name, **facts)
 
 
 # -- beside transformers' Trainer
 
-SMALL = PretrainingRecipe(
-    steps=60,
-    batch_size=16,
-    warmup=20,
-    n_positions=128,
-    n_embd=128,
-    n_layer=4,
+SMALL = PretrainingRecipe(  # the shape that `tiny` had first
+    steps=25,
+    batch_size=4,
+    peak=1e-3,
+    warmup=10,
+    vocab_size=8192,
+    n_embd=256,
+    n_layer=8,
     n_head=4,
-    save_every=60,
-    measure_every=60,
+    pdrop=0.0,
 )
 WARM = 5  # steps that are not timed
 
 
 def ours(books: Path, out: Path, tokenizer: str, recipe: PretrainingRecipe) -> float:
     """Seconds of a run's steps behind the first ones."""
-    pretrain(
-        books,
-        books,
-        out / f"ours-{time.time_ns()}",
-        recipe,
-        tokenizer=tokenizer,
-        data=out / DATA,
-        device="cpu",
-        progress=False,
-    )
-    (folder,) = out.glob("ours-*")
+    held_out, folder = out / "held-out", out / f"ours-{time.time_ns()}"
+    held_out.mkdir(parents=True, exist_ok=True)
+    some = next(Path(books).rglob("*.txt")).read_text(encoding="utf-8")[:20_000]
+    (held_out / "some.txt").write_text(some, encoding="utf-8")
+    how = {"tokenizer": tokenizer, "data": out / DATA, "device": "cpu", "progress": False}
+    pretrain(books, held_out, folder, recipe, **how)
     rows = table(folder / "log.csv")[WARM:]
-    subprocess.run(["rm", "-r", folder], check=True)
+    shutil.rmtree(folder)
     tokens = recipe.batch_size * recipe.n_positions
     return sum(tokens / row["tokens_per_second"] for row in rows)
 
@@ -236,7 +214,6 @@ def cpu(
     tokenizer: str = "tiny",
     changes: Annotated[str, typer.Option(help="Of the recipe, as JSON.")] = "{}",
     rounds: int = 3,
-    results: Results = RESULTS,
 ) -> None:
     """Train a small model on two cores with `pretrain` and with transformers' Trainer, in turns."""
     import transformers
@@ -255,7 +232,6 @@ def cpu(
     middle = {name: statistics.median(values) for name, values in rates.items()}
     report(
         "cpu",
-        results,
         **{"transformers": transformers.__version__, "recipe": asdict(recipe)},
         **{"tokens per second": rates, "median": middle},
         **{"times transformers' speed": round(middle["ours"] / middle["theirs"], 2)},
@@ -314,7 +290,6 @@ def trials(
     seconds: Annotated[float, typer.Option(help="Of training, each.")] = 30,
     limit: Annotated[float, typer.Option(help="Seconds for all; no trial begins late.")] = 400,
     extra: Annotated[str, typer.Option(help="Of all recipes, as JSON.")] = "{}",
-    results: Results = RESULTS,
 ) -> None:
     """Train the SHAPES, then CHANGES of the best one, each for the same time."""
     end, rows, longest = time.perf_counter() + limit, [], seconds
@@ -337,7 +312,7 @@ def trials(
         longest = max(longest, time.perf_counter() - begin)
         rows.append(row | {"seconds": round(time.perf_counter() - begin, 1)})
         print(rows[-1], flush=True)
-        report("trials", results, **{"seconds of training, each": seconds, "trials": rows})
+        report("trials", **{"seconds of training, each": seconds, "trials": rows})
 
     common = BASE | json.loads(extra)
     for shape in SHAPES:
@@ -378,7 +353,6 @@ def tiny(
     out: Path,
     seconds: float,
     changes: Annotated[str, typer.Option(help="Of the best trial's recipe, as JSON.")] = "{}",
-    results: Results = RESULTS,
 ) -> None:
     """Train the best of the trials for SECONDS; write it in float16 to OUT/tiny-float16.
 
@@ -389,7 +363,7 @@ def tiny(
     def left() -> float:  # a twentieth is for measuring
         return 0.95 * (seconds - (time.perf_counter() - begin)) - 15
 
-    rows = json.loads((results / "pretraining-trials.json").read_text(encoding="utf-8"))["trials"]
+    rows = json.loads((RESULTS / "pretraining-trials.json").read_text(encoding="utf-8"))["trials"]
     fields = best_of(rows) | json.loads(changes)
     while True:
         folder = out / f"tiny-{number}"
@@ -408,10 +382,10 @@ def tiny(
     spent = time.perf_counter() - begin
     runs = [out / f"tiny-{i}" for i in range(number + 1)]
     best = min(runs, key=lambda run: min(x["held_out_loss"] for x in table(run / "measured.csv")))
-    finish_tiny(held_out, out, best, round(spent), results)
+    finish_tiny(held_out, out, best, round(spent))
 
 
-def finish_tiny(held_out: Path, out: Path, run: Path, seconds: int, results: Path) -> None:
+def finish_tiny(held_out: Path, out: Path, run: Path, seconds: int) -> None:
     """Write the best model of a run in float16, measure what was written, tell how it was made."""
     OpenAIGPTLMHeadModel.from_pretrained(run, dtype=torch.float16).save_pretrained(
         out / "tiny-float16"
@@ -430,7 +404,6 @@ def finish_tiny(held_out: Path, out: Path, run: Path, seconds: int, results: Pat
     measured = table(run / "measured.csv")
     report(
         "tiny",
-        results,
         config=model.config.to_dict(),
         **json.loads((run / "recipe.json").read_text(encoding="utf-8")),
         seconds=seconds,
