@@ -100,7 +100,7 @@ def train(model: nn.Module, ids: Tensor, recipe: Recipe) -> Iterator[Tensor]:
 def perplexity(
     model: nn.Module,
     ids: Tensor,
-    loss_of: Callable[[Tensor], Tensor] | None = None,  # as for `train`
+    loss_of: Callable[[Tensor], Tensor] | None = None,  # (B, T) -> the mean loss of a batch
     batch_size: int = 16,
 ) -> float:
     """exp(mean loss per token) of a text (N,), in windows of the model's full length.

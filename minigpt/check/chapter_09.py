@@ -1,19 +1,17 @@
 """The exercises of chapter 09, pre-training."""
 
-import torch
-
 from .compare import Check, some
 
-__all__ = ["adam_step", "backward_by_hand", "clip", "descent", "gradient"]
+__all__ = ["adam_step", "backward_by_hand", "descent", "gradient"]
 
 backward_by_hand = Check(
     lambda: -36.0,
     mistakes={
-        "This is only the way through z = w · h. The parameter is used twice: add both ways.": -20.0,
-        "This is only the way through h = 2 w + 1. The parameter is used twice: add both ways.": -16.0,
+        "This is only the effect of w on z; add the effect through h.": -20.0,
+        "This is only the effect through h; add the direct effect on z.": -16.0,
         "The derivative of (z - 12)² is 2 (z - 12), not z - 12.": -18.0,
         "The sign is wrong: z - 12 is -2.": 36.0,
-        "The two ways are added, not multiplied.": 320.0,
+        "The two effects are added, not multiplied.": 320.0,
     },
 )
 
@@ -83,30 +81,5 @@ descent = Check(
             "zero": False,
         },
         "The step goes up: the error grows.": {"sign": 1},
-    },
-)
-
-
-def clipped(gradients, max_norm, each=False, always=False, values=False, squared=False):
-    """Shorten gradients that are too long together; the options make the mistakes."""
-    if values:
-        return [g.clamp(-max_norm, max_norm) for g in gradients]
-    lengths = [g.norm() for g in gradients]
-    whole = torch.stack(lengths).norm()
-    whole = whole**2 if squared else whole
-    scales = [max_norm / (length if each else whole) for length in lengths]
-    return [g * (s if always else s.clamp(max=1)) for g, s in zip(gradients, scales, strict=True)]
-
-
-clip = Check(
-    clipped,
-    [([2 * some(3, 4), some(5)], 1.0), ([some(2, 2) / 50, some(3) / 50], 1.0)],
-    {
-        "All gradients together have one length; you shortened each by its own.": {"each": True},
-        "Gradients that are short enough must stay as they are.": {"always": True},
-        "This cuts each number; shorten all by one factor, so that the direction stays.": {
-            "values": True
-        },
-        "Divide by the length, not by its square.": {"squared": True},
     },
 )
