@@ -35,7 +35,9 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Return the steps of which there is a checkpoint, the last one first."""
-        return sorted((int(path.name[5:]) for path in self.folder.glob("step-*")), reverse=True)
+        return sorted(
+            (int(path.name[5:]) for path in self.folder.glob("step-????????")), reverse=True
+        )
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08}"

@@ -6,11 +6,9 @@ import json
 import lzma
 import os
 import signal
-import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor, process
 from multiprocessing import parent_process
 from pathlib import Path
 from threading import Thread
@@ -21,16 +19,15 @@ from tqdm import tqdm
 from minigpt import OpenAIGPTTokenizer
 from minigpt.bpe import build_vocabulary, drop_rare_characters, learn_merges, order_characters
 from minigpt.hf.batch_encoding import clean
+from minigpt.hf.files import naming
 from minigpt.hf.tokenization import LONG_CHUNK
 from minigpt.tokenizer import load_libraries, split_chunk, split_chunks
 
 PIECE = 2**18  # characters, at least: what a process gets at a time
-LONGEST = 2**20  # bytes: a longer line is cut
+LONGEST = 2**20  # bytes: a longer line of a text file may be cut
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 SUFFIXES = (".txt", ".jsonl", *OPENERS)
-BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
-MIN_COUNT = 100  # characters that occur so often are always part of the vocabulary
-RARE = 1 / 1000  # of the text: what all characters outside the vocabulary make up at most
+ENOUGH, SHARE = 100, 100_000  # a character must occur 100 times, or once in 100,000 characters
 
 Source = str | Path | Iterable[dict]  # a folder, a file, or a data set: rows with a "text"
 
@@ -48,65 +45,57 @@ def name_of(source: Source) -> str:
 
 
 def text_files(source: str | Path) -> list[Path]:
-    """List the files below a folder, sorted, or the one file that is named.
+    """List the text files below a folder, sorted, or the one that is named.
 
-    Raises FileNotFoundError if there is none, ValueError for an archive.
+    Raises FileNotFoundError if there is none.
     """
-    folder = Path(source)
-    found = [x for x in folder.rglob("*") if x.suffix.lower() in SUFFIXES and x.is_file()]
-    paths = [folder] if folder.is_file() else sorted(found)
-    if not paths:
-        what = (
-            f"no {', '.join(SUFFIXES)} file below {folder}" if folder.is_dir() else f"no {folder}"
-        )
-        raise FileNotFoundError(f"{what}; pass a folder of text files, or one such file")
-    if archives := [path for path in paths if ".tar" in path.suffixes]:
-        raise ValueError(f"{archives[0]} is an archive; unpack it")
-    return paths
+    found = [Path(source)] if Path(source).is_file() else sorted(Path(source).rglob("*"))
+    texts = [x for x in found if x.suffix.lower() in SUFFIXES and ".tar" not in x.suffixes]
+    if not texts:
+        kinds = ", ".join(SUFFIXES)
+        raise FileNotFoundError(f"{source}: no {kinds} file here or below (unpack archives)")
+    return texts
 
 
-def text_of(row: dict, place: str) -> str:
-    """Return the text of a row. Raises ValueError, naming its place, if it has none."""
-    try:
+def text_of(row: dict | str, place: str) -> str:
+    """Return the text of a row, or of its JSON. Raises ValueError, naming its place, for others."""
+    with naming(place):
+        row = json.loads(row) if isinstance(row, str) else row
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise ValueError(f'expected an object with a string under "text", got {row!r:.80}')
         return clean(row["text"])
-    except (KeyError, TypeError) as error:
-        wanted = 'an object with a string under "text"'
-        raise ValueError(f"{place}: expected {wanted}, got {row!r:.80}") from error
 
 
 def read_file(path: Path) -> Iterator[Part]:
-    """Read a text file piece by piece, or a .jsonl file with a document a line; UTF-8.
+    """Read a text file part by part, or a .jsonl file with a document a line, as UTF-8.
 
     Raises ValueError, naming file and line, for a damaged file.
     """
-    is_jsonl = ".jsonl" in path.suffixes
+    is_jsonl = ".jsonl" in path.name.lower()
     decoder, line, done, data = codecs.getincrementaldecoder("utf-8-sig")(), 1, 0, None
     with path.open("rb") as raw:
         file = OPENERS.get(path.suffix.lower(), lambda file: file)(raw)
-        try:
-            while data != b"":
+        while data != b"":
+            place = f"{path}, line {line}"
+            with naming(place):
                 data = file.readline() if is_jsonl else file.read(PIECE) + file.readline(LONGEST)
+            try:
                 text = decoder.decode(data, final=not data)
-                size, done = raw.tell() - done, raw.tell()
-                if not is_jsonl:
-                    yield Part(text, not data, size)
-                elif text.strip():
-                    yield Part(text_of(json.loads(text), f"{path}, line {line}"), True, size)
-                line += data.count(b"\n")
-        except UnicodeDecodeError as error:
-            line += error.object.count(b"\n", 0, error.start)
-            byte = f"the byte {error.object[error.start]:#x} is not UTF-8"
-            raise ValueError(f"{path}, line {line}: {byte}; convert the file to UTF-8") from error
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {line}: no JSON ({error}); mend the line") from error
-        except BROKEN as error:
-            raise ValueError(f"{path}, from line {line} on: {error}; copy it again") from error
+            except UnicodeDecodeError as error:
+                line += error.object.count(b"\n", 0, error.start)
+                raise ValueError(f"{path}, line {line}: {error}; convert it to UTF-8") from error
+            size, done = raw.tell() - done, raw.tell()
+            if not is_jsonl:
+                yield Part(text, not data, size)
+            elif text.strip():
+                yield Part(text_of(text, place), True, size)
+            line += data.count(b"\n")
 
 
 def documents(source: Source) -> Iterator[Part]:
-    """Read all documents, long ones in parts, and nothing twice.
+    """Read all documents in order, those of text files in parts.
 
-    Raises FileNotFoundError or ValueError, naming file and line, for what cannot be read.
+    Raises FileNotFoundError where there are none, ValueError, naming the place, for damaged ones.
     """
     if isinstance(source, str | Path):
         for path in text_files(source):
@@ -122,63 +111,60 @@ def pieces(source: Source) -> Iterator[list[Part]]:
     for part in documents(source):
         piece.append(part)
         length += len(part.text)
-        has_text = has_text or bool(part.text.strip())
+        has_text = has_text or not (part.text or " ").isspace()
         if length >= PIECE:
             yield piece
             piece, length = [], 0
     if not has_text:
         raise ValueError(f"{name_of(source)} holds no text; pass one that does")
-    yield piece
+    if piece:
+        yield piece
 
 
 # -- several processes
 
 
 def start_worker(function: Callable) -> None:
-    """Remember what to do; leave Ctrl-C to the parent process, and end with it."""
+    """Remember what a process has to do; leave Ctrl-C to its parent, and end when that ends."""
     start_worker.function = function
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are parallel
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end = lambda: (parent_process().join(), os._exit(1))  # noqa: E731
-    Thread(target=end, daemon=True).start()
+    Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
-def work(piece: list[Part]):
-    return start_worker.function(piece)
+def work(item):
+    return start_worker.function(item)
 
 
-def in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
-    """Apply `function` to the items in several processes; yield (item, result) in order.
+def in_order(function: Callable, items: Iterable, workers: int) -> Iterator[tuple]:
+    """Apply `function` to items in several processes; yield (item, result) in order.
 
-    Few items are read ahead. Raises ChildProcessError if a process is killed.
+    Few items are read ahead. Raises ChildProcessError if a process was killed.
     """
     if workers == 1:
         yield from ((item, function(item)) for item in items)
         return
-    pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=(function,))
     waiting = deque()
     try:
-        for item in items:
-            waiting.append((item, pool.submit(work, item)))
-            if len(waiting) > 2 * workers:
-                item, future = waiting.popleft()
-                yield item, future.result()
-        for item, future in waiting:
-            yield item, future.result()
-    except BrokenProcessPool as error:
+        with ProcessPoolExecutor(workers, None, start_worker, (function,)) as pool:
+            for item in items:
+                waiting.append((item, pool.submit(work, item)))
+                if len(waiting) > 2 * workers:
+                    item, future = waiting.popleft()
+                    yield item, future.result()
+            yield from ((item, future.result()) for item, future in waiting)
+    except process.BrokenProcessPool as error:
         what = f"one of {workers} processes was killed, perhaps for lack of memory"
         raise ChildProcessError(f"{what}; use fewer workers") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def for_each_piece(
     function: Callable, source: Source, workers: int, what: str, progress: bool
 ) -> Iterator:
-    """Apply `function` to all pieces of a corpus, behind a bar; yield the results in order."""
+    """Apply `function` to each piece of a corpus, behind a bar; yield the results in order."""
+    total, unit = getattr(source, "num_rows", None), " rows"
     if isinstance(source, str | Path):
         total, unit = sum(path.stat().st_size for path in text_files(source)), "B"
-    else:
-        total, unit = len(source) if hasattr(source, "__len__") else None, " rows"
     with tqdm(desc=what, total=total, unit=unit, unit_scale=True, disable=not progress) as bar:
         for piece, result in in_order(function, pieces(source), workers):
             yield result
@@ -198,41 +184,25 @@ def count_words(piece: list[Part]) -> Counter:
     return words
 
 
-def least_count(word_counts: Counter) -> int:
-    """Choose how often a character must occur to be in the vocabulary: `MIN_COUNT` times.
-
-    Less often in a small text: see `RARE`.
-    """
-    counts = Counter()
-    for word, count in word_counts.items():
-        for character in word:
-            counts[character] += count
-    total, left_out = counts.total(), 0
-    for count in sorted(counts.values()):
-        left_out += count
-        if left_out > RARE * total:
-            return min(count, MIN_COUNT)
-    return 1
-
-
 def learn_vocabulary(
     source: Source, vocab_size: int, workers: int = 1, progress: bool = False
 ) -> OpenAIGPTTokenizer:
     """Learn a vocabulary of at most `vocab_size` tokens from the words of a corpus.
 
-    Raises ImportError without ftfy and spaCy, ValueError if the characters alone need more room
-    than there is, and the errors of `documents`.
+    Rare characters are left out: see `ENOUGH`. Raises ImportError without ftfy and spaCy,
+    ValueError if the characters alone need more room than there is, and the errors of `documents`.
     """
-    OpenAIGPTTokenizer.choose_pipeline("original")  # raises ImportError early
+    OpenAIGPTTokenizer.choose_pipeline("original")  # raises ImportError
     load_libraries()  # once, for all processes
     counts = Counter()
     for found in for_each_piece(count_words, source, workers, "count words", progress):
         counts.update(found)
-    words = drop_rare_characters(counts, least_count(counts))
+    total = sum(len(word) * count for word, count in counts.items())
+    words = drop_rare_characters(counts, min(ENOUGH, total // SHARE))
     characters = order_characters(words)
     least = 2 * len(characters) + 2  # each inside a word and at its end; two special tokens
     if vocab_size < least:
-        what = f"vocab_size={vocab_size}, but the {len(characters)} characters of {name_of(source)}"
-        raise ValueError(f"{what} need {least} at least")
+        what = f"the text has {len(characters)} characters, which need {least}"
+        raise ValueError(f"vocab_size={vocab_size}, but {what}")
     merges = learn_merges(words, vocab_size - least, progress)
     return OpenAIGPTTokenizer(build_vocabulary(characters, merges), merges, "original")

@@ -10,17 +10,16 @@ from pathlib import Path
 import torch
 
 STEPS, MEASURED, SAMPLES, CURVES = "log.csv", "measured.csv", "samples.txt", "curves.png"
-COLUMNS = {
+TABLES = {
     STEPS: ("step", "loss", "rate", "grad_norm", "tokens_per_second"),
     MEASURED: ("step", "held_out_loss", "perplexity", "perplexity_per_word"),
 }
-EXTRA = "pip install 'minigpt-notebooks[train]'"
 
 
 def need(package: str, what: str) -> None:
     """Raise ImportError if a package of the extra `train` is missing."""
     if not find_spec(package):
-        raise ImportError(f"{what} needs {package}: {EXTRA}")
+        raise ImportError(f"{what} needs {package}: pip install 'minigpt-notebooks[train]'")
 
 
 class Logs:
@@ -38,7 +37,7 @@ class Logs:
         lines = path.read_text("utf-8").splitlines(True) if path.exists() else []
         numbered = [(re.match(r"\d+(?=[,:])", line), line) for line in lines if line.endswith("\n")]
         kept = [line for number, line in numbered if number and int(number[0]) <= step]
-        header = [",".join(COLUMNS[path.name]) + "\n"] if path.name in COLUMNS else []
+        header = [",".join(TABLES[path.name]) + "\n"] if path.name in TABLES else []
         waiting = path.with_suffix(".unfinished")
         waiting.write_text("".join([*header, *kept]), encoding="utf-8")
         os.replace(waiting, path)
@@ -46,7 +45,7 @@ class Logs:
 
     def add(self, name: str, values: tuple) -> None:
         """Write a row, which begins with the step."""
-        row = dict(zip(COLUMNS[name], values, strict=True))
+        row = dict(zip(TABLES[name], values, strict=True))
         self.write(name, ",".join(map(str, values)))
         for tag, value in list(row.items())[1:] if self.board else ():
             self.board.add_scalar(tag, value, row["step"])
@@ -81,10 +80,10 @@ def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def read_table(path: Path) -> dict[str, list[float]]:
-    """Read a table of `COLUMNS`: name of a column -> its values."""
+    """Read a table of `TABLES`: name of a column -> its values."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in COLUMNS[path.name]}
+    return {name: [float(row[name]) for row in rows] for name in TABLES[path.name]}
 
 
 def plot(out: str | Path) -> Path:

@@ -18,32 +18,23 @@ from pathlib import Path
 from threading import current_thread, main_thread
 from typing import get_type_hints
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 from tqdm import tqdm
 
-from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
+from minigpt import OpenAIGPTConfig, OpenAIGPTTokenizer
 from minigpt.hf.files import json_writer, read_json, save_files
 from minigpt.hf.loading import save_model
-from minigpt.pretraining import (
-    Recipe,
-    learning_rate,
-    make_optimizer,
-    update,
-    window_starts,
-    windows,
-)
+from minigpt.pretraining import Recipe, learning_rate, window_starts
 
 from .checkpoints import Checkpoints
 from .corpus import Source, learn_vocabulary, name_of, text_files
-from .logs import COLUMNS, MEASURED, STEPS, Logs, matrix_peak, need, plot
-from .processes import Processes, set_whole_state, synchronise_gradients, whole_state
+from .logs import TABLES, MEASURED, STEPS, Logs, matrix_peak, need, plot
+from .processes import Processes, set_whole_state, whole_state
 from .shards import Shards, prepare_shards
+from .trainer import Trainer
 
 RECIPE, DATA = "recipe.json", "data"
-DTYPES = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 PASSES = 100  # over the text, if no number of steps is given; as in the paper
 READ_EVERY = 20  # steps on a GPU from one look at the losses, which waits for it, to the next
 COUNTS = ("steps", "batch_size", "accumulate", "save_every", "measure_every", "keep")  # from 1 on
@@ -65,7 +56,7 @@ class PretrainingRecipe(Recipe):
     n_head: int = 12
     pdrop: float = 0.1  # all three dropout rates
     accumulate: int = 1  # parts of a batch that a process computes one after the other
-    dtype: str = "float32"  # of matrix products, one of `DTYPES`; parameters are float32
+    dtype: str = "float32"  # of matrix products, one of `PRECISIONS`; parameters are float32
     compile: bool | None = None  # None: on a GPU
     save_every: int = 1000  # steps
     measure_every: int = 1000  # steps
@@ -78,8 +69,8 @@ class PretrainingRecipe(Recipe):
                 raise ValueError(f"{name}={value!r}; pass {getattr(kind, '__name__', kind)}")
             if isinstance(value, int | float) and not (name in COUNTS) <= value < math.inf:
                 raise ValueError(f"{name}={value!r}; pass {int(name in COUNTS)} or more")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype={self.dtype!r}; choose from {', '.join(DTYPES)}")
+        if self.dtype not in PRECISIONS:
+            raise ValueError(f"dtype={self.dtype!r}; choose from {', '.join(PRECISIONS)}")
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes) -> "PretrainingRecipe":
@@ -119,107 +110,13 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
-class Trainer:
-    """A model in training; each method is for all processes together."""
-
-    def __init__(self, config, recipe: PretrainingRecipe, processes: Processes, fsdp: bool):
-        self.recipe, self.processes, self.device = recipe, processes, processes.device
-        self.config, self.length, self.share = (
-            config,
-            config.n_positions,
-            recipe.batch_size // processes.world,
-        )
-        torch.set_float32_matmul_precision("high")
-        torch.manual_seed(recipe.seed)
-        with torch.device("meta"):
-            self.empty = OpenAIGPTLMHeadModel(config)  # tells how a model is saved
-        self.plain = OpenAIGPTLMHeadModel(config).to(self.device)
-        if recipe.compile or recipe.compile is None and self.device.type == "cuda":
-            for part in self.plain.transformer.h if fsdp else [self.plain]:
-                part.forward = torch.compile(part.forward)  # hooks stay outside
-        self.model = processes.wrap(self.plain, fsdp)
-        self.optimizer = make_optimizer(self.model, recipe.weight_decay)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.dtype == "float16")
-
-    def loss(self, batch: Tensor, labels: Tensor) -> Tensor:
-        dtype = getattr(torch, self.recipe.dtype)
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            return self.model(batch, labels=labels).loss
-
-    def cut(self, ids: Shards, starts: Tensor) -> Tensor:
-        """Cut windows that begin at `starts`, (B,), and send them to the device: (B, T)."""
-        batch = windows(ids, starts, self.length)
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()  # copied without waiting for the GPU
-        return batch.to(self.device, non_blocking=True)
-
-    def step(self, ids: Shards, step: int) -> tuple[Tensor, Tensor]:
-        """Make one update; return the loss of this process's share and the gradient's length.
-
-        All random numbers follow from seed, step and process.
-        """
-        rank, world = self.processes.rank, self.processes.world
-        numbers = np.random.SeedSequence((self.recipe.seed, step, rank))
-        torch.manual_seed(int(numbers.generate_state(1, np.uint64)[0]))
-        starts = window_starts(len(ids), self.length, self.recipe, step)
-        parts = self.cut(ids, starts[rank::world]).chunk(self.recipe.accumulate)
-        total = torch.zeros((), device=self.device)
-        for part in parts:
-            synchronise_gradients(self.model, part is parts[-1])
-            loss = self.loss(part, part) / len(parts)
-            self.scaler.scale(loss).backward()
-            total += loss.detach()
-        self.scaler.unscale_(self.optimizer)
-        take_step = lambda: self.scaler.step(self.optimizer)  # noqa: E731
-        length = update(self.model, self.optimizer, self.recipe, step, take_step)
-        self.scaler.update()
-        return total, getattr(length, "full_tensor", lambda: length)()
-
-    @torch.no_grad()
-    def measure(self, ids: Shards, starts: Tensor) -> float:
-        """Return the mean loss of windows, nats per token, without dropout.
-
-        All batches have one shape, so that one compilation does: rows too many do not count.
-        """
-        rank, world = self.processes.rank, self.processes.world
-        size = self.share // self.recipe.accumulate
-        total, rows = torch.zeros((), device=self.device), torch.arange(size, device=self.device)
-        self.model.eval()
-        for group in starts.split(size * world):
-            mine = group[rank::world]
-            batch = self.cut(ids, F.pad(mine, (0, size - len(mine))))
-            labels = batch.masked_fill(rows[:, None] >= len(mine), -100)
-            loss = self.loss(batch, labels)
-            total += loss * len(mine) if len(mine) else 0
-        self.model.train()
-        return self.processes.total(total).item() / len(starts)
-
-    def work(self) -> int:
-        """Count the floating-point operations of training with a token, 6 N + 12 L C T."""
-        N, L, C = self.plain.num_parameters(), self.config.n_layer, self.config.n_embd
-        return 6 * N + 12 * L * C * self.length
-
-    def sample(self, ids: Shards, new: int = 48) -> Tensor:
-        """Continue the beginning of a text: (T,)."""
-        prompt = windows(ids, torch.zeros(1, dtype=torch.long), min(16, self.length // 2))
-        new = min(new, self.length - prompt.shape[1])
-        torch.manual_seed(self.recipe.seed)
-        self.model.eval()
-        with torch.compiler.set_stance("force_eager"):  # every length would be compiled
-            found = self.plain.generate(
-                prompt.to(self.device), max_new_tokens=new, do_sample=True, top_k=40
-            )
-        self.model.train()
-        return found[0]
-
-
 class Run:
     """One process's view of a run: its steps, what is measured and saved, how it ends."""
 
     def __init__(self, out: Path, trainer: Trainer, texts: list[Shards], tokenizer, tensorboard):
         self.out, self.trainer, self.tokenizer = out, trainer, tokenizer
         self.recipe, self.processes = trainer.recipe, trainer.processes
-        self.books, self.held_out = texts
+        self.held_out, self.books = texts
         self.checkpoints = Checkpoints(out / "checkpoints")
         self.step, self.loss, self.best, self.pending = 0, None, None, []
         self.begin, self.speed = None, None
@@ -304,9 +201,7 @@ class Run:
         guessing = math.log(self.trainer.config.vocab_size)
         if not loss < (most or 2 * guessing):
             self.loss = loss if math.isfinite(loss) else None
-            what = (
-                f"the run has diverged: loss {loss:.4g} at step {step}; guessing has {guessing:.4g}"
-            )
+            what = f"diverged: loss {loss:.4g} at step {step}, where guessing has {guessing:.4g}"
             way = "pass a lower --peak or a longer --warmup"
             raise Diverged(f"{what}; {way}; {self.whereabouts()}", self.result())
 
@@ -317,7 +212,7 @@ class Run:
         self.check(loss, self.step, math.inf)
         per_word = loss * count / max(self.held_out.words, 1)
         values = loss, *(math.exp(min(x, 700)) for x in (loss, per_word))
-        row = dict(zip(COLUMNS[MEASURED], (self.step, *values), strict=True))
+        row = dict(zip(TABLES[MEASURED], (self.step, *values), strict=True))
         sample = self.trainer.sample(self.held_out)
         if self.logs:
             self.logs.add(MEASURED, tuple(row.values()))
@@ -360,9 +255,8 @@ class Run:
 
     def stop(self, caught: list) -> None:
         number = signal.Signals(caught[0] if caught else signal.SIGTERM)
-        raise Stopped(
-            number, f"stopped by {number.name} after step {self.step}; {self.whereabouts()}"
-        )
+        what = f"stopped by {number.name} after step {self.step}"
+        raise Stopped(number, f"{what}; {self.whereabouts()}")
 
     def result(self) -> dict:
         """Return what `--json` shows: the last loss, and the facts of the best model, in OUT."""
@@ -405,14 +299,12 @@ def find_run(out: Path, recipe: PretrainingRecipe, resume: bool) -> PretrainingR
     for name, old in saved.items():
         if name not in FREE and getattr(recipe, name, None) != old:
             given = f"{name}={getattr(recipe, name, None)!r}"
-            raise ValueError(
-                f"{given}, but {out} was begun with {old!r}; pass that, or a new folder"
-            )
+            raise ValueError(f"{given}, but {out} began with {old!r}; pass that, or a new folder")
     return recipe
 
 
 def prepare(
-    sources: dict[str, Source], out: Path, recipe: PretrainingRecipe, tokenizer, data, resume, **how
+    sources: list[Source], out: Path, recipe: PretrainingRecipe, tokenizer, data, resume, **how
 ) -> tuple:
     """Refuse what can be refused, and return recipe, tokenizer, the two texts as `Shards`.
 
@@ -420,35 +312,33 @@ def prepare(
     """
     recipe.config(2)  # raises ValueError for sizes that do not fit
     found, is_new = find_run(out, recipe, resume), not out.exists()
-    for source in sources.values():
+    for source in sources:
         if isinstance(source, str | Path):
             text_files(source)
     if found:
         recipe, tokenizer = found, out
     elif tokenizer is None:
-        tokenizer = learn_vocabulary(sources["books"], recipe.vocab_size, **how)
+        tokenizer = learn_vocabulary(sources[1], recipe.vocab_size, **how)
     if isinstance(tokenizer, str | Path):
         tokenizer = OpenAIGPTTokenizer.from_pretrained(tokenizer)
     try:
-        texts = {
-            x: prepare_shards(sources[x], tokenizer, data or out / DATA, **how)
-            for x in ("held_out", "books")
-        }
-        for name, text in texts.items():
+        place = data or out / DATA
+        texts = [prepare_shards(source, tokenizer, place, **how) for source in sources]
+        for source, text in zip(sources, texts, strict=True):
             if len(text) < recipe.n_positions:
-                what = f"{name_of(sources[name])} has {len(text)} tokens"
+                what = f"{name_of(source)} has {len(text)} tokens"
                 way = "pass more text, or fewer positions"
                 raise ValueError(f"{what}, fewer than the {recipe.n_positions} of a window; {way}")
     except Exception:
         if is_new:
             shutil.rmtree(out, ignore_errors=True)
         raise
-    passes = PASSES * len(texts["books"]) / (recipe.batch_size * recipe.n_positions)
+    passes = PASSES * len(texts[1]) / (recipe.batch_size * recipe.n_positions)
     recipe = replace(recipe, steps=recipe.steps or math.ceil(passes))
     if not found:
         tokenizer.save_pretrained(out)
         save_files(out, {RECIPE: json_writer(asdict(recipe))})
-    return recipe, tokenizer, texts["books"], texts["held_out"]
+    return recipe, tokenizer, texts
 
 
 def pretrain(
@@ -473,18 +363,19 @@ def pretrain(
     `Diverged`; and `Stopped` if SIGINT or SIGTERM stopped it. Sets the precision of float32
     products on a GPU to TF32 for the whole process.
     """
-    processes, out, sources = Processes(device), Path(out), {"books": books, "held_out": held_out}
+    processes, out, sources = Processes(device), Path(out), [held_out, books]
     resume |= int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    how = {"workers": workers or os.cpu_count(), "progress": progress}
-    plan = None
-    if processes.is_first:
-        check_machine(recipe, processes, tensorboard)
-        recipe, tokenizer, *texts = prepare(sources, out, recipe, tokenizer, data, resume, **how)
-        plan = recipe, len(tokenizer), [text.folder for text in texts]
-    recipe, vocab_size, folders = processes.share(plan)
-    trainer = Trainer(recipe.config(vocab_size), recipe, processes, fsdp)
-    run = Run(out, trainer, [Shards(folder) for folder in folders], tokenizer, tensorboard)
-    result = run.train(progress)
+    how, plan = {"workers": workers or os.cpu_count(), "progress": progress}, None
+    with processes.watched():
+        if processes.is_first:
+            check_machine(recipe, processes, tensorboard)
+            recipe, tokenizer, texts = prepare(sources, out, recipe, tokenizer, data, resume, **how)
+            plan = recipe, len(tokenizer), [text.folder for text in texts]
+        recipe, vocab_size, folders = processes.share(plan)
+        trainer = Trainer(recipe.config(vocab_size), recipe, processes, fsdp)
+        run = Run(out, trainer, [Shards(folder) for folder in folders], tokenizer, tensorboard)
+        result = run.train(progress)
+    processes.close()
     if processes.is_first and find_spec("matplotlib"):
         plot(out)
     return result
@@ -495,9 +386,8 @@ def check_machine(recipe: PretrainingRecipe, processes: Processes, tensorboard: 
     parts, kind = processes.world * recipe.accumulate, processes.device.type
     if recipe.batch_size % parts:
         what = f"batch_size={recipe.batch_size} cannot be cut into {parts} equal parts"
-        raise ValueError(
-            f"{what}, {processes.world} processes times accumulate={recipe.accumulate}"
-        )
+        way = f"{processes.world} processes times accumulate={recipe.accumulate}"
+        raise ValueError(f"{what}, {way}")
     if recipe.dtype == "float16" and kind == "cpu":
         raise ValueError("dtype='float16' needs a GPU; pass float32 or bfloat16")
     if recipe.dtype == "bfloat16" and kind == "cuda" and not torch.cuda.is_bf16_supported(False):

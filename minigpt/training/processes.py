@@ -1,6 +1,8 @@
 """One process or those that torchrun started: who does what, sums, sharding, whole state dicts."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -16,27 +18,41 @@ WAIT = timedelta(days=1)  # for the first process, which may read many books
 
 
 class Processes:
-    """The processes of a run; all methods but `wrap` are for all of them together.
+    """The processes of a run; the methods are for all of them together.
 
     Raises ValueError, naming it, for a device that is not there.
     """
 
     def __init__(self, device: int | str | torch.device | None = None):
-        self.rank, self.world = (
-            int(os.environ.get(x, y)) for x, y in (("RANK", 0), ("WORLD_SIZE", 1))
-        )
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.device = find_device("auto" if device is None else device)
-        if self.world > 1 and self.device.type == "cuda":
+        self.is_first, is_gpu = self.rank == 0, self.device.type == "cuda"
+        if self.world > 1 and is_gpu:
             self.device = find_device(f"cuda:{os.environ['LOCAL_RANK']}")
             torch.cuda.set_device(self.device)
-        if self.world > 1 and not dist.is_initialized():
-            is_gpu = self.device.type == "cuda"
-            own = {"backend": "nccl", "device_id": self.device} if is_gpu else {"backend": "gloo"}
-            dist.init_process_group(timeout=WAIT, **own)
+        if self.world > 1:
+            store, rank, world = next(dist.rendezvous("env://", timeout=WAIT))
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            store = dist.PrefixStore(attempt, store)  # it still has the addresses of dead processes
+            own = {"store": store, "rank": rank, "world_size": world, "timeout": WAIT}
+            dist.init_process_group("nccl" if is_gpu else "gloo", **own)
 
-    @property
-    def is_first(self) -> bool:
-        return self.rank == 0
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Say in plain words that another process has ended, which each exchange would notice."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.world > 1 and "onnect" in str(error):
+                way = "its own message stands above, if it had time for one; go on with --resume"
+                raise ConnectionError(f"another process of this run has ended; {way}") from error
+            raise
+
+    def close(self) -> None:
+        """End together: a process that leaves alone looks like one that was killed."""
+        if self.world > 1:
+            dist.barrier()
+            dist.destroy_process_group()
 
     def total(self, values: Tensor) -> Tensor:
         """Add up the values of all processes, in place."""

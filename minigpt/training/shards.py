@@ -4,19 +4,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from minigpt.bpe import NEWLINE
-from minigpt.hf.files import json_text, naming, read_json, unfinished_folder
+from minigpt.hf.files import json_text, read_json, unfinished_folder
 from minigpt.hf.tokenizer_base import TokenizerBase
 
-from .corpus import Part, Source, documents, for_each_piece, name_of, text_files
+from .corpus import Part, Source, for_each_piece, name_of
 
-SHARD = 2**28  # tokens of all shards but the last
+SHARD = 2**28  # tokens; the last shard may have fewer
 INDEX, NAME = "index.json", "shard-{:05}.bin"
 
 
@@ -28,70 +28,63 @@ class Shards:
     """
 
     def __init__(self, folder: str | Path):
-        """Open what `prepare_shards` wrote. Raises ValueError, naming it, for a damaged file."""
-        self.folder = folder = Path(folder)
-        index = read_json(folder / INDEX)
-        with naming(folder / INDEX):
-            self.words, self.unknown, self.shard = map(index.get, ("words", "unknown", "shard"))
-            lengths, dtype = index["lengths"], np.dtype(index["dtype"])
-        self.length, self.parts = sum(lengths), []
-        for number, length in enumerate(lengths):
-            path = folder / NAME.format(number)
-            if (size := path.stat().st_size) != length * dtype.itemsize:
-                due = f"{length * dtype.itemsize} bytes are due"
-                raise ValueError(f"{path} has {size} bytes, {due}; remove the folder")
+        """Open what `prepare_shards` made. Raises ValueError, naming it, for a damaged file."""
+        self.folder, self.parts = Path(folder), []
+        index = read_json(self.folder / INDEX)
+        self.words, self.unknown, dtype = index["words"], index["unknown"], np.dtype(index["dtype"])
+        for number, length in enumerate(index["lengths"]):
+            path, size = self.folder / NAME.format(number), length * dtype.itemsize
+            if path.stat().st_size != size:
+                found = f"{path} has {path.stat().st_size} bytes, {size} were written"
+                raise ValueError(f"{found}; remove {self.folder}, and it is made again")
             self.parts.append(np.asarray(np.memmap(path, dtype, "r")))
 
     def __len__(self) -> int:
-        return self.length
+        return sum(map(len, self.parts))
 
     def __getitem__(self, positions) -> np.ndarray:
-        """Look up the ids at positions of any shape, or those of a slice: int64.
+        """Return the ids at positions, an array of any shape or a slice: int64, the same shape.
 
         Raises IndexError for a position that does not exist.
         """
         if isinstance(positions, slice):
             positions = np.arange(*positions.indices(len(self)))
         positions = np.asarray(positions)
-        if not positions.size:
-            return np.zeros(positions.shape, np.int64)
-        low, high = positions.min(), positions.max()
+        low, high = positions.min(initial=0), positions.max(initial=0)
         if low < 0 or high >= len(self):
             raise IndexError(f"positions {low} to {high}, but the text has {len(self)} tokens")
-        if low // self.shard == high // self.shard:
-            return self.parts[low // self.shard][positions % self.shard].astype(np.int64)
-        ids, numbers = np.empty(positions.shape, np.int64), positions // self.shard
-        for number in range(low // self.shard, high // self.shard + 1):
-            here = numbers == number
-            ids[here] = self.parts[number][positions[here] - number * self.shard]
+        ids, shard = np.empty(positions.shape, np.int64), len(self.parts[0])
+        for number in range(high // shard + 1):
+            here = positions // shard == number
+            ids[here] = self.parts[number][positions[here] - number * shard]
         return ids
 
 
 def encode_piece(tokenizer: TokenizerBase, piece: list[Part]) -> tuple[np.ndarray, int, int]:
-    """Encode a piece of a corpus; return its ids (N,), its words, its unknown tokens.
+    """Encode a piece of a corpus; return its ids, (N,), its words, its unknown tokens.
 
-    The line-break token stands behind each document. In the original pipeline it stands behind each
-    line that is not blank, so that it does not matter where a document was cut.
+    A line-break token stands at the end of each document. In the original pipeline it stands at the
+    end of each line that is not blank, so it does not matter where a document was cut.
     """
-    newline = tokenizer.convert_tokens_to_ids(NEWLINE)
-    has_lines, ids = tokenizer.text_pipeline == "original", []
+    newline, ids = tokenizer.convert_tokens_to_ids(NEWLINE), []
+    keeps_lines = tokenizer.text_pipeline == "original"
     for part in piece:
         for line in tokenizer.quick_ids(part.text.split("\n")):
-            ids += line
-            if line and has_lines:
-                ids.append(newline)
-        if part.ends and not has_lines:
+            ids += [*line, newline] if line and keeps_lines else line
+        if part.ends and not keeps_lines:
             ids.append(newline)
-    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
-    ids = np.array(ids, dtype)
-    unknown = np.count_nonzero(ids == tokenizer.unk_token_id)
-    return ids, sum(len(part.text.split()) for part in piece), unknown
+    ids = np.array(ids, np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    words = sum(len(part.text.split()) for part in piece)
+    return ids, words, np.count_nonzero(ids == tokenizer.unk_token_id)
 
 
-def write_shards(folder: Path, arrays: Iterable[np.ndarray]) -> list[int]:
-    """Write arrays, one behind the other, into files of `SHARD` ids; return the files' lengths."""
-    lengths = [0]
-    for ids in arrays:
+def write_shards(folder: Path, encoded: Iterable[tuple[np.ndarray, int, int]]) -> dict:
+    """Write what `encode_piece` returned into files of `SHARD` ids each; return the index."""
+    lengths, index = [0], {"words": 0, "unknown": 0}
+    for ids, words, unknown in encoded:
+        index["words"] += words
+        index["unknown"] += unknown
+        index["dtype"] = ids.dtype.name
         while len(ids):
             if lengths[-1] == SHARD:
                 lengths.append(0)
@@ -99,68 +92,44 @@ def write_shards(folder: Path, arrays: Iterable[np.ndarray]) -> list[int]:
             with (folder / NAME.format(len(lengths) - 1)).open("ab") as file:
                 file.write(now.tobytes())
             lengths[-1] += len(now)
-    return lengths
+    return index | {"lengths": lengths}
 
 
-def fingerprint(source: Source, tokenizer: TokenizerBase) -> str:
-    """Return a hash of all that ids depend on: the corpus and the tokenizer."""
+def fingerprint(source: Source, tokenizer: TokenizerBase, progress: bool) -> str:
+    """Return a hash of all that ids depend on: text and tokenizer."""
     added = sorted(tokenizer.added_tokens_encoder.items())
-    what = type(tokenizer).__name__, tokenizer.text_pipeline, tokenizer.unk_token, added
-    whole = hashlib.sha256(json.dumps([what, tokenizer.vocab, tokenizer.merges]).encode())
-    if isinstance(source, str | Path):
-        for path in text_files(source):
-            with path.open("rb") as file:
-                whole.update(hashlib.file_digest(file, "sha256").digest())
-            whole.update(str(path.relative_to(source)).encode())
-    else:
-        for part in documents(source):
-            whole.update(hashlib.sha256(part.text.encode()).digest())
+    kind = type(tokenizer).__name__, tokenizer.text_pipeline, tokenizer.unk_token, added
+    whole = hashlib.sha256(json.dumps([kind, tokenizer.vocab, tokenizer.merges]).encode())
+    for piece in for_each_piece(list, source, 1, f"look through {name_of(source)}", progress):
+        for part in piece:
+            whole.update(part.text.encode() + b"\0" * part.ends)
     return whole.hexdigest()[:16]
 
 
 def prepare_shards(
-    source: Source,
-    tokenizer: TokenizerBase,
-    folder: str | Path,
-    workers: int = 1,
-    progress: bool = False,
+    source: Source, tokenizer: TokenizerBase, folder: str | Path, workers: int = 1, progress=False
 ) -> Shards:
-    """Open the ids of a corpus in `folder`; make them if they are missing or damaged.
+    """Open the ids of a corpus in `folder`, or make them if they are missing or damaged.
 
-    They are in a folder of their own, named after a hash of corpus and tokenizer. Raises ValueError
-    if most of the text would be unknown tokens, and the errors of `documents`.
+    They have a folder of their own, named after a hash of text and tokenizer, which is there only
+    when all is written. Raises ValueError if most tokens would be unknown, and the errors of
+    `documents`.
     """
-    place = Path(folder) / fingerprint(source, tokenizer)
+    place = Path(folder) / fingerprint(source, tokenizer, progress)
     try:
         return Shards(place)
     except (FileNotFoundError, ValueError):
-        make_shards(source, tokenizer, place, workers, progress)
-    return Shards(place)
-
-
-def make_shards(
-    source: Source, tokenizer: TokenizerBase, place: Path, workers: int, progress: bool
-) -> None:
-    """Tokenize a corpus into a folder that is there only when it is whole."""
-    tokenizer.quick_ids([""])  # loads what it needs once, for all processes
-    encode = partial(encode_piece, tokenizer)
-    results = for_each_piece(encode, source, workers, f"tokenize {name_of(source)}", progress)
-    totals, dtype = np.zeros(2, np.int64), None
-
-    def arrays() -> Iterator[np.ndarray]:
-        nonlocal totals, dtype
-        for ids, *counts in results:
-            totals, dtype = totals + counts, ids.dtype
-            yield ids
-
-    with unfinished_folder(place.parent) as waiting:
-        lengths = write_shards(waiting, arrays())
-        words, unknown = totals.tolist()
-        if unknown > sum(lengths) / 2:
-            share = f"{unknown / sum(lengths):.0%} of the tokens of {name_of(source)} are unknown"
-            raise ValueError(f"{share}; pass a tokenizer that was learned from such a text")
-        index = {"words": words, "unknown": unknown, "shard": SHARD}
-        index |= {"lengths": lengths, "dtype": dtype.name}
+        tokenizer.quick_ids([""])  # loads what it needs once, for all processes
+    encode, what = partial(encode_piece, tokenizer), f"tokenize {name_of(source)}"
+    with unfinished_folder(folder) as waiting:
+        index = write_shards(waiting, for_each_piece(encode, source, workers, what, progress))
+        tokens = sum(index["lengths"])
+        if index["unknown"] > tokens / 2:
+            share = f"{index['unknown'] / tokens:.0%} of the tokens of {name_of(source)}"
+            raise ValueError(
+                f"{share} would be {tokenizer.unk_token}; pass one that knows its letters"
+            )
         (waiting / INDEX).write_text(json_text(index), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # a damaged one
         os.replace(waiting, place)
+    return Shards(place)
