@@ -35,7 +35,8 @@ def window_starts(count: int, length: int, recipe: Recipe, step: int) -> Tensor:
     """
     if count < length:
         raise ValueError(f"the text has {count} tokens, a window {length}; pass more text")
-    generator = torch.Generator().manual_seed(2**32 * recipe.seed + step)
+    seed = (2_654_435_761 * recipe.seed + step) % 2**32  # a generator on the CPU uses 32 bits
+    generator = torch.Generator().manual_seed(seed)
     return torch.randint(count - length + 1, (recipe.batch_size,), generator=generator)
 
 
