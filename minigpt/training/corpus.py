@@ -202,7 +202,6 @@ def learn_vocabulary(
     characters = order_characters(words)
     least = 2 * len(characters) + 2  # each inside a word and at its end; two special tokens
     if vocab_size < least:
-        what = f"the text has {len(characters)} characters, which need {least}"
-        raise ValueError(f"vocab_size={vocab_size}, but {what}")
+        raise ValueError(f"vocab_size={vocab_size}, but {len(characters)} characters need {least}")
     merges = learn_merges(words, vocab_size - least, progress)
     return OpenAIGPTTokenizer(build_vocabulary(characters, merges), merges, "original")

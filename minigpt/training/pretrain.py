@@ -22,13 +22,13 @@ import torch
 from tqdm import tqdm
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTTokenizer
-from minigpt.hf.files import json_writer, read_json, save_files
+from minigpt.hf.files import json_writer, naming, read_json, save_files
 from minigpt.hf.loading import save_model
 from minigpt.pretraining import Recipe, learning_rate, window_starts
 
 from .checkpoints import Checkpoints
 from .corpus import Source, learn_vocabulary, name_of, text_files
-from .logs import TABLES, MEASURED, STEPS, Logs, matrix_peak, need, plot
+from .logs import MEASURED, STEPS, TABLES, Logs, matrix_peak, need, plot
 from .processes import Processes, set_whole_state, whole_state
 from .shards import Shards, prepare_shards
 from .trainer import Trainer
@@ -75,21 +75,18 @@ class PretrainingRecipe(Recipe):
     @classmethod
     def from_toml(cls, path: str | Path, **changes) -> "PretrainingRecipe":
         """Read a recipe: keys are the fields' names. Raises ValueError for another key."""
-        text = Path(path).read_text(encoding="utf-8")
-        try:
-            found = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{path}: {error}") from error
-        if unknown := found.keys() - {field.name for field in fields(cls)}:
-            known = ", ".join(field.name for field in fields(cls))
-            raise ValueError(f"{path}: no recipe has {min(unknown)!r}; choose from {known}")
+        with naming(path):
+            found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            known = [field.name for field in fields(cls)]
+            if unknown := found.keys() - set(known):
+                way = f"choose from {', '.join(known)}"
+                raise ValueError(f"no recipe has {min(unknown)!r}; {way}")
         return cls(**found | changes)
 
     def config(self, vocab_size: int) -> OpenAIGPTConfig:
         """Return the config of the model, with as many tokens as were learned."""
-        sizes = {
-            name: getattr(self, name) for name in ("n_positions", "n_embd", "n_layer", "n_head")
-        }
+        names = ("n_positions", "n_embd", "n_layer", "n_head")
+        sizes = {name: getattr(self, name) for name in names}
         rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), float(self.pdrop))
         return OpenAIGPTConfig(vocab_size=vocab_size, **sizes, **rates)
 
@@ -185,16 +182,13 @@ class Run:
                 self.logs.add(STEPS, (step, self.loss, rate, length, round(speed)))
             self.check(self.loss, step)
         self.bar.update(len(losses))
-        self.bar.set_postfix(self.facts(speed))
+        facts = {"loss": f"{self.loss:.3f}", "tokens/s": f"{speed:,.0f}"}
+        if self.peak:
+            share = speed * self.trainer.work() / (self.peak * self.processes.world)
+            facts["of the peak"] = f"{share:.0%}"
+        self.bar.set_postfix(facts)
         self.since = now
         return flag > 0
-
-    def facts(self, speed: float) -> dict[str, str]:
-        """Return what the bar shows."""
-        found = {"loss": f"{self.loss:.3f}", "tokens/s": f"{speed:,.0f}"}
-        if self.peak:
-            found["of the peak"] = f"{speed * self.trainer.work() / self.peak:.0%}"
-        return found
 
     def check(self, loss: float, step: int, most: float | None = None) -> None:
         """Raise `Diverged` if a loss is above `most`, by default twice that of guessing, or NaN."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from functools import partial
@@ -35,8 +34,7 @@ class Shards:
         for number, length in enumerate(index["lengths"]):
             path, size = self.folder / NAME.format(number), length * dtype.itemsize
             if path.stat().st_size != size:
-                found = f"{path} has {path.stat().st_size} bytes, {size} were written"
-                raise ValueError(f"{found}; remove {self.folder}, and it is made again")
+                raise ValueError(f"{path} has no longer {size} bytes; remove {self.folder}")
             self.parts.append(np.asarray(np.memmap(path, dtype, "r")))
 
     def __len__(self) -> int:
@@ -125,11 +123,9 @@ def prepare_shards(
         index = write_shards(waiting, for_each_piece(encode, source, workers, what, progress))
         tokens = sum(index["lengths"])
         if index["unknown"] > tokens / 2:
-            share = f"{index['unknown'] / tokens:.0%} of the tokens of {name_of(source)}"
-            raise ValueError(
-                f"{share} would be {tokenizer.unk_token}; pass one that knows its letters"
-            )
+            share = f"{index['unknown'] / tokens:.0%} of the tokens of {name_of(source)} would be"
+            raise ValueError(f"{share} {tokenizer.unk_token}; pass a tokenizer for such texts")
         (waiting / INDEX).write_text(json_text(index), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # a damaged one
-        os.replace(waiting, place)
+        waiting.replace(place)
     return Shards(place)
