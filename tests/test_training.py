@@ -130,6 +130,15 @@ def test_a_data_set_is_a_source_and_learns_its_vocabulary(tmp_path):
     assert result["steps"] == math.ceil(100 * 40 * 8 / (50 * 16))  # a line break behind each
 
 
+def test_shards_of_another_machine_are_a_source(whole, library, tmp_path):
+    tokenizer = OpenAIGPTTokenizer.from_pretrained(library / "tokenizer")
+    names = ("books", "held_out")
+    ready = [prepare_shards(library / x, tokenizer, library / "data").folder for x in names]
+    options = {"tokenizer": library / "tokenizer", "data": tmp_path}
+    result = pretrain(*ready, tmp_path / "out", RECIPE, **QUIET | options)
+    assert result["loss"] == whole[1]["loss"] and not list(tmp_path.glob("*/shard*"))
+
+
 # -- stopped and resumed: tests/faults/test_training.py does it to real processes
 
 

@@ -119,7 +119,7 @@ def test_what_cannot_be_read_is_named(name, data, message, piece, tmp_path, monk
     monkeypatch.setattr(corpus, "PIECE", piece)
     put(tmp_path / name, data)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        list(corpus.pieces(tmp_path))
+        list(corpus.read_pieces(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["a.gz", "a.jsonl.xz"])
@@ -211,7 +211,7 @@ def test_no_process_outlives_the_one_that_started_it(sent, code, capfd):
 def test_words_are_counted_as_the_tokenizer_splits_them(monkeypatch):
     long = "x" * 600  # spaCy would take its time
     text = STORY.replace("\r", "") + "\nI'm the Miller’s café; don’t &amp; won't\n" * 3
-    counted = sum(map(corpus.count_words, corpus.pieces(rows(text, long))), Counter())
+    counted = sum(map(corpus.count_words, corpus.read_pieces(rows(text, long))), Counter())
     expected = Counter(split_words(text))
     del expected["\n"]
     assert counted == expected

@@ -45,8 +45,12 @@ class Logs:
         os.replace(waiting, path)
 
     def write(self, name: str, line: str) -> None:
-        with (self.out / name).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with (self.out / name).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            way = "make room, and go on with --resume"
+            raise OSError(f"{self.out / name} could not be written ({error}); {way}") from error
 
     def add(self, name: str, values: tuple) -> None:
         """Write a row, which begins with the step."""

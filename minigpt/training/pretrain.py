@@ -21,7 +21,7 @@ from typing import get_type_hints
 import torch
 from tqdm import tqdm
 
-from minigpt import OpenAIGPTConfig, OpenAIGPTTokenizer
+from minigpt import OpenAIGPTConfig, OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 from minigpt.hf.files import json_writer, naming, read_json, save_files
 from minigpt.hf.loading import save_model
 from minigpt.pretraining import Recipe, learning_rate, window_starts
@@ -30,7 +30,7 @@ from .checkpoints import Checkpoints
 from .corpus import Source, learn_vocabulary, name_of, text_files
 from .logs import MEASURED, STEPS, TABLES, Logs, matrix_peak, need, plot
 from .processes import Processes, set_whole_state, whole_state
-from .shards import Shards, prepare_shards
+from .shards import Shards, is_prepared, prepare_shards
 from .trainer import Trainer
 
 RECIPE, DATA = "recipe.json", "data"
@@ -307,14 +307,16 @@ def prepare(
     recipe.config(2)  # raises ValueError for sizes that do not fit
     found, is_new = find_run(out, recipe, resume), not out.exists()
     for source in sources:
-        if isinstance(source, str | Path):
+        if isinstance(source, str | Path) and not is_prepared(source):
             text_files(source)
     if found:
         recipe, tokenizer = found, out
     elif tokenizer is None:
         tokenizer = learn_vocabulary(sources[1], recipe.vocab_size, **how)
     if isinstance(tokenizer, str | Path):
-        tokenizer = OpenAIGPTTokenizer.from_pretrained(tokenizer)
+        has_original = find_spec("ftfy") and find_spec("spacy")
+        kind = OpenAIGPTTokenizer if has_original else OpenAIGPTTokenizerFast
+        tokenizer = kind.from_pretrained(tokenizer)
     try:
         place = data or out / DATA
         texts = [prepare_shards(source, tokenizer, place, **how) for source in sources]
@@ -336,7 +338,7 @@ def prepare(
 
 
 def pretrain(
-    books: Source,  # a folder, see `documents`, or rows of a data set with a "text"
+    books: Source,  # a folder of texts or of shards, or rows of a data set with a "text"
     held_out: Source,  # the same, to measure with
     out: str | Path,  # folder for the best model and everything on the way
     recipe: PretrainingRecipe,

@@ -177,3 +177,15 @@ def test_a_disk_that_stays_full_fails_the_run_which_can_go_on(
     monkeypatch.undo()
     start(library, out, resume=True)
     assert column(out) == column(whole[0])
+
+
+def test_a_log_that_cannot_be_written_is_named(library, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    save = checkpoints.save_model
+    monkeypatch.setattr(
+        checkpoints,
+        "save_model",
+        lambda *x, **y: (save(*x, **y), (out / "log.csv").unlink(), (out / "log.csv").mkdir()),
+    )
+    with pytest.raises(OSError, match="log.csv could not be written .* go on with --resume"):
+        start(library, out)
