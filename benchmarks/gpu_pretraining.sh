@@ -13,6 +13,9 @@
 #     trials: 10 at most of 45 s (30 of training), none begins later than 560 s after the start
 #   4 tiny: ARGUMENT seconds (default 430), beside it on cores of their own `cpu` 200, `ngram` 200
 # Together 80 + 60 + 125 + 2 + 560 + 450 = 1,277 s. Optional: `5 BATCH`, speed at another batch: 100.
+# The results of 2026-11-30 were made in less time (850 s): SHORT=1 in all calls, in call 3
+# SIZES="4096 8192" LIMIT=335 TRIALS="--seconds 20", in call 4 425 seconds and
+# NGRAM=8192 TINY='{"vocab_size": 8192, "n_embd": 256, "n_layer": 8, "n_head": 4}', the old shape.
 # Comes back in $OUT: log.txt, results.tar.gz, and tiny.tar in pieces.
 set -u
 cd "$(dirname "$0")/.."
@@ -38,9 +41,9 @@ case $1 in
     bench tokenize "$held_out" "$out-smoke" --sizes "${SIZES:-8192}"
     mkdir -p "$out-smoke"
     cp -r "$BASE/vocabulary" "$out-smoke/vocabulary-40478"
-    bench speed "$held_out" "$held_out" "$out-smoke" --changes "${SPEED:-$few}"
+    [ -n "${SHORT:-}" ] || bench speed "$held_out" "$held_out" "$out-smoke" --changes "${SPEED:-$few}"
     bench trials "$held_out" "$held_out" "$out-smoke" --seconds 5 --limit 1
-    bench tiny "$held_out" "$held_out" "$out-smoke" 30
+    [ -n "${SHORT:-}" ] || bench tiny "$held_out" "$held_out" "$out-smoke" 30
     ;;
 2) ;;
 3)
@@ -50,7 +53,7 @@ case $1 in
     unpack books-2.tar.xz
     wait $pid
     bench tokenize "$books" "$out" ${SIZES:+--sizes "$SIZES"}
-    bench speed "$books" "$held_out" "$out" ${SPEED:+--changes "$SPEED"}
+    [ -n "${SHORT:-}" ] || bench speed "$books" "$held_out" "$out" ${SPEED:+--changes "$SPEED"}
     bench trials "$books" "$held_out" "$out" --limit $((${LIMIT:-560} - SECONDS)) ${TRIALS:-}
     ;;
 4)
@@ -60,10 +63,10 @@ print(p.best_of(json.load(open(p.RESULTS / 'pretraining-trials.json'))['trials']
         CUDA_VISIBLE_DEVICES='' OMP_NUM_THREADS=2 timeout 300 taskset -c 0,1 \
             $PYTHON -m benchmarks.pretraining cpu "$held_out" "$BASE/cpu" ${CPU:-}
         timeout 270 $PYTHON -m benchmarks.ngram "$books" "$held_out" \
-            "$out/vocabulary-$best" "$out/data"
+            "$out/vocabulary-${NGRAM:-$best}" "$out/data"
     } > "$RESULTS/beside.txt" 2>&1 &
     beside=$!
-    bench tiny "$books" "$held_out" "$out" "${2:-430}"
+    bench tiny "$books" "$held_out" "$out" "${2:-430}" ${TINY:+--changes "$TINY"}
     tar c -C "$out/tiny-float16" config.json model.safetensors vocab.json merges.txt |
         split -d -b 15M - "$OUT/tiny.tar."
     gzip -c "$out/tiny-0/log.csv" > "$RESULTS/tiny-log.csv.gz"

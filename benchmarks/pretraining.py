@@ -246,10 +246,9 @@ COLLAPSE = 0.3  # nats of held-out loss above the best
 BASE = {"peak": 1e-3, "batch_size": 128, "warmup": 500, "pdrop": 0.0}
 SHAPES = (  # vocab_size, n_embd, n_layer, n_head
     (8192, 256, 8, 4),  # what `tiny` was
-    (8192, 256, 9, 4),
-    (4096, 256, 11, 4),
     (4096, 320, 6, 5),
     (8192, 320, 5, 5),
+    (4096, 256, 11, 4),
     (12288, 256, 8, 4),
 )
 CHANGES = ({"peak": 2e-3}, {"batch_size": 64}, {"batch_size": 256}, {"peak": 5e-4})

@@ -16,7 +16,10 @@ from tests import house
 
 CHECKS = {name: x for name, x in vars(check).items() if isinstance(x, Check)}
 SOLUTION = re.compile(r"<summary>Solution</summary>.*?```python\n(.*?)```.*?</details>", re.DOTALL)
-CORE = "bpe tokenizer config attention block model lm_head generation double_heads classification"
+CORE = (
+    "bpe tokenizer config attention block model lm_head generation pretraining double_heads "
+    "classification"
+)
 
 
 def exercises() -> dict[str, tuple[str, str]]:
