@@ -45,6 +45,25 @@ class BatchEncoding(dict):
         self.update({name: x.to(device, **options) for name, x in self.items() if hasattr(x, "to")})
         return self
 
+    def convert_to_tensors(self, tensor_type: str | None = None) -> "BatchEncoding":
+        """Turn the lists into arrays (B, T) of torch ("pt") or numpy ("np"); None: leave them.
+
+        Returns this same object. Raises ValueError for rows of different lengths.
+        """
+        try:
+            arrays = {name: np.array(x) for name, x in self.items() if tensor_type}
+            for name, x in arrays.items():
+                arrays[name] = x.astype(np.float32 if x.size and x.dtype.kind == "f" else np.int64)
+        except (ValueError, TypeError, OverflowError) as error:
+            what = f"{', '.join(self)}: rows of different lengths, or not of numbers"
+            raise ValueError(f"{what}, make no tensor; pass padding=True") from error
+        if tensor_type == "pt":
+            import torch  # only here: a tokenizer is useful without it
+
+            arrays = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        self.update(arrays)
+        return self
+
     def tokens(self, batch_index: int = 0) -> list[str]:
         return self[batch_index].tokens
 
@@ -63,20 +82,6 @@ class BatchEncoding(dict):
         return self[batch_or_char_index].char_to_token(char_index, sequence_index)
 
 
-def clean(text):
-    """Join or replace halves of UTF-16 pairs: a Python string may hold them, UTF-8 may not.
-
-    Raises TypeError for what is neither a text nor a list of texts.
-    """
-    if isinstance(text, list | tuple):
-        return [clean(word) for word in text]
-    if not isinstance(text, str):
-        raise TypeError(f"cannot encode {text!r:.80}; pass a string or a list of strings")
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def to_texts(text, pair, is_split: bool) -> tuple[list, list | None, bool]:
     """Turn what callers pass into texts, second texts (or None), and whether it was one text.
 
@@ -90,9 +95,12 @@ def to_texts(text, pair, is_split: bool) -> tuple[list, list | None, bool]:
         two = (isinstance(x, list | tuple) and len(x) == 2 for x in text)
         if all(two) and all(isinstance(one, kind) for both in text for one in both):
             text, pair = zip(*text, strict=True)
+    for one in (*text, *(pair or ())) if isinstance(text, list | tuple) else (text,):
+        if not isinstance(one, kind):
+            raise TypeError(f"cannot encode {one!r:.80}; pass a string or a list of strings")
     if pair is not None and len(text) != len(pair):
         raise ValueError(f"{len(text)} texts, but {len(pair)} second texts; pass one for each")
-    return clean(text), pair and clean(pair), single
+    return text, pair, single
 
 
 def to_ids(ids):
@@ -136,24 +144,7 @@ def pad_row(row: Row, length: int, pad_id: int, side: str) -> Row:
     return row | {k: [*x, *row[k]] if left else [*row[k], *x] for k, x in fill.items()}
 
 
-def to_columns(rows: list[Row], kind: str | None) -> dict:
-    """Put rows side by side: lists, or arrays (B, T) of torch ("pt") or numpy ("np").
-
-    Raises ValueError for rows of different lengths.
-    """
+def to_columns(rows: list[Row]) -> BatchEncoding:
+    """Put rows side by side, in lists."""
     names = rows[0] if rows else ("input_ids", "attention_mask")
-    columns = {name: [row[name] for row in rows] for name in names}
-    if kind is None:
-        return columns
-    try:
-        arrays = {name: np.array(values) for name, values in columns.items()}
-        for name, x in arrays.items():
-            arrays[name] = x.astype(np.float32 if x.size and x.dtype.kind == "f" else np.int64)
-    except (ValueError, TypeError, OverflowError) as error:
-        what = f"{', '.join(columns)}: rows of different lengths, or not of numbers"
-        raise ValueError(f"{what}, make no tensor; pass padding=True") from error
-    if kind == "np":
-        return arrays
-    import torch  # only here: a tokenizer is useful without it
-
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return BatchEncoding({name: [row[name] for row in rows] for name in names})

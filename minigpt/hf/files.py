@@ -62,6 +62,8 @@ def naming(path: str | Path | None) -> Iterator[None]:
     """Turn whatever wrong contents of a file lead to into one ValueError that names the file."""
     try:
         yield
+    except ImportError:
+        raise  # no fault of the file
     except Exception as error:  # damaged pickles and headers can raise any
         if str(path) in str(error) and isinstance(error, OSError | ValueError):
             raise  # it names the file already

@@ -43,13 +43,9 @@ def check(name: str, value):
 
 def to_token(value: str | dict | AddedToken, special: bool = False) -> AddedToken:
     """Make an added token of its text, or of a dictionary with its flags as files have it."""
-    try:
-        if isinstance(value, dict):
-            value = AddedToken(**{name: value[name] for name in FIELDS if name in value})
-        token = value if isinstance(value, AddedToken) else AddedToken(value)
-    except (TypeError, UnicodeError) as error:
-        way = "pass a string without surrogates, or an AddedToken"
-        raise TypeError(f"{value!r:.80} is no token; {way}") from error
+    if isinstance(value, dict):
+        value = AddedToken(**{name: value[name] for name in FIELDS if name in value})
+    token = value if isinstance(value, AddedToken) else AddedToken(value)
     token.special |= special
     return token
 
