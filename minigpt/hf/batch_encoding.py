@@ -6,10 +6,6 @@ from functools import cached_property
 import numpy as np
 from tokenizers import Encoding
 
-PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
-PADS |= {"offset_mapping": (0, 0)}
-Row = dict[str, list]  # one text: lists with an entry for each token
-
 
 class BatchEncoding(dict):
     """What a tokenizer returns: a dictionary whose entries are attributes too.
@@ -113,8 +109,8 @@ def to_ids(ids):
     return ids
 
 
-def to_rows(encoded) -> tuple[list[Row], bool, str | None]:
-    """Turn a batch (columns) or a list of encodings into rows.
+def to_columns(encoded) -> tuple[dict[str, list], bool, str | None]:
+    """Turn a batch, or a list of encodings, into columns of lists.
 
     Says whether it was one encoding, and what its ids are: "pt", "np" or None, lists. Raises
     ValueError where there are no ids.
@@ -126,25 +122,9 @@ def to_rows(encoded) -> tuple[list[Row], bool, str | None]:
     ids = encoded["input_ids"]
     first = ids[0] if isinstance(ids, list | tuple) and ids else ids
     kind = "pt" if hasattr(first, "numpy") else "np" if isinstance(first, np.ndarray) else None
-    lists = {
+    columns = {
         name: [x.tolist() if hasattr(x, "tolist") else x for x in values]
         for name, values in encoded.items()
     }
-    if not lists["input_ids"] or not isinstance(lists["input_ids"][0], list | tuple):
-        return [lists], True, kind
-    rows = zip(*lists.values(), strict=True)
-    return [dict(zip(lists, row, strict=True)) for row in rows], False, kind
-
-
-def pad_row(row: Row, length: int, pad_id: int, side: str) -> Row:
-    """Pad every column that we know to `length`; a longer row stays as it is."""
-    fill = {name: [x] * (length - len(row["input_ids"])) for name, x in PADS.items() if name in row}
-    fill["input_ids"] = [pad_id] * (length - len(row["input_ids"]))
-    left = side == "left"
-    return row | {k: [*x, *row[k]] if left else [*row[k], *x] for k, x in fill.items()}
-
-
-def to_columns(rows: list[Row]) -> BatchEncoding:
-    """Put rows side by side, in lists."""
-    names = rows[0] if rows else ("input_ids", "attention_mask")
-    return BatchEncoding({name: [row[name] for row in rows] for name in names})
+    single = not columns["input_ids"] or not isinstance(columns["input_ids"][0], list)
+    return {n: [x] if single else x for n, x in columns.items()}, single, kind

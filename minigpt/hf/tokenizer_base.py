@@ -25,6 +25,8 @@ COLUMNS = {  # what a call may return beside ids, and the name that the library 
     "special_tokens_mask": "special_tokens_mask",
     "offset_mapping": "offsets",
 }
+PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
+PADS |= {"offset_mapping": (0, 0)}
 STRATEGIES = {True: "longest_first", False: None, "do_not_truncate": None}
 SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -250,21 +252,23 @@ class TokenizerBase:
             asked = f"truncation={truncation!r}, max_length={limit}"
             raise ValueError(f"cannot encode {texts!r:.80} with {asked}: {error}") from error
 
-    def rows_of(self, how: tuple, wanted: tuple, overflows: bool) -> tuple[list[dict], list]:
-        """Return a row for each text, and the library's encodings if they were needed.
+    def columns_of(self, how: tuple, wanted: tuple, overflows: bool) -> tuple[dict, list]:
+        """Return the columns of a batch, and the library's encodings if they were needed.
 
-        `how`: the arguments of `align`; `wanted`: which of `COLUMNS` a row holds, too.
+        `how`: the arguments of `align`; `wanted`: which of `COLUMNS` there are beside the ids.
         """
         names = list(compress(COLUMNS, wanted))
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
             raise NotImplementedError("no offsets are known here; use OpenAIGPTTokenizerFast")
-        quick, rows, found = not (names or overflows), [], []
-        for i, first in enumerate(self.align(*how, quick=quick)):
-            for one in (first, *(first.overflowing if overflows else ())):
-                row = {"input_ids": one.ids} | {x: getattr(one, COLUMNS[x]) for x in names}
-                rows.append(row | ({"overflow_to_sample_mapping": i} if overflows else {}))
-                found.append(one)
-        return rows, [] if quick else found
+        quick = not (names or overflows)
+        found, samples = self.align(*how, quick=quick), []
+        if overflows:
+            samples = [i for i, one in enumerate(found) for _ in (one, *one.overflowing)]
+            found = [each for one in found for each in (one, *one.overflowing)]
+        columns = {"input_ids": [one.ids for one in found]}
+        columns |= {name: [getattr(one, COLUMNS[name]) for one in found] for name in names}
+        columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
+        return columns, [] if quick else found
 
     def __call__(
         self,
@@ -301,45 +305,49 @@ class TokenizerBase:
         wanted = return_token_type_ids, return_special_tokens_mask, return_offsets_mapping
         texts, pairs, single = batches.to_texts(text, text_pair, is_split_into_words)
         how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
-        rows, found = self.rows_of(how, wanted, return_overflowing_tokens)
+        columns, found = self.columns_of(how, wanted, return_overflowing_tokens)
         width = limit, pad_to_multiple_of, padding_side
-        rows = self.fill(rows, return_attention_mask, padding, *width)
+        self.fill(columns, return_attention_mask, padding, *width)
         if return_length:
-            rows = [row | {"length": len(row["input_ids"])} for row in rows]
-        batch = batches.to_columns(rows)
+            columns["length"] = [len(row) for row in columns["input_ids"]]
+        batch = BatchEncoding(columns)
+        batch.make = partial(self.padded, found, how, columns["input_ids"], padding_side)
         if check("return_tensors", return_tensors):
             batch.convert_to_tensors(return_tensors)
         elif single and not return_overflowing_tokens:
-            batch.update({k: x[0] for k, x in batch.items() if isinstance(x[0], list)})
-        batch.make = partial(self.padded, found, how, rows, padding_side)
+            batch.update({k: x[0] for k, x in columns.items() if isinstance(x[0], list)})
         return batch
 
-    def padded(self, found: list[Encoding], how: tuple, rows: list[dict], side: str | None):
-        """Return the library's encodings, as long as the rows that were returned."""
+    def padded(self, found: list[Encoding], how: tuple, rows: list[list], side: str | None):
+        """Return the library's encodings, as long as the rows of ids that were returned."""
         found = found or self.align(*how)
         pad = {"pad_id": self.pad_token_id or 0, "pad_token": self.pad_token or ""}
         for one, row in zip(found, rows, strict=True):
-            one.pad(len(row["input_ids"]), direction=side or self.padding_side, **pad)
+            one.pad(len(row), direction=side or self.padding_side, **pad)
         return found
 
-    def fill(self, rows: list[dict], mask, padding, limit: int, multiple, side) -> list[dict]:
-        """Return the rows, with a mask and padded. Raises ValueError without a pad token."""
+    def fill(self, columns: dict, mask, padding, limit: int, multiple, side) -> None:
+        """Add a mask to the columns, and pad them. Raises ValueError without a pad token."""
+        rows = columns["input_ids"]
         if mask is not False:
-            for row in rows:
-                row.setdefault("attention_mask", [1] * len(row["input_ids"]))
+            columns.setdefault("attention_mask", [[1] * len(row) for row in rows])
         endless = padding == "max_length" and limit >= ENDLESS
         if check("padding", padding) in (False, None, "do_not_pad") or endless or not rows:
-            return rows
+            return
         if self.pad_token is None:
             raise ValueError(
                 "padding needs a pad token and GPT-1 has none; the mask hides it, so any will do: "
                 "tokenizer.pad_token = tokenizer.unk_token"
             )
-        side = check("padding_side", side or self.padding_side)
+        is_left = check("padding_side", side or self.padding_side) == "left"
         multiple = check("pad_to_multiple_of", multiple or 1)
-        longest = max(len(row["input_ids"]) for row in rows)
-        length = -(-(limit if padding == "max_length" else longest) // multiple) * multiple
-        return [batches.pad_row(row, length, self.pad_token_id, side) for row in rows]
+        length = limit if padding == "max_length" else max(map(len, rows))
+        length = -(-length // multiple) * multiple
+        lacks = [length - len(row) for row in rows]  # a longer row stays as it is
+        for name, x in (PADS | {"input_ids": self.pad_token_id}).items():
+            if name in columns:
+                both = zip(columns[name], lacks, strict=True)
+                columns[name] = [[x] * n + row if is_left else row + [x] * n for row, n in both]
 
     def pad(
         self,
@@ -353,13 +361,12 @@ class TokenizerBase:
         verbose: bool = True,
     ) -> BatchEncoding:
         """Pad what was encoded before, (B, T). Errors: those of `fill` and `to_columns`."""
-        rows, single, kind = batches.to_rows(encoded_inputs)
+        columns, single, kind = batches.to_columns(encoded_inputs)
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
         width = padding, limit, pad_to_multiple_of, padding_side
-        rows = self.fill(rows, return_attention_mask, *width)
-        batch = batches.to_columns(rows).convert_to_tensors(
-            check("return_tensors", return_tensors or kind)
-        )
+        self.fill(columns, return_attention_mask, *width)
+        batch = BatchEncoding(columns)
+        batch.convert_to_tensors(check("return_tensors", return_tensors or kind))
         return BatchEncoding({name: x[0] for name, x in batch.items()}) if single else batch
 
     def encode(self, text, text_pair=None, **options) -> list[int]:
