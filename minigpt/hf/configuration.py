@@ -22,8 +22,10 @@ ALIASES = {
 }
 LABELS = ("num_labels", "label2id", "id2label")  # three views of one thing
 NAMES = {0: "LABEL_0", 1: "LABEL_1"}  # of the classes, if nothing is said
-OUTPUTS = ("output_attentions", "output_hidden_states", "return_dict")
-QUIET = ("dtype", "architectures", "tie_word_embeddings", *OUTPUTS)  # saved if not as by default
+QUIET = (  # saved if not as by default
+    *("dtype", "architectures", "tie_word_embeddings"),
+    *("output_attentions", "output_hidden_states", "return_dict"),
+)
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout")
 NUMBERS = {  # the least and the most
@@ -34,13 +36,9 @@ NUMBERS = {  # the least and the most
 ALLOWED = {
     "afn": ("gelu", "relu", "silu", "swish"),
     "attn_implementation": ("eager", "sdpa", "flash_attention_2"),
-    "summary_type": ("cls_index", "last", "first", "mean", "attn"),
     "summary_activation": (None, "tanh"),
     "problem_type": (None, *PROBLEMS),
     "dtype": (None, *DTYPES),
-    "model_type": (MODEL_TYPE,),
-    **dict.fromkeys(("summary_use_proj", "summary_proj_to_labels"), (True, False)),
-    **dict.fromkeys(("tie_word_embeddings", *OUTPUTS), (True, False)),
 }
 
 

@@ -120,18 +120,11 @@ def build(
     tied = model.named_parameters(remove_duplicate=False)  # what was one parameter stays one
     model.load_state_dict({name: made[empty] for name, empty in tied}, assign=True)
     if new or info["unexpected_keys"]:
-        announce(cls.__name__, sorted(new), sorted(info["unexpected_keys"]))
+        more, unused = ", ".join(sorted(new)) or "none", sorted(info["unexpected_keys"])
+        less = f"{', '.join(unused[:3]) or 'none'} ({len(unused)} in all)"
+        told = f"new and random, to be trained, since not in the checkpoint: {more}"
+        warn_caller(f"{cls.__name__}: {told}; not used of it: {less}")
     return model.eval(), info
-
-
-def announce(kind: str, new: list[str], unused: list[str]) -> None:
-    """Warn, in one message, of weights that a checkpoint lacks or has in vain."""
-    parts = []
-    if new:
-        parts.append(f"{', '.join(new)} not in the checkpoint: new, random, to be trained")
-    if unused:
-        parts.append(f"{', '.join(unused[:3])} ({len(unused)} in all) not used by {kind}")
-    warn_caller("; ".join(parts))
 
 
 def load_model(

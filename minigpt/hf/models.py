@@ -110,23 +110,21 @@ def can_inspect(x: Tensor) -> bool:
     return x.device.type == "cpu" and not is_traced
 
 
-def check_range(name: str, ids: Tensor, stop: int) -> None:
-    """Raise ValueError unless `ids` are numbers from 0 to `stop` - 1.
-
-    On a GPU they are not inspected, see `can_inspect`: there, a wrong one is CUDA's own error.
-    """
-    if can_inspect(ids) and len(wrong := ids[(ids < 0) | (ids >= stop)]):
-        way = f"it must lie between 0 and {stop - 1}"
-        raise ValueError(f"{name} has {int(wrong[0])} in it; {way}")
+def find_wrong_id(stop: int, **rows: Tensor | None) -> None:
+    """Raise ValueError, naming it, for a number that is not from 0 to `stop` - 1."""
+    for name, ids in rows.items():
+        if ids is not None and len(wrong := ids[(ids < 0) | (ids >= stop)]):
+            way = f"it must lie between 0 and {stop - 1}"
+            raise ValueError(f"{name} has {int(wrong[0])} in it; {way}")
 
 
 def check_inputs(
-    limit: int, ids: Tensor | None, embeds: Tensor | None, cache, **rows: Tensor | None
+    config: OpenAIGPTConfig, ids: Tensor | None, embeds: Tensor | None, cache, **rows
 ) -> torch.Size:
     """Return the shape of texts, (.., T). Raises ValueError for what does not fit together.
 
-    `limit` is the number of positions. `rows` are one for each text, (.., T) or (B, T), or one for
-    all, (T,) or (1, T); those of `attention_mask` have entries for the positions in the cache, too.
+    `rows` are one for each text, (.., T) or (B, T), or one for all, (T,) or (1, T); those of
+    `attention_mask` have entries for the positions in the cache, too.
     """
     if (ids is None) == (embeds is None):
         given = "neither was" if ids is None else "both were"
@@ -136,7 +134,7 @@ def check_inputs(
         raise ValueError(f"input of shape {tuple(shape)} holds no token; pass one or more a text")
     (*texts, T), B = shape, math.prod(shape[:-1])
     S = T if cache is None else len(cache) + T
-    if S > limit:
+    if S > (limit := config.n_positions):
         way = "pass truncation=True or max_length to the tokenizer, or shorten the text"
         raise ValueError(f"{S} tokens, but this checkpoint has {limit} positions; {way}")
     for name, row in rows.items():
@@ -166,14 +164,6 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
             if type(layer) is nn.Dropout and layer.p > 0:
                 layer.__class__ = Dropout  # the same, and cheaper under torch.compile
 
-    def embed(self, name: str, ids: Tensor) -> Tensor:
-        """Return the vectors of tokens, (.., T) -> (.., T, C); see `check_range` for errors."""
-        try:
-            return self.tokens_embed(ids)
-        except IndexError:
-            check_range(name, ids, self.tokens_embed.num_embeddings)
-            raise
-
     def make_mask(self, attention_mask: Tensor, T: int, cache: KeyValueCache | None) -> Tensor:
         """Join causality and padding: (.., S) -> (B, 1, T, S). Raises ValueError for odd values."""
         padding = as_batch(attention_mask.to(self.device))
@@ -202,26 +192,30 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         """
         rows = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         rows, cache = rows | {"attention_mask": attention_mask}, past_key_values
-        limit = self.config.n_positions
-        *texts, T = check_inputs(limit, input_ids, inputs_embeds, cache, **rows)
+        *texts, T = check_inputs(self.config, input_ids, inputs_embeds, cache, **rows)
         mask = None if attention_mask is None else self.make_mask(attention_mask, T, cache)
         if cache is None and use_cache:
             cache = KeyValueCache(len(self.h))
+        positions, blocks = position_ids, None
         if position_ids is not None:
-            position_ids = as_batch(position_ids)
-            check_range("position_ids", position_ids, limit)
-        x = self.embed("input_ids", input_ids) if inputs_embeds is None else inputs_embeds
-        x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
-        if token_type_ids is not None:
-            x = x + self.embed("token_type_ids", as_batch(token_type_ids))
-        blocks = None
+            positions = as_batch(position_ids)
         if self.gradient_checkpointing and self.training and cache is None:  # it would grow twice
             blocks = [partial(checkpoint, block, use_reentrant=False) for block in self.h]
         want_states = self.chosen("output_hidden_states", output_hidden_states)
         want_weights = self.chosen("output_attentions", output_attentions)
         seen = []  # the states and attention weights that pass by
         watch = (lambda *pair: seen.append(pair)) if want_states or want_weights else None
-        x = GPT.forward(self, x, position_ids, mask, cache, watch, want_weights, blocks)
+        try:
+            x = self.tokens_embed(input_ids) if inputs_embeds is None else inputs_embeds
+            x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
+            if token_type_ids is not None:
+                x = x + self.tokens_embed(as_batch(token_type_ids))
+            x = GPT.forward(self, x, positions, mask, cache, watch, want_weights, blocks)
+        except IndexError:  # which says neither the name nor the number
+            V, n = self.tokens_embed.num_embeddings, self.positions_embed.num_embeddings
+            find_wrong_id(V, input_ids=input_ids, token_type_ids=token_type_ids)
+            find_wrong_id(n, position_ids=position_ids)
+            raise
         x = x.reshape(*texts, *x.shape[1:])  # (B, T, C) -> (.., T, C)
         states = (*(state for state, _ in seen[:-1]), x) if want_states else None
         weights = tuple(pair[1] for pair in seen[1:]) if want_weights else None

@@ -214,10 +214,13 @@ class TokenizerBase:
         return self.vocab[self.unk_token] if found is None else found
 
     def convert_ids_to_tokens(self, ids, skip_special_tokens: bool = False) -> str | list[str]:
-        """Look up ids; one that does not exist gives None."""
+        """Look up ids; an added token comes back as it was added, None for what is no id."""
         ids, find = to_ids(ids), self.backend_tokenizer.id_to_token
+        if isinstance(ids, int):
+            return self.convert_ids_to_tokens([ids])[0]
+        added = self.added_tokens_decoder
         skipped = self.all_special_ids if skip_special_tokens else ()
-        return find(ids) if isinstance(ids, int) else [find(i) for i in ids if i not in skipped]
+        return [added[i].content if i in added else find(i) for i in ids if i not in skipped]
 
     # -- text to ids
 
@@ -404,9 +407,8 @@ class TokenizerBase:
         if isinstance(ids, list) and ids and isinstance(ids[0], list):
             return [self.decode(x, skip_special_tokens, clean_up_tokenization_spaces) for x in ids]
         ids = [ids] if isinstance(ids, int) else ids
-        skipped = self.all_special_ids if skip_special_tokens else ()
-        ids = [i for i in ids if i not in skipped]
-        text = self.backend_tokenizer.decode(ids, skip_special_tokens=False)
+        tokens = self.convert_ids_to_tokens(ids, skip_special_tokens)
+        text = self.backend_tokenizer.decoder.decode([x for x in tokens if x is not None])
         return clean_up(text) if clean_up_tokenization_spaces else text
 
     def batch_decode(self, sequences, **options) -> list[str]:
