@@ -110,14 +110,6 @@ def can_inspect(x: Tensor) -> bool:
     return x.device.type == "cpu" and not is_traced
 
 
-def find_wrong_id(stop: int, **rows: Tensor | None) -> None:
-    """Raise ValueError, naming it, for a number that is not from 0 to `stop` - 1."""
-    for name, ids in rows.items():
-        if ids is not None and len(wrong := ids[(ids < 0) | (ids >= stop)]):
-            way = f"it must lie between 0 and {stop - 1}"
-            raise ValueError(f"{name} has {int(wrong[0])} in it; {way}")
-
-
 def check_inputs(
     config: OpenAIGPTConfig, ids: Tensor | None, embeds: Tensor | None, cache, **rows
 ) -> torch.Size:
@@ -164,6 +156,17 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
             if type(layer) is nn.Dropout and layer.p > 0:
                 layer.__class__ = Dropout  # the same, and cheaper under torch.compile
 
+    def clearer(self, error: IndexError, *rows: Tensor | None) -> Exception:
+        """Return a ValueError that names the unknown id in `rows`, three of them, or `error`."""
+        names = ("input_ids", "token_type_ids", "position_ids")
+        tables = (self.tokens_embed, self.tokens_embed, self.positions_embed)
+        for name, ids, table in zip(names, rows, tables, strict=True):
+            stop = table.num_embeddings
+            if ids is not None and len(wrong := ids[(ids < 0) | (ids >= stop)]):
+                way = f"it must lie between 0 and {stop - 1}"
+                return ValueError(f"{name} has {int(wrong[0])} in it; {way}")
+        return error
+
     def make_mask(self, attention_mask: Tensor, T: int, cache: KeyValueCache | None) -> Tensor:
         """Join causality and padding: (.., S) -> (B, 1, T, S). Raises ValueError for odd values."""
         padding = as_batch(attention_mask.to(self.device))
@@ -196,9 +199,8 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         mask = None if attention_mask is None else self.make_mask(attention_mask, T, cache)
         if cache is None and use_cache:
             cache = KeyValueCache(len(self.h))
-        positions, blocks = position_ids, None
-        if position_ids is not None:
-            positions = as_batch(position_ids)
+        position_ids = None if position_ids is None else as_batch(position_ids)
+        blocks = None
         if self.gradient_checkpointing and self.training and cache is None:  # it would grow twice
             blocks = [partial(checkpoint, block, use_reentrant=False) for block in self.h]
         want_states = self.chosen("output_hidden_states", output_hidden_states)
@@ -210,12 +212,9 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
             x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
             if token_type_ids is not None:
                 x = x + self.tokens_embed(as_batch(token_type_ids))
-            x = GPT.forward(self, x, positions, mask, cache, watch, want_weights, blocks)
-        except IndexError:  # which says neither the name nor the number
-            V, n = self.tokens_embed.num_embeddings, self.positions_embed.num_embeddings
-            find_wrong_id(V, input_ids=input_ids, token_type_ids=token_type_ids)
-            find_wrong_id(n, position_ids=position_ids)
-            raise
+            x = GPT.forward(self, x, position_ids, mask, cache, watch, want_weights, blocks)
+        except IndexError as error:  # it names neither the argument nor the number
+            raise self.clearer(error, input_ids, token_type_ids, position_ids) from error
         x = x.reshape(*texts, *x.shape[1:])  # (B, T, C) -> (.., T, C)
         states = (*(state for state, _ in seen[:-1]), x) if want_states else None
         weights = tuple(pair[1] for pair in seen[1:]) if want_weights else None

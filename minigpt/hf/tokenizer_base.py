@@ -255,7 +255,7 @@ class TokenizerBase:
             asked = f"truncation={truncation!r}, max_length={limit}"
             raise ValueError(f"cannot encode {texts!r:.80} with {asked}: {error}") from error
 
-    def columns_of(self, how: tuple, wanted: tuple, overflows: bool) -> tuple[dict, list]:
+    def columns_of(self, how: tuple, wanted: tuple, overflows: bool) -> tuple[BatchEncoding, list]:
         """Return the columns of a batch, and the library's encodings if they were needed.
 
         `how`: the arguments of `align`; `wanted`: which of `COLUMNS` there are beside the ids.
@@ -271,7 +271,7 @@ class TokenizerBase:
         columns = {"input_ids": [one.ids for one in found]}
         columns |= {name: [getattr(one, COLUMNS[name]) for one in found] for name in names}
         columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
-        return columns, [] if quick else found
+        return BatchEncoding(columns), [] if quick else found
 
     def __call__(
         self,
@@ -308,17 +308,15 @@ class TokenizerBase:
         wanted = return_token_type_ids, return_special_tokens_mask, return_offsets_mapping
         texts, pairs, single = batches.to_texts(text, text_pair, is_split_into_words)
         how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
-        columns, found = self.columns_of(how, wanted, return_overflowing_tokens)
-        width = limit, pad_to_multiple_of, padding_side
-        self.fill(columns, return_attention_mask, padding, *width)
+        batch, found = self.columns_of(how, wanted, return_overflowing_tokens)
+        self.fill(batch, return_attention_mask, padding, limit, pad_to_multiple_of, padding_side)
         if return_length:
-            columns["length"] = [len(row) for row in columns["input_ids"]]
-        batch = BatchEncoding(columns)
-        batch.make = partial(self.padded, found, how, columns["input_ids"], padding_side)
+            batch["length"] = [len(row) for row in batch["input_ids"]]
+        batch.make = partial(self.padded, found, how, batch["input_ids"], padding_side)
         if check("return_tensors", return_tensors):
             batch.convert_to_tensors(return_tensors)
         elif single and not return_overflowing_tokens:
-            batch.update({k: x[0] for k, x in columns.items() if isinstance(x[0], list)})
+            batch.update({k: x[0] for k, x in batch.items() if isinstance(x[0], list)})
         return batch
 
     def padded(self, found: list[Encoding], how: tuple, rows: list[list], side: str | None):
