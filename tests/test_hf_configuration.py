@@ -49,14 +49,6 @@ def test_an_impossible_setting_names_file_field_and_value_at_once(tmp_path, fiel
     assert time.perf_counter() - start < 1
 
 
-def test_a_size_that_the_file_lacks_is_named_and_may_be_passed(tmp_path):
-    page = {name: value for name, value in SMALL.items() if name != "n_head"}
-    (tmp_path / "config.json").write_text(json.dumps(page))
-    with pytest.raises(ValueError, match="config.json: there is no n_head; .* pass n_head="):
-        OpenAIGPTConfig.from_pretrained(tmp_path)
-    assert OpenAIGPTConfig.from_pretrained(tmp_path, num_attention_heads=4).n_head == 4
-
-
 def test_numbers_of_numpy_and_tensors_of_one_element_are_numbers():
     sizes = {"vocab_size": np.int64(11), "n_positions": torch.tensor(8), "n_embd": np.array([8])}
     others = {"hidden_size": np.int8(8), "attn_pdrop": np.float32(0.5), "num_labels": np.int64(3)}

@@ -156,11 +156,10 @@ class OpenAIGPTConfig(GPTConfig):
             raise TypeError(f"from_pretrained has no option {', '.join(strange)}; see its help")
         if changes.get("dtype") in (None, "auto"):
             changes.pop("dtype", None)
-        labels = {name: changes.pop(name) for name in LABELS if name in changes}
-        kept = {n: x for n, x in config_dict.items() if ALIASES.get(n, n) not in changes}
-        config = cls(**kept | changes)
-        for name, value in labels.items():
+        config = cls(**config_dict)
+        for name, value in changes.items():
             setattr(config, name, value)
+        config.validate()
         return config
 
     @classmethod
@@ -168,15 +167,11 @@ class OpenAIGPTConfig(GPTConfig):
         """Read the config of `"tiny"`, a folder or a name on the hub.
 
         `options` are `HUB_OPTIONS` and settings to replace, such as `n_head=4`. Raises ValueError,
-        naming file, key and value, for a setting that is missing or wrong, TypeError for an option
-        that is no setting.
+        naming file, key and value, for a wrong setting, TypeError for an option that is none.
         """
         hub, changes = files.split_hub_options(options)
         path = files.find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
         settings = files.read_json(path) if path.name == "config.json" else release_sizes(path)
-        told = {ALIASES.get(name, name) for name in [*settings, *changes]}
-        if lost := [name for name in SIZES if name not in told]:
-            raise ValueError(f"{path}: there is no {lost[0]}; add it, or pass {lost[0]}=...")
         try:
             return cls.from_dict(settings, **changes)
         except ValueError as error:

@@ -120,10 +120,10 @@ def build(
     tied = model.named_parameters(remove_duplicate=False)  # what was one parameter stays one
     model.load_state_dict({name: made[empty] for name, empty in tied}, assign=True)
     if new or info["unexpected_keys"]:
-        more, unused = ", ".join(sorted(new)) or "none", sorted(info["unexpected_keys"])
-        less = f"{', '.join(unused[:3]) or 'none'} ({len(unused)} in all)"
-        told = f"new and random, to be trained, since not in the checkpoint: {more}"
-        warn_caller(f"{cls.__name__}: {told}; not used of it: {less}")
+        more, unused = ", ".join(sorted(new)) or "nothing", sorted(info["unexpected_keys"])
+        less = f"{len(unused)} of its tensors are not used: {', '.join(unused[:3]) or 'none'}"
+        told = f"not in the checkpoint, so new, random, to be trained: {more}"
+        warn_caller(f"{cls.__name__}: {told}; {less}")
     return model.eval(), info
 
 
