@@ -211,7 +211,7 @@ def test_roles_can_be_given_to_tokens_that_exist(kind):
         (lambda x: x.add_tokens("\u200b"), "cannot be added"),
         (lambda x: x.add_tokens(""), "cannot be added"),
         (lambda x: x.add_tokens(AddedToken("\t", lstrip=True)), "cannot be added"),
-        (lambda x: x.add_tokens(5), "'int' object"),
+        (lambda x: x.add_tokens(5), "5 is no token; pass a string"),
     ],
 )
 def test_a_token_that_cannot_be_used_is_refused(kind, change, message):

@@ -156,10 +156,11 @@ class OpenAIGPTConfig(GPTConfig):
             raise TypeError(f"from_pretrained has no option {', '.join(strange)}; see its help")
         if changes.get("dtype") in (None, "auto"):
             changes.pop("dtype", None)
-        config = cls(**config_dict)
-        for name, value in changes.items():
+        labels = {name: changes.pop(name) for name in LABELS if name in changes}
+        kept = {n: x for n, x in config_dict.items() if ALIASES.get(n, n) not in changes}
+        config = cls(**kept | changes)
+        for name, value in labels.items():
             setattr(config, name, value)
-        config.validate()
         return config
 
     @classmethod

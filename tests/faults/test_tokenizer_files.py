@@ -49,7 +49,7 @@ DAMAGE = [
     (CONFIG, {"added_tokens_decoder": {"8192": {"content": 5}}}, "'int' object"),
     (CONFIG, {"added_tokens_decoder": {"8192": {"content": "<x>", "lstrip": 3}}}, "'int' object"),
     (CONFIG, {"extra_special_tokens": "ab"}, "not a list"),
-    (CONFIG, {"pad_token": 5}, "'int' object"),
+    (CONFIG, {"pad_token": 5}, "5 is no token"),
     (CONFIG, {"unk_token": "<u>"}, "the vocabulary lacks '<u>'"),
     (CONFIG, {"padding_side": 1}, "padding_side=1; choose one of right, left"),
     (CONFIG, {"model_max_length": 0}, "model_max_length=0; pass a whole number"),
