@@ -22,8 +22,10 @@ ALIASES = {
 }
 LABELS = ("num_labels", "label2id", "id2label")  # all are made from `id2label`
 NAMES = {0: "LABEL_0", 1: "LABEL_1"}  # default names of the classes
-OUTPUTS = ("output_attentions", "output_hidden_states", "return_dict")
-QUIET = ("dtype", "architectures", "tie_word_embeddings", *OUTPUTS)  # saved if not the default
+QUIET = (  # saved if not the default
+    *("dtype", "architectures", "tie_word_embeddings"),
+    *("output_attentions", "output_hidden_states", "return_dict"),
+)
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout")
 NUMBERS = {  # smallest and largest value
@@ -34,13 +36,9 @@ NUMBERS = {  # smallest and largest value
 ALLOWED = {
     "afn": ("gelu", "relu", "silu", "swish"),
     "attn_implementation": ("eager", "sdpa", "flash_attention_2"),
-    "summary_type": ("cls_index", "last", "first", "mean", "attn"),
     "summary_activation": (None, "tanh"),
     "problem_type": (None, *PROBLEMS),
     "dtype": (None, *DTYPES),
-    "model_type": (MODEL_TYPE,),
-    **dict.fromkeys(("summary_use_proj", "summary_proj_to_labels"), (True, False)),
-    **dict.fromkeys(("tie_word_embeddings", *OUTPUTS), (True, False)),
 }
 
 
@@ -170,15 +168,11 @@ class OpenAIGPTConfig(GPTConfig):
         """Read the config of `"tiny"`, a folder or a name on the hub.
 
         `options` are `HUB_OPTIONS` and settings to replace, such as `n_head=4`. Raises ValueError,
-        naming file, key and value, for a setting that is missing or wrong, TypeError for an option
-        that is no setting.
+        naming file, key and value, for a wrong setting, TypeError for an option that is not one.
         """
         hub, changes = files.split_hub_options(options)
         path = files.find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
         settings = files.read_json(path) if path.name == "config.json" else release_sizes(path)
-        told = {ALIASES.get(name, name) for name in [*settings, *changes]}
-        if lost := [name for name in SIZES if name not in told]:
-            raise ValueError(f"{path} lacks {lost[0]}; add it, or pass {lost[0]}=...")
         try:
             return cls.from_dict(settings, **changes)
         except ValueError as error:

@@ -62,6 +62,8 @@ def naming(path: str | Path | None) -> Iterator[None]:
     """Turn any error from the contents of a file into a ValueError that names the file."""
     try:
         yield
+    except ImportError:
+        raise  # the file is not the cause
     except Exception as error:  # damaged pickles and headers can raise any
         if str(path) in str(error) and isinstance(error, OSError | ValueError):
             raise  # its text names the file already

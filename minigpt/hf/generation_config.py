@@ -16,12 +16,6 @@ def as_list(value) -> list:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def plain(value):
-    """Return a numpy number, array or tensor as a Python number or list; one element: a number."""
-    value = value.tolist()
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
 def at_least(n: int) -> tuple[Callable, str]:
     """Make a rule for a whole number: a test of the value, and what to pass instead."""
     return lambda x: type(x) is int and x >= n, f"pass a whole number, {n} or more"
@@ -89,9 +83,8 @@ class GenerationConfig:
 
     def __init__(self, **settings):
         given = {name: x for name, x in settings.items() if x is not None}
-        vars(self).update(
-            given | {name: plain(x) for name, x in given.items() if hasattr(x, "tolist")}
-        )
+        odd = {name: files.to_number(x) for name, x in given.items() if hasattr(x, "tolist")}
+        vars(self).update(given | odd)
         for name in given.keys() & SETTING_RULES.keys():
             (is_good, way), value = SETTING_RULES[name], vars(self)[name]
             if not is_good(value):

@@ -120,18 +120,11 @@ def build(
     tied = model.named_parameters(remove_duplicate=False)  # tied parameters stay tied
     model.load_state_dict({name: made[empty] for name, empty in tied}, assign=True)
     if new or info["unexpected_keys"]:
-        announce(cls.__name__, sorted(new), sorted(info["unexpected_keys"]))
+        more, unused = ", ".join(sorted(new)) or "nothing", sorted(info["unexpected_keys"])
+        less = f"{len(unused)} of its tensors are not used: {', '.join(unused[:3]) or 'none'}"
+        told = f"not in the checkpoint, so random, to be trained: {more}"
+        warn_caller(f"{cls.__name__}: {told}; {less}")
     return model.eval(), info
-
-
-def announce(kind: str, new: list[str], unused: list[str]) -> None:
-    """Warn, in one message, of weights that are missing in a checkpoint or not used."""
-    parts = []
-    if new:
-        parts.append(f"{', '.join(new)} not in the checkpoint: random, train them")
-    if unused:
-        parts.append(f"{', '.join(unused[:3])} ({len(unused)} in all) not used by {kind}")
-    warn_caller("; ".join(parts))
 
 
 def load_model(

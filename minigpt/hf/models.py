@@ -88,12 +88,10 @@ class OpenAIGPTPreTrainedModel(nn.Module):
     def resize_token_embeddings(self, new_num_tokens: int | None = None) -> nn.Embedding:
         """Cut the embedding to `new_num_tokens` rows, or add normal rows, std initializer_range.
 
-        Returns the embedding; None changes nothing. Raises ValueError for fewer than one row.
+        Returns the embedding; None changes nothing.
         """
         old = self.get_input_embeddings().weight
-        rows = len(old) if new_num_tokens is None else int(new_num_tokens)
-        if rows < 1:
-            raise ValueError(f"new_num_tokens={rows}; pass 1 or more, such as len(tokenizer)")
+        rows = int(new_num_tokens or len(old))
         if rows != len(old):  # of the same dtype, on the same device
             new = old.data.new_empty(rows, old.shape[1]).normal_(std=self.config.initializer_range)
             new[: len(old)] = old.data[:rows]
@@ -112,30 +110,10 @@ def can_inspect(x: Tensor) -> bool:
     return x.device.type == "cpu" and not is_traced
 
 
-def check_numbers(
-    name: str, values: Tensor, shape: torch.Size | tuple, stop: int, ignored: int = 0
-) -> None:
-    """Raise ValueError unless `values` are whole numbers from 0 to `stop` - 1, or `ignored`.
-
-    They must have this shape; if it has one axis, any shape with as many numbers. On a GPU the
-    values are not inspected (see `can_inspect`): there, CUDA raises its own error.
-    """
-    if values.is_floating_point() or values.dtype == torch.bool:
-        raise ValueError(f"{name} is {values.dtype}; pass whole numbers, torch.long")
-    given, wanted = tuple(values.shape), tuple(shape)
-    if given != wanted and not (len(wanted) == 1 and values.numel() == wanted[0]):
-        raise ValueError(f"{name} has shape {given}; pass {wanted}")
-    if can_inspect(values):
-        wrong = values[((values < 0) | (values >= stop)) & (values != ignored)]
-        if len(wrong):
-            way = f"each must be from 0 to {stop - 1}"
-            raise ValueError(f"{name} holds {int(wrong[0])}; {way}")
-
-
 def check_inputs(
-    model: "OpenAIGPTModel", ids: Tensor | None, embeds: Tensor | None, cache, **rows: Tensor | None
+    config: OpenAIGPTConfig, ids: Tensor | None, embeds: Tensor | None, cache, **rows
 ) -> torch.Size:
-    """Return the shape of texts, (.., T). Raises ValueError for inputs that do not fit the model.
+    """Return the shape of texts, (.., T). Raises ValueError for inputs that do not fit together.
 
     `rows` are one for each text, (.., T) or (B, T), or one for all, (T,) or (1, T); those of
     `attention_mask` have entries for the positions in the cache, too.
@@ -146,16 +124,9 @@ def check_inputs(
     shape = ids.shape if embeds is None else embeds.shape[:-1]
     if not shape or 0 in shape:
         raise ValueError(f"input of shape {tuple(shape)} has no tokens; pass one or more a text")
-    width = model.tokens_embed.embedding_dim
-    if embeds is not None and not (embeds.shape[-1] == width and embeds.is_floating_point()):
-        given = f"{tuple(embeds.shape)} of {embeds.dtype}"
-        raise ValueError(f"inputs_embeds {given}; pass floats, {width} channels a token")
-    if not isinstance(cache, KeyValueCache | None):
-        given, way = type(cache).__name__, "pass the one that a call with use_cache=True returned"
-        raise ValueError(f"past_key_values is a {given}, not a KeyValueCache; {way}")
-    (*texts, T), limit = shape, model.config.n_positions
-    B, S = math.prod(texts), T if cache is None else len(cache) + T
-    if S > limit:
+    (*texts, T), B = shape, math.prod(shape[:-1])
+    S = T if cache is None else len(cache) + T
+    if S > (limit := config.n_positions):
         way = "pass truncation=True or max_length to the tokenizer, or shorten the text"
         raise ValueError(f"{S} tokens, but this checkpoint has {limit} positions; {way}")
     for name, row in rows.items():
@@ -185,13 +156,16 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
             if type(layer) is nn.Dropout and layer.p > 0:
                 layer.__class__ = Dropout  # the same result, cheaper under torch.compile
 
-    def embed(self, name: str, ids: Tensor) -> Tensor:
-        """Return the vectors of tokens, (.., T) -> (.., T, C); see `check_numbers` for errors."""
-        try:
-            return self.tokens_embed(ids)
-        except (IndexError, RuntimeError):
-            check_numbers(name, ids, ids.shape, self.tokens_embed.num_embeddings)
-            raise
+    def clearer(self, error: IndexError, *rows: Tensor | None) -> Exception:
+        """Return a ValueError that names the unknown id in `rows`, three of them, or `error`."""
+        names = ("input_ids", "token_type_ids", "position_ids")
+        tables = (self.tokens_embed, self.tokens_embed, self.positions_embed)
+        for name, ids, table in zip(names, rows, tables, strict=True):
+            stop = table.num_embeddings
+            if ids is not None and len(wrong := ids[(ids < 0) | (ids >= stop)]):
+                way = f"each must be from 0 to {stop - 1}"
+                return ValueError(f"{name} holds {int(wrong[0])}; {way}")
+        return error
 
     def make_mask(self, attention_mask: Tensor, T: int, cache: KeyValueCache | None) -> Tensor:
         """Join causality and padding: (.., S) -> (B, 1, T, S). ValueError for other values."""
@@ -221,17 +195,11 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         """
         rows = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         rows, cache = rows | {"attention_mask": attention_mask}, past_key_values
-        *texts, T = check_inputs(self, input_ids, inputs_embeds, cache, **rows)
+        *texts, T = check_inputs(self.config, input_ids, inputs_embeds, cache, **rows)
         mask = None if attention_mask is None else self.make_mask(attention_mask, T, cache)
         if cache is None and use_cache:
             cache = KeyValueCache(len(self.h))
-        if position_ids is not None:
-            position_ids = as_batch(position_ids)
-            check_numbers("position_ids", position_ids, position_ids.shape, self.config.n_positions)
-        x = self.embed("input_ids", input_ids) if inputs_embeds is None else inputs_embeds
-        x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
-        if token_type_ids is not None:
-            x = x + self.embed("token_type_ids", as_batch(token_type_ids))
+        position_ids = None if position_ids is None else as_batch(position_ids)
         blocks = None
         if self.gradient_checkpointing and self.training and cache is None:  # else it grows twice
             blocks = [partial(checkpoint, block, use_reentrant=False) for block in self.h]
@@ -239,7 +207,14 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         want_weights = self.chosen("output_attentions", output_attentions)
         seen = []  # hidden states and attention weights, block by block
         watch = (lambda *pair: seen.append(pair)) if want_states or want_weights else None
-        x = GPT.forward(self, x, position_ids, mask, cache, watch, want_weights, blocks)
+        try:
+            x = self.tokens_embed(input_ids) if inputs_embeds is None else inputs_embeds
+            x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
+            if token_type_ids is not None:
+                x = x + self.tokens_embed(as_batch(token_type_ids))
+            x = GPT.forward(self, x, position_ids, mask, cache, watch, want_weights, blocks)
+        except IndexError as error:  # it names neither the argument nor the number
+            raise self.clearer(error, input_ids, token_type_ids, position_ids) from error
         x = x.reshape(*texts, *x.shape[1:])  # (B, T, C) -> (.., T, C)
         states = (*(state for state, _ in seen[:-1]), x) if want_states else None
         weights = tuple(pair[1] for pair in seen[1:]) if want_weights else None
@@ -253,11 +228,12 @@ def score_tokens(
     """Return logits, (.., T, C) -> (.., T, V), and with labels (.., T) their loss.
 
     With many positions, a vocabulary padded to a multiple of 64 is faster; only a plain layer
-    without hooks may be replaced like this. Raises ValueError for labels that do not fit.
+    without hooks may be replaced like this. Raises ValueError for labels of another shape.
     """
     V = head.out_features
-    if labels is not None:
-        check_numbers("labels", labels, hidden.shape[:-1], V, ignored=-100)
+    if labels is not None and labels.shape != hidden.shape[:-1]:
+        shapes = f"labels {tuple(labels.shape)} for logits of {tuple(hidden.shape[:-1])}"
+        raise ValueError(f"{shapes} tokens; pass one for each")
     many = not torch.compiler.is_exporting() and hidden[..., 0].numel() >= 256
     faster = hidden.is_cuda or (labels is None and not torch.compiler.is_compiling())
     if not (many and faster and V % 64 and is_stock(head, nn.Linear)):
@@ -332,8 +308,6 @@ class Summary(SequenceSummary):
 
     def forward(self, states: Tensor, index: Tensor | None = None, one_mask: bool = False):
         """`index` is (..), for "cls_index". `one_mask`: one dropout mask for all choices."""
-        if self.kind == "cls_index" and index is not None:
-            check_numbers("mc_token_ids", index, states.shape[:-2], states.shape[-2])
         x = SUMMARIES[self.kind](states, index)
         # (.., C): all channels of x by themselves, or (.., 1, C): those of all choices alike
         x = x * self.dropout(torch.ones_like(x[..., :1, :])) if one_mask else self.dropout(x)
@@ -380,8 +354,6 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         scores = self.multiple_choice_head(states, mc_token_ids, **one_mask).squeeze(-1)
         mc_loss = None
         if mc_labels is not None:
-            *questions, choices = states.shape[:-2]
-            check_numbers("mc_labels", mc_labels, (math.prod(questions),), choices, ignored=-100)
             mc_loss = choice_loss(scores, mc_labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = outputs.OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores, *rest)
@@ -395,7 +367,6 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         logits = torch.cat([self.lm_head(states), positions], -1)  # (.., V), (.., n) -> (.., V + n)
         if labels is None:
             return logits, None
-        check_numbers("labels", labels, states.shape[:-1], self.lm_head.out_features, ignored=-100)
         return logits, mean_over_texts(logits, labels)
 
 
@@ -414,23 +385,6 @@ def end_of_texts(
         way = "set model.config.pad_token_id = tokenizer.pad_token_id or pass attention_mask"
         raise ValueError(f"{texts.numel()} texts, but nothing says where each of them ends; {way}")
     return None
-
-
-def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
-    """Raise ValueError for labels that do not fit logits (.., L) and the problem."""
-    texts, L = logits.shape[:-1], logits.shape[-1]
-    if problem not in PROBLEMS:
-        raise ValueError(f"problem_type={problem!r}; choose from {', '.join(PROBLEMS)}")
-    if problem == "single_label_classification":
-        return check_numbers("labels", labels, (texts.numel(),), L, ignored=-100)
-    fits = labels.numel() == logits.numel() if L == 1 else labels.shape == logits.shape
-    if not fits:
-        given = f"labels {tuple(labels.shape)} for {problem} with {L} outputs"
-        raise ValueError(f"{given}; pass {(*texts, L)}, or whole numbers for one class of several")
-    several = problem == "multi_label_classification" and can_inspect(labels)
-    if several and ((labels < 0) | (labels > 1)).any():
-        way = "set problem_type='regression' for quantities"
-        raise ValueError(f"{problem} needs labels from 0 (no) to 1 (yes); {way}")
 
 
 class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
@@ -465,7 +419,11 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
         loss = None
         if labels is not None:
             problem = self.config.problem_type or problem_of(labels, logits.shape[-1])
-            check_classes(labels, logits, problem)
+            fits = labels.shape in (logits.shape, logits.squeeze(-1).shape)
+            if problem not in PROBLEMS or not (fits or problem.startswith("single")):
+                given = f"labels {tuple(labels.shape)} for problem_type={problem!r}"
+                way = f"pass {tuple(logits.shape)}, or whole numbers for one class of several"
+                raise ValueError(f"{given}; choose from {', '.join(PROBLEMS)}, and {way}")
             loss = classification_loss(logits, labels, problem)
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = outputs.SequenceClassifierOutput(loss, logits, *rest)

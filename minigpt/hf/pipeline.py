@@ -1,6 +1,6 @@
 """Texts in, answers out: `pipeline(task, model)`. A task is a function, listed in `TASKS`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -49,21 +49,15 @@ class Pipeline:
         if not isinstance(inputs, Iterable) and hasattr(inputs, "__getitem__"):  # torch's Dataset
             inputs = map(inputs.__getitem__, range(len(inputs)))
         is_one = isinstance(inputs, str | bytes | dict) or not isinstance(inputs, Iterable)
+        texts, work = iter([inputs] if is_one else inputs), TASKS[self.task][1]
         size, settings = batch_size or self.batch_size, self.options | options
-        answers = self.answers([inputs] if is_one else inputs, size, settings)
+        batches = iter(lambda: list(islice(texts, size)), [])
+        answers = (answer for some in batches for answer in work(self, some, size, **settings))
         if not is_one:
             return list(answers) if isinstance(inputs, list | tuple) else answers
         # as in transformers: one text gets a list with its class, unless top_k is passed
-        is_class = TASKS[self.task][1] is classify and isinstance(inputs, str)
-        return list(answers) if is_class and "top_k" not in options else next(answers)
-
-    def answers(self, texts: Iterable, size: int, options: dict) -> Iterator:
-        """Yield an answer to each text; `size` texts are computed at once."""
-        texts, (_, work) = iter(texts), TASKS[self.task]
-        while some := list(islice(texts, size)):
-            with torch.no_grad():
-                answers = work(self, some, size, **options)
-            yield from answers
+        is_class = work is classify and isinstance(inputs, str) and "top_k" not in options
+        return list(answers) if is_class else next(answers)
 
     def encode(self, text: str | dict, truncation: bool | str | None) -> list[int]:
         """Return the ids of a text, or of {"text", "text_pair"}.
@@ -73,8 +67,7 @@ class Pipeline:
         texts = text if isinstance(text, dict) else {"text": text}
         most = min(self.model.config.n_positions, self.tokenizer.model_max_length)
         how = {"truncation": truncation or False, "max_length": most}
-        (ids,) = self.tokenizer(**{name: [one] for name, one in texts.items()}, **how)["input_ids"]
-        if not ids:
+        if not (ids := self.tokenizer(**texts, **how)["input_ids"]):
             raise ValueError(f"{text!r} is empty: it has no tokens; pass at least one word")
         return ids
 
@@ -82,10 +75,12 @@ class Pipeline:
         """Pad rows on the right with zeros: (B, T) on the model's device."""
         return pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(self.device)
 
+    @torch.no_grad()
     def states(self, rows: list[list[int]]) -> Tensor:
         """Return the last hidden states of rows of ids, (B, T, C)."""
         return self.model.base_model(self.pad(rows), return_dict=True).last_hidden_state
 
+    @torch.no_grad()
     def logits(self, rows: list[list[int]], size: int) -> Tensor:
         """Return the logits of each row, (N, L), from the vector of its last token."""
         found = []

@@ -25,6 +25,8 @@ COLUMNS = {  # what a call can return beside ids -> its name in the library
     "special_tokens_mask": "special_tokens_mask",
     "offset_mapping": "offsets",
 }
+PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
+PADS |= {"offset_mapping": (0, 0)}
 STRATEGIES = {True: "longest_first", False: None, "do_not_truncate": None}
 SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -40,23 +42,6 @@ def clean_up(text: str) -> str:
     for spaced in SPACED:
         text = text.replace(spaced, spaced.strip())
     return text
-
-
-def cut_pair(one: list[int], other: list[int], limit: int, by: str, left: bool):
-    """Join the ids of two texts, at most `limit`, as the library does; None if it refuses."""
-    n, m = len(one), len(other)
-    if (over := n + m - limit) <= 0:
-        return one + other
-    if by == "longest_first":
-        short = min(n, m, limit // 2)
-        n, m = (short, limit - short) if n <= m else (limit - short, short)
-    elif by == "only_first" and n > over:
-        n -= over
-    elif by == "only_second" and m > over:
-        m -= over
-    else:
-        return None
-    return one[len(one) - n :] + other[len(other) - m :] if left else one[:n] + other[:m]
 
 
 class TokenizerBase:
@@ -94,7 +79,7 @@ class TokenizerBase:
             merges = files.read_checked_merges(Path(merges))
         self.vocab = {unknown: 0} if vocab is None else vocab
         self.merges, self.roles = [tuple(pair) for pair in merges or ()], {"unk_token": unknown}
-        self.text_pipeline = self.choose_pipeline(text_pipeline)
+        self.text_pipeline = check("text_pipeline", text_pipeline or "original")
         if unknown not in self.vocab:
             raise ValueError(f"the vocabulary lacks {unknown!r}; pass its unk_token")
         if missing := set(range(len(self.vocab))) - set(self.vocab.values()):
@@ -132,10 +117,6 @@ class TokenizerBase:
             if name in options:
                 setattr(self, name, check(name, options[name]))
         warn_unused(options.keys() - {*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder"})
-
-    @staticmethod
-    def choose_pipeline(wanted: str | None) -> str:
-        return check("text_pipeline", wanted or "original")
 
     def __reduce__(self):  # the library cannot copy or save steps written in Python
         backend = self.backend_tokenizer
@@ -197,7 +178,7 @@ class TokenizerBase:
         """Add tokens, strings or AddedTokens, that are never split; returns how many are new.
 
         The model's embedding needs a row for each: `len(tokenizer)` rows. Raises ValueError for a
-        token that no text can contain, and for a special token that is part of words.
+        token that no text can contain.
         """
         new_tokens = new_tokens if isinstance(new_tokens, list | tuple) else [new_tokens]
         tokens = [to_token(token, special_tokens) for token in new_tokens]
@@ -208,9 +189,6 @@ class TokenizerBase:
             left = normalizer.normalize_str(text) if token.normalized else text
             if not left or token.lstrip and text.isspace():  # the library would crash
                 raise ValueError(f"{text!r} cannot be added: no text can contain it")
-            if token.special and text.isalnum() and text in self.vocab and text not in known:
-                way = f"take a new one, such as {f'<{text}>'!r}"
-                raise ValueError(f"the special token {text!r} would split words with it; {way}")
         self.backend_tokenizer.add_tokens(tokens)
         return len(self.added_tokens_decoder) - len(known)
 
@@ -232,78 +210,68 @@ class TokenizerBase:
         """Look up tokens; one outside the vocabulary gets the id of `unk_token`."""
         if isinstance(tokens, list | tuple):
             return [self.convert_tokens_to_ids(token) for token in tokens]
-        found = self.backend_tokenizer.token_to_id(batches.clean(tokens))
+        found = self.backend_tokenizer.token_to_id(tokens)
         return self.vocab[self.unk_token] if found is None else found
 
     def convert_ids_to_tokens(self, ids, skip_special_tokens: bool = False) -> str | list[str]:
-        """Look up ids; an added token comes back as it was added.
-
-        Raises ValueError, naming it, for an id that does not exist.
-        """
-        ids, size = to_ids(ids), self.backend_tokenizer.get_vocab_size()
+        """Look up ids; an added token comes back as it was added, None for an unknown id."""
+        ids, find = to_ids(ids), self.backend_tokenizer.id_to_token
         if isinstance(ids, int):
             return self.convert_ids_to_tokens([ids])[0]
-        if wrong := [x for x in ids if not 0 <= x < size]:
-            raise ValueError(f"id {wrong[0]}, but this tokenizer has ids 0 to {size - 1}")
-        added, find = self.added_tokens_decoder, self.backend_tokenizer.id_to_token
-        skipped = set(self.all_special_ids) if skip_special_tokens else ()
+        added = self.added_tokens_decoder
+        skipped = self.all_special_ids if skip_special_tokens else ()
         return [added[i].content if i in added else find(i) for i in ids if i not in skipped]
 
     # -- text to ids
 
-    def quick_ids(self, texts: list[str]) -> list[list[int]]:
-        """Encode texts to ids only, which is faster."""
-        encode = self.backend_tokenizer.encode_batch_fast
-        return [found.ids for found in encode(texts, add_special_tokens=False)]
-
-    def align(self, texts, pairs, is_split, special, truncation, limit, stride) -> list[Encoding]:
-        """Encode texts or pairs with everything that the library knows about a token; truncate.
+    def align(
+        self, texts, pairs, is_split, special, truncation, limit, stride, quick=False
+    ) -> list[Encoding]:
+        """Encode texts or pairs and truncate them; `quick`: only the ids of tokens are known.
 
         Raises ValueError if the library refuses them.
         """
-        last = tokenizers.Tokenizer(models.BPE())  # a new one, as its settings belong to this call
-        last.post_processor = self.backend_tokenizer.post_processor or JOIN
-        encode = partial(self.backend_tokenizer.encode_batch, is_pretokenized=is_split)
+        backend, processor = self.backend_tokenizer, self.backend_tokenizer.post_processor
+        encode = backend.encode_batch_fast if quick else backend.encode_batch
+        encode = partial(encode, is_pretokenized=is_split, add_special_tokens=False)
+        special = bool(special and processor)
+        how = {"stride": stride, "direction": self.truncation_side}
         try:
+            if truncation and stride >= limit - special * self.num_special_tokens_to_add(pairs):
+                raise ValueError(f"stride={stride}, but fewer tokens are kept; pass less")
+            firsts = encode(texts)
+            if quick and not (pairs or special):
+                for one in firsts if truncation else ():
+                    one.truncate(min(limit, ENDLESS), **how)
+                return firsts
+            last = tokenizers.Tokenizer(models.BPE())  # its settings belong to this call
+            last.post_processor = processor or JOIN
             if truncation:
-                room = limit - special * last.num_special_tokens_to_add(bool(pairs))
-                if not 0 <= stride < room:
-                    raise ValueError(f"stride={stride}, but {room} tokens are kept; pass less")
-                how = {"strategy": truncation, "direction": self.truncation_side}
-                last.enable_truncation(min(limit, ENDLESS), stride=stride, **how)
-            firsts = encode(texts, add_special_tokens=False)
-            seconds = encode(pairs, add_special_tokens=False) if pairs else [None] * len(texts)
+                last.enable_truncation(min(limit, ENDLESS), strategy=truncation, **how)
+            seconds = encode(pairs) if pairs else [None] * len(texts)
             both = zip(firsts, seconds, strict=True)
             return [last.post_process(one, other, special) for one, other in both]
         except Exception as error:
             asked = f"truncation={truncation!r}, max_length={limit}"
             raise ValueError(f"cannot encode {texts!r:.80} with {asked}: {error}") from error
 
-    def rows_of(self, how: tuple, wanted: tuple, overflows: bool) -> tuple[list[dict], list]:
-        """Return a row for each text, and the library's encodings if they were needed.
+    def columns_of(self, how: tuple, wanted: tuple, overflows: bool) -> tuple[BatchEncoding, list]:
+        """Return the columns of a batch, and the library's encodings if they were needed.
 
-        `how`: the arguments of `align`; `wanted`: which of `COLUMNS` a row holds, too.
+        `how`: the arguments of `align`; `wanted`: which of `COLUMNS` there are beside the ids.
         """
         names = list(compress(COLUMNS, wanted))
-        texts, pairs, is_split, special, truncation, limit, _ = how
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
             raise NotImplementedError("this tokenizer has no offsets; use OpenAIGPTTokenizerFast")
-        special = special and self.backend_tokenizer.post_processor
-        if not (is_split or special or overflows or names):
-            seconds = self.quick_ids(pairs) if pairs else [[]] * len(texts)
-            both = zip(self.quick_ids(texts), seconds, strict=True)
-            if not truncation:
-                return [{"input_ids": one + other} for one, other in both], []
-            cut = partial(cut_pair, limit=limit, by=truncation, left=self.truncation_side == "left")
-            if None not in (rows := [cut(*ids) for ids in both]):  # else the library must tell why
-                return [{"input_ids": ids} for ids in rows], []
-        rows, found = [], []
-        for i, first in enumerate(self.align(*how)):
-            for one in (first, *(first.overflowing if overflows else ())):
-                row = {"input_ids": one.ids} | {x: getattr(one, COLUMNS[x]) for x in names}
-                rows.append(row | ({"overflow_to_sample_mapping": i} if overflows else {}))
-                found.append(one)
-        return rows, found
+        quick = not (names or overflows)
+        found, samples = self.align(*how, quick=quick), []
+        if overflows:
+            samples = [i for i, one in enumerate(found) for _ in (one, *one.overflowing)]
+            found = [each for one in found for each in (one, *one.overflowing)]
+        columns = {"input_ids": [one.ids for one in found]}
+        columns |= {name: [getattr(one, COLUMNS[name]) for one in found] for name in names}
+        columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
+        return BatchEncoding(columns), [] if quick else found
 
     def __call__(
         self,
@@ -331,7 +299,8 @@ class TokenizerBase:
         Raises TypeError if it is not text; ValueError for an unknown choice, for padding without a
         pad token, and for tensors from texts of different lengths.
         """
-        warn_unused(options)
+        if options:
+            warn_unused(options)
         if truncation is None:  # max_length means: truncate, unless it is the length to pad to
             truncation = max_length is not None and padding != "max_length"
         strategy = STRATEGIES.get(check("truncation", truncation), truncation)
@@ -339,44 +308,47 @@ class TokenizerBase:
         wanted = return_token_type_ids, return_special_tokens_mask, return_offsets_mapping
         texts, pairs, single = batches.to_texts(text, text_pair, is_split_into_words)
         how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
-        rows, found = self.rows_of(how, wanted, return_overflowing_tokens)
-        width = limit, pad_to_multiple_of, padding_side
-        rows = self.fill(rows, return_attention_mask, padding, *width)
+        batch, found = self.columns_of(how, wanted, return_overflowing_tokens)
+        self.fill(batch, return_attention_mask, padding, limit, pad_to_multiple_of, padding_side)
         if return_length:
-            rows = [row | {"length": len(row["input_ids"])} for row in rows]
-        columns = batches.to_columns(rows, check("return_tensors", return_tensors))
-        if single and not (return_tensors or return_overflowing_tokens):
-            columns = {k: x[0] if isinstance(x[0], list) else x for k, x in columns.items()}
-        batch = BatchEncoding(columns)
-        batch.make = partial(self.padded, found, how, rows, padding_side)
+            batch["length"] = [len(row) for row in batch["input_ids"]]
+        batch.make = partial(self.padded, found, how, batch["input_ids"], padding_side)
+        if check("return_tensors", return_tensors):
+            batch.convert_to_tensors(return_tensors)
+        elif single and not return_overflowing_tokens:
+            batch.update({k: x[0] for k, x in batch.items() if isinstance(x[0], list)})
         return batch
 
-    def padded(self, found: list[Encoding], how: tuple, rows: list[dict], side: str | None):
-        """Return the library's encodings, as long as the rows that were returned."""
+    def padded(self, found: list[Encoding], how: tuple, rows: list[list], side: str | None):
+        """Return the library's encodings, as long as the rows of ids that were returned."""
         found = found or self.align(*how)
         pad = {"pad_id": self.pad_token_id or 0, "pad_token": self.pad_token or ""}
         for one, row in zip(found, rows, strict=True):
-            one.pad(len(row["input_ids"]), direction=side or self.padding_side, **pad)
+            one.pad(len(row), direction=side or self.padding_side, **pad)
         return found
 
-    def fill(self, rows: list[dict], mask, padding, limit: int, multiple, side) -> list[dict]:
-        """Return the rows, with a mask and padded. Raises ValueError without a pad token."""
+    def fill(self, columns: dict, mask, padding, limit: int, multiple, side) -> None:
+        """Add a mask to the columns, and pad them. Raises ValueError without a pad token."""
+        rows = columns["input_ids"]
         if mask is not False:
-            for row in rows:
-                row.setdefault("attention_mask", [1] * len(row["input_ids"]))
+            columns.setdefault("attention_mask", [[1] * len(row) for row in rows])
         endless = padding == "max_length" and limit >= ENDLESS
         if check("padding", padding) in (False, None, "do_not_pad") or endless or not rows:
-            return rows
+            return
         if self.pad_token is None:
             raise ValueError(
                 "padding needs a pad token, and GPT-1 has none; any will do, as the mask hides it: "
                 "tokenizer.pad_token = tokenizer.unk_token"
             )
-        side = check("padding_side", side or self.padding_side)
+        is_left = check("padding_side", side or self.padding_side) == "left"
         multiple = check("pad_to_multiple_of", multiple or 1)
-        longest = max(len(row["input_ids"]) for row in rows)
-        length = -(-(limit if padding == "max_length" else longest) // multiple) * multiple
-        return [batches.pad_row(row, length, self.pad_token_id, side) for row in rows]
+        length = limit if padding == "max_length" else max(map(len, rows))
+        length = -(-length // multiple) * multiple
+        lacks = [length - len(row) for row in rows]  # a longer row stays as it is
+        for name, x in (PADS | {"input_ids": self.pad_token_id}).items():
+            if name in columns:
+                both = zip(columns[name], lacks, strict=True)
+                columns[name] = [[x] * n + row if is_left else row + [x] * n for row, n in both]
 
     def pad(
         self,
@@ -390,12 +362,13 @@ class TokenizerBase:
         verbose: bool = True,
     ) -> BatchEncoding:
         """Pad encoded texts, (B, T). Errors: those of `fill` and `to_columns`."""
-        rows, single, kind = batches.to_rows(encoded_inputs)
+        columns, single, kind = batches.to_columns(encoded_inputs)
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
         width = padding, limit, pad_to_multiple_of, padding_side
-        rows = self.fill(rows, return_attention_mask, *width)
-        columns = batches.to_columns(rows, check("return_tensors", return_tensors or kind))
-        return BatchEncoding({name: x[0] for name, x in columns.items()} if single else columns)
+        self.fill(columns, return_attention_mask, *width)
+        batch = BatchEncoding(columns)
+        batch.convert_to_tensors(check("return_tensors", return_tensors or kind))
+        return BatchEncoding({name: x[0] for name, x in batch.items()}) if single else batch
 
     def encode(self, text, text_pair=None, **options) -> list[int]:
         """Return the ids of a text or a pair; `options` are those of a call."""
@@ -407,7 +380,7 @@ class TokenizerBase:
         return self.convert_ids_to_tokens(self.encode(text, pair, **options))
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        return self.backend_tokenizer.num_special_tokens_to_add(pair)
+        return self.backend_tokenizer.num_special_tokens_to_add(bool(pair))
 
     def get_special_tokens_mask(
         self, token_ids_0, token_ids_1=None, already_has_special_tokens=True
@@ -433,7 +406,7 @@ class TokenizerBase:
             return [self.decode(x, skip_special_tokens, clean_up_tokenization_spaces) for x in ids]
         ids = [ids] if isinstance(ids, int) else ids
         tokens = self.convert_ids_to_tokens(ids, skip_special_tokens)
-        text = self.backend_tokenizer.decoder.decode(tokens)
+        text = self.backend_tokenizer.decoder.decode([x for x in tokens if x is not None])
         return clean_up(text) if clean_up_tokenization_spaces else text
 
     def batch_decode(self, sequences, **options) -> list[str]:
@@ -458,8 +431,7 @@ class TokenizerBase:
         name = str(pretrained_model_name_or_path)
         hub, options = split_hub_options(options)
         vocab, merges, settings, source = files.read_checkpoint(name, **hub)
-        text_pipeline = cls.choose_pipeline(text_pipeline or settings.get("text_pipeline"))
-        settings |= options | {"text_pipeline": text_pipeline}
+        settings |= options | ({"text_pipeline": text_pipeline} if text_pipeline else {})
         with naming(source):
             tokenizer = cls(vocab, merges, **settings)
         tokenizer.name_or_path = name

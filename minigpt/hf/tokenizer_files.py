@@ -43,13 +43,11 @@ def check(name: str, value):
 
 def to_token(value: str | dict | AddedToken, special: bool = False) -> AddedToken:
     """Make an added token from its text, or from a dictionary with its flags, as in files."""
-    try:
-        if isinstance(value, dict):
-            value = AddedToken(**{name: value[name] for name in FIELDS if name in value})
-        token = value if isinstance(value, AddedToken) else AddedToken(value)
-    except (TypeError, UnicodeError) as error:
-        way = "pass a string without surrogates, or an AddedToken"
-        raise TypeError(f"{value!r:.80} is not a token; {way}") from error
+    if isinstance(value, dict):
+        value = AddedToken(**{name: value[name] for name in FIELDS if name in value})
+    if not isinstance(value, str | AddedToken):
+        raise TypeError(f"{value!r:.80} is not a token; pass a string or an AddedToken")
+    token = value if isinstance(value, AddedToken) else AddedToken(value)
     token.special |= special
     return token
 
@@ -100,19 +98,16 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list
     whole = read_page(checkpoint, TOKENIZER_JSON, hub) if is_whole or is_old else {}
     names = [TOKENIZER_JSON] if is_whole else [path.name, other.name]
     source = f"{path.parent} ({', '.join([*names, 'tokenizer_config.json', *OLD * is_old])})"
-    if is_whole:
-        with naming(source):
+    if not is_whole:
+        vocab, merges = read_json(path), read_checked_merges(other)
+    added, roles = (read_page(checkpoint, name, hub) if is_old else {} for name in OLD)
+    with naming(source):
+        if is_whole:
             vocab, merges, found = read_whole(whole)
             settings = found | settings
-    else:
-        vocab, merges = read_json(path), read_checked_merges(other)
-    if is_old:
-        added, roles = (read_page(checkpoint, name, hub) for name in OLD)
-        with naming(source):
+        if is_old:
             added = {i: token for token, i in added.items()}
             added |= {x["id"]: x for x in whole.get("added_tokens") or ()}
             settings |= roles | ({"added_tokens_decoder": added} if added else {})
-    with naming(source):
-        check("text_pipeline", settings.get("text_pipeline") or "original")
     known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline")
     return vocab, merges, {x: settings[x] for x in known if x in settings}, source
