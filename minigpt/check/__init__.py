@@ -13,3 +13,4 @@ from .chapter_08 import *
 from .chapter_09 import *
 from .chapter_10 import *
 from .chapter_11 import *
+from .chapter_12 import *
