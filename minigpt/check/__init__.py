@@ -12,3 +12,4 @@ from .chapter_07 import *
 from .chapter_08 import *
 from .chapter_10 import *
 from .chapter_11 import *
+from .chapter_14 import *
