@@ -16,7 +16,7 @@ from tests import house
 
 CHECKS = {name: x for name, x in vars(check).items() if isinstance(x, Check)}
 SOLUTION = re.compile(r"<summary>Solution</summary>.*?```python\n(.*?)```.*?</details>", re.DOTALL)
-CORE = "bpe tokenizer config attention block model lm_head generation double_heads classification"
+CORE = list(filter(None, (house.module_of(house.read(path)) for path in house.COURSE)))
 
 
 def exercises() -> dict[str, tuple[str, str]]:
@@ -37,7 +37,7 @@ EXERCISES = exercises()
 def run(*sources: str) -> str:
     """Run sources after another, as a reader would with all chapters imported; what they print."""
     space = {"torch": torch, "math": math, "F": F, "check": check}
-    for name in CORE.split():
+    for name in CORE:
         space |= vars(import_module(f"minigpt.{name}"))
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         for source in sources:

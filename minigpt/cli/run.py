@@ -41,13 +41,13 @@ SHOWN: dict[str, Callable] = {  # task -> what makes a text of an answer
     "feature-extraction": lambda x: "\n".join(" ".join(map("{:.4f}".format, t)) for t in x[0]),
     "zero-shot-classification": lambda x: "\n".join(map(ROW, x["scores"], x["labels"])),
 }
-Task = Literal[tuple(SHOWN)]
+PipelineTask = Literal[tuple(SHOWN)]
 Text = Annotated[str | None, typer.Argument(metavar="TEXT", help="Default: the standard input.")]
 
 
 def run_command(
     text: Text = None,
-    task: Task = "text-generation",
+    task: PipelineTask = "text-generation",
     model: Model = "tiny",
     device: Device = "auto",
     dtype: Dtype = "auto",

@@ -1,0 +1,236 @@
+"""The paper's data sets, read from the files that their owners distribute, and their metrics."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from minigpt.hf.files import naming, read_json
+
+DataSet = str | Path | Mapping[str, Iterable[Mapping]]  # a folder, or the rows of each split
+SPLITS = {"train": "train", "dev": "dev", "test": "test"}
+
+
+class Example(NamedTuple):
+    """Texts in the order of the input transformation, and a label, or None if it is not public.
+
+    The label is the index of the class or of the right answer, or a score.
+    """
+
+    texts: tuple[str, ...]
+    label: int | float | None
+
+
+class Task(NamedTuple):
+    """How a data set is transformed, read and scored."""
+
+    kind: str  # the input transformation: a function of `minigpt.tasks`
+    columns: tuple[str, ...]
+    label: str  # the column of the label
+    labels: tuple[str, ...] = ("0", "1")  # what stands there, for each class; (): a score
+    metrics: tuple[str, ...] = ("accuracy",)  # the paper's first
+    files: tuple[str, ...] = ("{}.tsv",)  # one of them is there; {}: the owners' name of the split
+    splits: Mapping[str, str] = SPLITS
+    headers: Mapping[str, Sequence[str]] = {}  # of the splits whose files have none
+    has_short_rows: bool = False  # which are left out
+    arrange: Callable = lambda *values: values  # the columns' values -> texts
+    choose: Callable = lambda examples, split: examples
+
+
+def choose_stories(examples: list[Example], split: str) -> list[Example]:
+    """Divide Story Cloze's validation file into 1,497 and 374 stories.
+
+    Source: `rocstories` in OpenAI's datasets.py.
+    """
+    if split == "test":
+        return examples
+    from sklearn.model_selection import train_test_split
+
+    train, dev = train_test_split(examples, test_size=374, random_state=3535999445)
+    return train if split == "train" else dev
+
+
+PAIR, CLAIM = ("sentence1", "sentence2"), ("premise", "hypothesis")
+QUESTIONS, STRINGS = ("question1", "question2"), ("#1 String", "#2 String")
+EXAM = ("article", "question", "A", "B", "C", "D")
+STORY = tuple(f"InputSentence{n}" for n in (1, 2, 3, 4))
+ENDINGS = ("RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2")
+YES_NO, ENTAILS = ("entailment", "not_entailment"), ("entails", "neutral")
+NLI, F1 = ("entailment", "neutral", "contradiction"), ("f1", "accuracy")
+MULTI = ("{}.tsv", "multinli_1.0_{}.jsonl")  # as in GLUE, or from the authors
+MATCHED = {"train": "train", "dev": "dev_matched", "test": "test_matched"}
+MATCHED |= {name: name for name in ("dev_mismatched", "test_mismatched")}
+LEVELS = SPLITS | {f"{x}_{level}": f"{x}/{level}" for x in SPLITS for level in ("middle", "high")}
+SCITAIL = ("tsv_format/scitail_1.0_{}.tsv", "scitail_1.0_{}.tsv")
+STATED = dict.fromkeys(SPLITS, (*CLAIM, "label"))
+JUDGED = dict.fromkeys(("train", "dev"), ("source", "label", "star", "sentence"))
+PAPER_TASKS = {
+    "snli": Task("entailment", PAIR, "gold_label", NLI, files=("snli_1.0_{}.jsonl",)),
+    "mnli": Task("entailment", PAIR, "gold_label", NLI, files=MULTI, splits=MATCHED),
+    "qnli": Task("entailment", ("question", "sentence"), "label", YES_NO),
+    "scitail": Task("entailment", CLAIM, "label", ENTAILS, files=SCITAIL, headers=STATED),
+    "rte": Task("entailment", PAIR, "label", YES_NO),
+    "race": Task("multiple_choice", EXAM, "answer", EXAM[2:], files=("{}",), splits=LEVELS),
+    "storycloze": Task(
+        *("multiple_choice", STORY + ENDINGS, "AnswerRightEnding", ("1", "2")),
+        files=("cloze_test_{0}__spring2016 - cloze_test_ALL_{0}.csv",),
+        splits={"train": "val", "dev": "val", "test": "test"},
+        arrange=lambda *values: (" ".join(values[:4]), "", *values[4:]),  # there is no question
+        choose=choose_stories,
+    ),
+    "mrpc": Task("similarity", STRINGS, "Quality", metrics=F1),
+    "qqp": Task("similarity", QUESTIONS, "is_duplicate", metrics=F1, has_short_rows=True),
+    "stsb": Task("similarity", PAIR, "score", labels=(), metrics=("pearson",)),
+    "sst2": Task("classification", ("sentence",), "label"),
+    "cola": Task("classification", ("sentence",), "label", metrics=("matthews",), headers=JUDGED),
+}
+
+
+def find_task(name: str, source: DataSet, columns=("text",), label: str = "label") -> Task:
+    """Return the task of that name. "csv" has one column or two, and the labels of `train`.
+
+    Raises ImportError without scikit-learn, ValueError for an unknown name.
+    """
+    if not find_spec("sklearn"):
+        raise ImportError("the scores need scikit-learn: pip install 'minigpt-notebooks[train]'")
+    if name in PAPER_TASKS:
+        return PAPER_TASKS[name]
+    if name != "csv":
+        raise ValueError(f"no task {name!r}; expected one of {', '.join(PAPER_TASKS)}, csv")
+    kind = "classification" if len(columns) == 1 else "entailment"
+    task = Task(kind, tuple(columns), label, files=("{}.csv", "{}.jsonl"))
+    labels = set(each(task, source, "train", lambda row: str(*values_of(row, [label]))))
+    return task._replace(labels=tuple(sorted(labels)))
+
+
+def load_task(task: Task, source: DataSet, split: str = "train") -> list[Example]:
+    """Read the examples of a split; those without an agreed label ("-") are left out.
+
+    `source` is a folder with the owners' files, or the rows of each split, as in a `DatasetDict`.
+    Raises FileNotFoundError, naming the files that are expected, and ValueError, naming file and
+    line, for other contents.
+    """
+    read = partial(read_example, task, has_label=not split.startswith("test"))
+    return task.choose(list(each(task, source, split, read)), split)
+
+
+def each(task: Task, source: DataSet, split: str, read: Callable) -> Iterator:
+    """Yield what `read` makes of each row, unless that is None. Raises ValueError for no rows."""
+    place = None
+    for place, row in rows_of(task, source, split):
+        with naming(place):
+            found = read(row)
+        if found is not None:
+            yield found
+    if place is None:
+        raise ValueError(f"no rows for {split!r} in {source}")
+
+
+def rows_of(task: Task, source: DataSet, split: str) -> Iterator[tuple[str, Mapping]]:
+    """Yield where each row stands, and the row."""
+    if isinstance(source, Mapping):
+        split = "validation" if split == "dev" and "dev" not in source else split
+        return ((f"{split}, row {n}", row) for n, row in enumerate(source[split]))
+    paths = [Path(source, name) for name in file_names(task, split)]
+    for path in paths:
+        if path.exists():
+            return READERS[path.suffix](path, task.headers.get(split))
+    raise FileNotFoundError(f"no {' or '.join(map(str, paths))}; put the owners' files there")
+
+
+def file_names(task: Task, split: str) -> list[str]:
+    """Return the owners' names of the file of a split, one of which is to be there."""
+    if split not in task.splits:
+        raise ValueError(f"no split {split!r}; expected one of {', '.join(task.splits)}")
+    return [name.format(task.splits[split]) for name in task.files]
+
+
+def read_example(task: Task, row: Mapping, has_label: bool) -> Example | None:
+    """Turn a row into an example. Raises ValueError, saying what was expected."""
+    if task.has_short_rows and None in row.values():
+        return None
+    texts = task.arrange(*map(str, values_of(row, task.columns)))
+    if not has_label and row.get(task.label) is None:
+        return Example(texts, None)
+    label = str(*values_of(row, [task.label]))
+    if not task.labels:
+        return Example(texts, float(label))
+    if label in task.labels:
+        return Example(texts, task.labels.index(label))
+    if label == "-":
+        return None
+    raise ValueError(f"the label is {label!r}, expected {' or '.join(task.labels)}")
+
+
+def values_of(row: Mapping, columns: Sequence[str]) -> list:
+    """Return the values of some columns. Raises ValueError if one is missing or one too many."""
+    values = [row.get(name) for name in columns]
+    if None in values or None in row:
+        found = [name or "more" for name, value in row.items() if value is not None]
+        raise ValueError(f"expected {', '.join(columns)}; found {', '.join(found)}")
+    return values
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, with or without a byte-order mark."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            with naming(f"{path}, line {number}"):
+                text = line.decode("utf-8-sig")
+            yield text
+
+
+def read_fields(path: Path, header: Sequence[str] | None, **dialect) -> Iterator:
+    rows = csv.DictReader(read_lines(path), header, **dialect)
+    with naming(path):
+        for row in rows:
+            yield f"{path}, line {rows.line_num}", row
+
+
+def read_objects(path: Path, _) -> Iterator:
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.isspace():
+            with naming(place := f"{path}, line {number}"):
+                row = json.loads(line)
+            yield place, row
+
+
+def read_passages(folder: Path, _) -> Iterator:
+    """Yield each question of RACE: a file holds a passage with its questions."""
+    for path in sorted(folder.rglob("*.txt")):
+        passage = read_json(path)
+        with naming(path):
+            columns = values_of(passage, ["questions", "options", "answers"])
+            questions = list(zip(*columns, strict=True))
+        for number, (question, options, answer) in enumerate(questions, 1):
+            row = passage | dict(zip("ABCD", options, strict=False))
+            yield f"{path}, question {number}", row | {"question": question, "answer": answer}
+
+
+TSV = partial(read_fields, delimiter="\t", quoting=csv.QUOTE_NONE)
+READERS = {".tsv": TSV, ".csv": read_fields, ".jsonl": read_objects, "": read_passages}
+
+
+def metrics(task: Task, predictions: Sequence, labels: Sequence) -> dict[str, float]:
+    """Score predictions, which are what labels are, by the metrics of the task.
+
+    Pearson's correlation has no value if all predictions are the same, and counts as 0.
+    """
+    from scipy.stats import pearsonr
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+    known = {"accuracy": accuracy_score, "f1": f1_score, "matthews": matthews_corrcoef}
+    known["pearson"] = lambda *both: np.nan_to_num(pearsonr(*both).statistic)
+    return {name: float(known[name](labels, predictions)) for name in task.metrics}
+
+
+def write_predictions(path: str | Path, task: Task, predictions: Sequence) -> None:
+    """Write predictions, which are what labels are, in the form of a GLUE submission."""
+    names = [task.labels[x] if task.labels else f"{x:.3f}" for x in predictions]
+    lines = ["index\tprediction", *(f"{index}\t{name}" for index, name in enumerate(names)), ""]
+    Path(path).write_text("\n".join(lines), encoding="utf-8", newline="\n")
