@@ -66,8 +66,10 @@ def test_a_long_context_loses_its_beginning():
     assert whole.item() == pytest.approx(log(1 / 2))
 
 
-def test_nothing_to_score_is_not_a_number():
-    assert mean_log_probability(MODEL, [([], [1]), ([0], [])]).isnan().all()
+def test_an_empty_text_is_never_chosen():
+    scores = mean_log_probability(MODEL, [([], [1]), ([0], []), ([0], [1])])
+    assert scores.tolist()[:2] == [-torch.inf] * 2 and scores[2].isfinite()
+    assert choose(MODEL, [[0]], [[[], [3]]]).tolist() == [1]
 
 
 def test_the_threshold_separates_the_training_part():
@@ -75,8 +77,8 @@ def test_the_threshold_separates_the_training_part():
     threshold = best_threshold(scores, labels)
     assert -4 <= threshold < -2 and matthews(scores > threshold, labels) == pytest.approx(1)
     sentences = [[0, 1, 3], [0, 3, 2]]  # means log 1/2, log 1/8
-    assert acceptable(MODEL, sentences, log(1 / 4)).tolist() == [True, False]
-    assert acceptable(MODEL, [[1, 3], [2, 3]], log(0.4), given=[0]).tolist() == [True, False]
+    assert acceptable(MODEL, [], sentences, log(1 / 4)).tolist() == [True, False]
+    assert acceptable(MODEL, [0], [[1, 3], [2, 3]], log(0.4)).tolist() == [True, False]
 
 
 def test_matthews_by_hand():
