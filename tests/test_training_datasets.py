@@ -333,6 +333,12 @@ def test_an_unknown_task_and_an_unknown_column_are_named(put):
         find_task("csv", put({"train.csv": "text,class\na,b\n"}))
 
 
+def test_a_missing_extra_is_named_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr("minigpt.training.datasets.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"minigpt-notebooks\[train\]"):
+        find_task("rte", None)
+
+
 def test_the_names_of_the_files():
     assert file_names(PAPER_TASKS["mnli"], "train") == ["train.tsv", "multinli_1.0_train.jsonl"]
     assert file_names(PAPER_TASKS["race"], "dev_middle") == ["dev/middle"]

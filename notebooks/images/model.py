@@ -1,6 +1,6 @@
 """Draw the whole model, once for each chapter with that chapter's part highlighted.
 
-Run it in this folder: `python model.py` writes `model_00.svg` to `model_11.svg`.
+Run it in this folder: `python model.py` writes `model_00.svg` to `model_14.svg`.
 """
 
 from pathlib import Path
@@ -57,6 +57,9 @@ PARTS = {  # chapter -> which boxes are its own; the tour has all of them
     "09": ["embedding", *BLOCK, "LM head"],
     "10": ["LM head", "choice head"],
     "11": ["classifier"],
+    "12": ["tokenizer", "embedding"],
+    "13": ["embedding", *BLOCK, "LM head", "choice head", "classifier"],
+    "14": ["attention", "LM head"],
 }
 STYLE = """
 svg { color-scheme: only light }
