@@ -12,5 +12,5 @@ from .chapter_07 import *
 from .chapter_08 import *
 from .chapter_10 import *
 from .chapter_11 import *
-from .chapter_14 import *
 from .chapter_12 import *
+from .chapter_14 import *
