@@ -125,10 +125,10 @@ def plot_attention(weights: Tensor, tokens: Sequence[str]):
         axes.tick_params(left=False, labelleft=head == 0, labelright=head == H - 1)
     return figure
 
-# %% ../notebooks/14_zero_shot.ipynb #1b9afc30
+# %% ../notebooks/14_zero_shot.ipynb #180b51b9
 @torch.inference_mode()
 def logit_lens(model: nn.Module, ids: Tensor) -> Tensor:
-    """Return the logits as if each layer were the last: (B, T) -> (layers + 1, B, T, V).
+    """Return the logits as if each block were the last: (B, T) -> (blocks + 1, B, T, V).
 
     The embedding comes first. `model` is a `LanguageModel`.
     """
