@@ -88,8 +88,8 @@ def test_matthews_by_hand():
 
 
 def test_a_word_of_two_tokens_has_the_product_of_their_probabilities():
-    """Behind 0: [1] has 1/2, [2, 3] has 1/4 * 1/2; behind 2: 1/8 and 1/4 * 1/2. The first wins."""
-    assert sentiment(MODEL, [[3], [3]], [0], [[2, 3], [1]]).tolist() == [1, 1]
+    """Behind 0, [2, 3] has 1/4 * 1/2, less than [2] has, though the mean would be more."""
+    assert sentiment(MODEL, [[3], []], [0], [[2, 3], [2]]).tolist() == [1, 1]
     assert sentiment(MODEL, [[0], [1]], [], [[1], [3]]).tolist() == [0, 1]
 
 
@@ -103,6 +103,7 @@ def test_the_rest_decides_what_a_pronoun_stands_for():
     """The rest [3] is more probable behind 1, whatever comes before it; the rest [0] behind 3."""
     referents = [[[0, 2, 0], [1]], [[1], [2, 3]]]
     assert winograd(MODEL, [[0], []], referents, [[3], [0]]).tolist() == [1, 1]
+    assert winograd(MODEL, [[1]], [[[], [0]]], [[3]]).tolist() == [0]  # behind the beginning itself
 
 
 def test_openai_code_found_the_same():
