@@ -29,6 +29,7 @@ CHANGES = [  # module, a line of it, what becomes of that line, the tests to run
     ("classification", "(positions * is_real)", "is_real.int()", "test_classification.py"),
     ("tasks", "max(parts, key=len)", "parts[0]", "test_tasks.py"),
     ("pretraining", "1 + math.cos", "1 - math.cos", "test_pretraining.py"),
+    ("zero_shot", "positions >= begins", "positions > begins", "test_zero_shot.py"),
 ]
 
 
