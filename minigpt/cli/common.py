@@ -32,7 +32,8 @@ def tell(line: str) -> None:
 class Commands(TyperGroup):
     """The commands of the program; errors become one line and an exit code here.
 
-    0: all went well; 1: it failed; 2: it was called in a wrong way; 130: it was stopped by Ctrl-C.
+    0: all went well; 1: it failed; 2: it was called in a wrong way; 130: it was stopped by Ctrl-C;
+    143: by SIGTERM.
     """
 
     debug = False  # until the options are read
@@ -56,8 +57,10 @@ class Commands(TyperGroup):
             try:
                 super().invoke(ctx)
                 print(end="", flush=True)  # an error of the last words is told here, too
-            except KeyboardInterrupt:
-                raise typer.Exit(130) from None
+            except KeyboardInterrupt as stop:
+                if str(stop):  # a run that has saved itself says how to go on
+                    tell(str(stop))
+                raise typer.Exit(getattr(stop, "exit_code", 130)) from None
 
 
 class Command(TyperCommand):

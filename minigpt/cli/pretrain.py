@@ -1,45 +1,119 @@
-"""The command `pretrain`: books in, a checkpoint out."""
+"""The commands `pretrain`, texts in, a checkpoint out, and `plot`, which draws its losses."""
 
+import json
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-Count = Annotated[int, typer.Option(min=1)]
-Books = Annotated[Path, typer.Argument(metavar="BOOKS", help="Folder of .txt files, one a book.")]
-HeldOut = Annotated[Path, typer.Argument(metavar="HELD_OUT", help="The same, for the perplexity.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="What it has is not made again.")]
+from .common import Device, given
+from .run import to_device
+
+Books = Annotated[Path, typer.Argument(metavar="BOOKS", help="Folder of .txt, .jsonl, .gz or .xz.")]
+HeldOut = Annotated[Path, typer.Argument(metavar="HELD_OUT", help="The same, to measure with.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the run and its best model.")]
+Count = Annotated[int | None, typer.Option(min=1)]
+Steps = Annotated[int | None, typer.Option(min=1, help="Default: 100 passes over the text.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Windows a step, of all processes.")]
+Parts = Annotated[int | None, typer.Option(min=1, help="Of a batch, one after the other.")]
+Length = Annotated[int | None, typer.Option(min=2, help="Tokens of a window.")]
+Rate = Annotated[float | None, typer.Option(min=0, help="Highest learning rate.")]
+Warmup = Annotated[int | None, typer.Option(min=0, help="Steps until the rate is highest.")]
+Dropout = Annotated[float | None, typer.Option(min=0, max=1, help="All three dropout rates.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of all random numbers.")]
+Products = Literal["float32", "bfloat16", "float16"]
+Precision = Annotated[Products | None, typer.Option(help="Of matrix products.")]
+Compile = Annotated[bool | None, typer.Option(help="Default: on a GPU.")]
+Every = Annotated[int | None, typer.Option(min=1, help="So many steps.")]
+Keep = Annotated[int | None, typer.Option(min=1, help="Last checkpoints; also the best.")]
+Config = Annotated[Path | None, typer.Option(help="A recipe: TOML, keys as these options.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")]
+Tokenizer = Annotated[Path | None, typer.Option(help="A checkpoint's; default: learn one.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of token ids; default: in OUT.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes that read texts.")]
+Shard = Annotated[bool, typer.Option("--fsdp", help="Shard the model over processes.")]
+Board = Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard, too.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
 
 
 def pretrain_command(
+    ctx: typer.Context,
     books: Books,
     held_out: HeldOut,
     out: Out,
-    n_embd: int = 256,
-    n_layer: int = 8,
-    n_head: int = 4,
-    vocab_size: int = 8192,
-    pdrop: Annotated[float, typer.Option(help="All three dropout rates.")] = 0.0,
-    steps: Count = 5600,
-    batch_size: Count = 256,
-    peak: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 1e-3,
-    warmup: Annotated[int, typer.Option(min=0, help="Steps until the rate is highest.")] = 1000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that read the books.")] = 2,
+    n_positions: Length = None,
+    n_embd: Count = None,
+    n_layer: Count = None,
+    n_head: Count = None,
+    vocab_size: Count = None,
+    pdrop: Dropout = None,
+    steps: Steps = None,
+    batch_size: Batch = None,
+    accumulate: Parts = None,
+    peak: Rate = None,
+    warmup: Warmup = None,
+    seed: Seed = None,
+    dtype: Precision = None,
+    compile: Compile = None,
+    save_every: Every = None,
+    measure_every: Every = None,
+    keep: Keep = None,
+    config: Config = None,
+    resume: Resume = False,
+    tokenizer: Tokenizer = None,
+    data: Data = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    fsdp: Shard = False,
+    tensorboard: Board = False,
+    as_json: Json = False,
 ) -> None:
-    """Make a checkpoint from books: vocabulary, training, perplexity.
+    """Make a checkpoint from texts: vocabulary, training, perplexity of other texts.
 
-    BOOKS and HELD_OUT are folders of .txt files, one book each; OUT is for the checkpoint.
+    Options of the recipe that are not given are those of --config, with --resume those of the run,
+    or else GPT-1's. torchrun starts it on several GPUs.
+
+    \b
+    Examples:
+      minigpt pretrain BOOKS HELD_OUT OUT
+      torchrun --nproc-per-node 8 -m minigpt pretrain BOOKS HELD_OUT OUT --dtype bfloat16
+    """
+    result = run_pretraining(**ctx.params)
+    if int(os.environ.get("RANK", 0)) == 0:
+        text = f"{out}: perplexity {result['perplexity']:.2f} on {held_out}"
+        typer.echo(json.dumps(result, allow_nan=False) if as_json else text)
+
+
+def run_pretraining(books, held_out, out, config, resume, device, as_json, **options) -> dict:
+    """Find the recipe that options describe, and follow it; of a run that diverges, show JSON."""
+    from minigpt.hf.files import read_json
+    from minigpt.training.pretrain import Diverged, PretrainingRecipe, pretrain
+
+    names = PretrainingRecipe.__dataclass_fields__.keys() & options.keys()
+    changes = given(**{name: options.pop(name) for name in names})
+    saved = out / "recipe.json"
+    if config:
+        recipe = PretrainingRecipe.from_toml(config, **changes)
+    else:
+        told = read_json(saved) if resume and saved.is_file() else {}
+        recipe = PretrainingRecipe(**told | changes)
+    options |= {"resume": resume, "device": to_device(device)}
+    try:
+        return pretrain(books, held_out, out, recipe, **options)
+    except Diverged as error:
+        if as_json:
+            typer.echo(json.dumps(error.result, allow_nan=False))
+        raise
+
+
+def plot_command(out: Out) -> None:
+    """Draw the losses of a run, of training and held out, as OUT/curves.png.
 
     \b
     Example:
-      minigpt pretrain BOOKS HELD_OUT OUT
+      minigpt plot OUT
     """
-    from minigpt import OpenAIGPTConfig
-    from minigpt.training.pretrain import Recipe, pretrain
+    from minigpt.training.logs import plot
 
-    sizes = {"vocab_size": vocab_size, "n_embd": n_embd, "n_layer": n_layer, "n_head": n_head}
-    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), pdrop)
-    config = OpenAIGPTConfig(**sizes, **rates)
-    recipe = Recipe(steps=steps, batch_size=batch_size, peak=peak, warmup=warmup)
-    result = pretrain(books, held_out, out, config, recipe, workers=workers)
-    typer.echo(f"{out}: perplexity {result:.2f} on {held_out}")
+    typer.echo(plot(out))

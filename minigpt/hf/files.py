@@ -108,6 +108,23 @@ def make_folder(folder: str | Path) -> Path:
     return Path(folder)
 
 
+@contextmanager
+def unfinished_folder(folder: str | Path) -> Iterator[Path]:
+    """Make a folder inside `folder` to write in, and remove it at the end, unless it was renamed.
+
+    Those that a killed process left an hour ago or earlier are removed, too.
+    """
+    folder = make_folder(folder)
+    for path in folder.glob(".saving-*"):
+        with suppress(FileNotFoundError):  # another process is saving, and done by now
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
+    with TemporaryDirectory(prefix=".saving-", dir=folder) as waiting:
+        folder = Path(waiting, "new")  # with the usual rights, unlike the one around it
+        folder.mkdir()
+        yield folder
+
+
 def exchange(waiting: Path, folder: Path, names: list[str], stale: str) -> bool:
     """Put the files of one folder into another, in order; False if another process interfered."""
     *others, last = names
@@ -136,21 +153,16 @@ def save_files(folder: str | Path, writers: Mapping[str, Writer], stale: str = "
     same time, the later one writes its files once more. Returns the names. Raises OSError, naming
     the file, the reason and what to do.
     """
-    folder = make_folder(folder)
-    for path in folder.glob(".saving-*"):
-        with suppress(FileNotFoundError):  # another process is saving, and done by now
-            if time.time() - path.stat().st_mtime > ABANDONED:
-                shutil.rmtree(path, ignore_errors=True)
     for attempt in range(MAX_TRIES):
-        with TemporaryDirectory(prefix=".saving-", dir=folder) as waiting:
+        with unfinished_folder(folder) as waiting:
             for name, write in writers.items():
                 try:
-                    write(Path(waiting, name))
+                    write(waiting / name)
                 except (OSError, RuntimeError, SafetensorError) as error:
-                    what = f"{folder / name} could not be saved ({error!s:.200})"
+                    what = f"{Path(folder, name)} could not be saved ({error!s:.200})"
                     way = "make room if the disk is full, or pass another folder"
                     raise OSError(f"{what}; {way}") from error
-            if exchange(Path(waiting), folder, list(writers), stale):
+            if exchange(waiting, Path(folder), list(writers), stale):
                 return sorted(writers)
         time.sleep(random.random() * 0.02 * (attempt + 1))
     raise OSError(f"{folder}: other processes keep saving into it; pass another folder")

@@ -1,68 +1,396 @@
-"""A pre-training run from folders of books to the best checkpoint and a log."""
+"""Pre-training that survives: recipe and data checked first, then steps, measurements, checkpoints.
 
-from copy import deepcopy
-from dataclasses import asdict, replace
+One code path for one process and for those that torchrun started.
+"""
+
+import math
+import os
+import shutil
+import signal
+import time
+import tomllib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
+from threading import current_thread, main_thread
+from typing import get_type_hints
 
 import torch
 from tqdm import tqdm
 
-from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
-from minigpt.hf.files import json_writer, save_files
-from minigpt.pretraining import Recipe, perplexity, train
-from minigpt.training.data import prepare
+from minigpt import OpenAIGPTConfig, OpenAIGPTTokenizer
+from minigpt.hf.files import json_writer, read_json, save_files
+from minigpt.hf.loading import save_model
+from minigpt.pretraining import Recipe, learning_rate, window_starts
 
-LOGGED = ("steps", "batch_size", "peak", "warmup")  # what `log.json` tells of the recipe
+from .checkpoints import Checkpoints
+from .corpus import Source, learn_vocabulary, name_of, text_files
+from .logs import COLUMNS, MEASURED, STEPS, Logs, matrix_peak, need, plot
+from .processes import Processes, set_whole_state, whole_state
+from .shards import Shards, prepare_shards
+from .trainer import Trainer
+
+RECIPE, DATA = "recipe.json", "data"
+DTYPES = ("float32", "bfloat16", "float16")
+PASSES = 100  # over the text, if no number of steps is given; as in the paper
+READ_EVERY = 20  # steps on a GPU from one look at the losses, which waits for it, to the next
+COUNTS = ("steps", "batch_size", "accumulate", "save_every", "measure_every", "keep")  # from 1 on
+FREE = ("accumulate", "compile", "save_every", "measure_every", "keep")  # a resumed run may change
+
+
+@dataclass
+class PretrainingRecipe(Recipe):
+    """How a GPT is pre-trained; the defaults are GPT-1's. Source: the paper, section 4.1.
+
+    Raises ValueError, naming field and value, for what makes no sense.
+    """
+
+    steps: int | None = None  # None: `PASSES` over the text
+    vocab_size: int = 40478  # V, if a vocabulary is learned
+    n_positions: int = 512  # T
+    n_embd: int = 768  # C
+    n_layer: int = 12
+    n_head: int = 12
+    pdrop: float = 0.1  # all three dropout rates
+    accumulate: int = 1  # parts of a batch that a process computes one after the other
+    dtype: str = "float32"  # of matrix products, one of `DTYPES`; parameters are float32
+    compile: bool | None = None  # None: on a GPU
+    save_every: int = 1000  # steps
+    measure_every: int = 1000  # steps
+    keep: int = 3  # last checkpoints; the best is kept, too
+
+    def __post_init__(self):
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if not isinstance(value, kind | int if kind is float else kind):
+                raise ValueError(f"{name}={value!r}; pass {getattr(kind, '__name__', kind)}")
+            if isinstance(value, int | float) and not (name in COUNTS) <= value < math.inf:
+                raise ValueError(f"{name}={value!r}; pass {int(name in COUNTS)} or more")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype={self.dtype!r}; choose from {', '.join(DTYPES)}")
+
+    @classmethod
+    def from_toml(cls, path: str | Path, **changes) -> "PretrainingRecipe":
+        """Read a recipe: keys are the fields' names. Raises ValueError for another key."""
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            found = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path}: {error}") from error
+        if unknown := found.keys() - {field.name for field in fields(cls)}:
+            known = ", ".join(field.name for field in fields(cls))
+            raise ValueError(f"{path}: no recipe has {min(unknown)!r}; choose from {known}")
+        return cls(**found | changes)
+
+    def config(self, vocab_size: int) -> OpenAIGPTConfig:
+        """Return the config of the model, with as many tokens as were learned."""
+        sizes = {
+            name: getattr(self, name) for name in ("n_positions", "n_embd", "n_layer", "n_head")
+        }
+        rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), float(self.pdrop))
+        return OpenAIGPTConfig(vocab_size=vocab_size, **sizes, **rates)
+
+
+class Diverged(ValueError):
+    """The loss is not a number, infinite or far above that of guessing. `result`: as of a run."""
+
+    def __init__(self, message: str, result: dict):
+        super().__init__(message)
+        self.result = result
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has stopped the run, which is saved. `exit_code`: as a shell has it."""
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class Run:
+    """One process's view of a run: its steps, what is measured and saved, how it ends."""
+
+    def __init__(self, out: Path, trainer: Trainer, texts: list[Shards], tokenizer, tensorboard):
+        self.out, self.trainer, self.tokenizer = out, trainer, tokenizer
+        self.recipe, self.processes = trainer.recipe, trainer.processes
+        self.held_out, self.books = texts
+        self.checkpoints = Checkpoints(out / "checkpoints")
+        self.step, self.loss, self.best, self.pending = 0, None, None, []
+        self.begin, self.speed = None, None
+        self.resume()
+        self.logs = Logs(out, self.step, tensorboard) if self.processes.is_first else None
+        is_gpu, dtype = trainer.device.type == "cuda", getattr(torch, self.recipe.dtype)
+        self.peak = is_gpu and matrix_peak(trainer.device, dtype)
+
+    def resume(self) -> None:
+        """Go on from the newest sound checkpoint, if there is one."""
+        weights, state = (self.processes.is_first and self.checkpoints.load()) or ({}, {})
+        moments = state.pop("optimizer", {})
+        if not (told := self.processes.share(state)):
+            return
+        if told["text"] != self.books.folder.name:
+            what = "the books or the tokenizer are not those that the run began with"
+            raise ValueError(f"{self.out}: {what}; pass the same ones, or another folder")
+        self.step, self.loss, self.best = told["step"], told["loss"], told["best"]
+        trainer = self.trainer
+        set_whole_state(trainer.model, trainer.optimizer, weights, moments if self.step else None)
+        trainer.scaler.load_state_dict(told["scaler"])
+
+    def train(self, progress: bool) -> dict:
+        """Make all steps that are left. Raises `Diverged` and `Stopped`."""
+        recipe, shown = self.recipe, progress and self.logs
+        shown = {"desc": "train", "unit": " steps", "disable": not shown}
+        with signals() as caught, tqdm(total=recipe.steps, initial=self.step, **shown) as self.bar:
+            if not self.best:
+                self.save(self.measure())
+            self.since = time.perf_counter()
+            while self.step < recipe.steps:
+                self.pending.append(self.trainer.step(self.books, self.step))
+                self.step += 1
+                is_last = self.step == recipe.steps
+                measuring = is_last or self.step % recipe.measure_every == 0
+                saving = is_last or self.step % recipe.save_every == 0
+                if measuring or saving or self.must_look(caught):
+                    is_last |= (stopping := self.look(caught))
+                    better = self.measure() if measuring else None
+                    if better or saving or stopping:
+                        self.save(better, is_last)
+                    if stopping:
+                        self.stop(caught)
+        return self.result()
+
+    def must_look(self, caught: list) -> bool:
+        """Say whether it is time to read the losses, for which the GPU must have finished."""
+        often = self.trainer.device.type == "cpu" or self.begin is None  # after the first step
+        return often or self.step % READ_EVERY == 0 or bool(caught) and self.processes.world == 1
+
+    def look(self, caught: list) -> bool:
+        """Read and log the losses since the last look; say whether any process was stopped."""
+        losses, lengths = map(torch.stack, zip(*self.pending, strict=True))
+        flag = torch.full_like(losses[:1], len(caught))
+        *losses, flag = self.processes.total(torch.cat([losses, flag])).tolist()
+        now, tokens = time.perf_counter(), self.recipe.batch_size * self.trainer.length
+        speed = len(losses) * tokens / (now - self.since)
+        self.begin = self.begin or (self.step, now)
+        if self.step > self.begin[0]:  # the first step, which compiles, does not count
+            self.speed = (self.step - self.begin[0]) * tokens / (now - self.begin[1])
+        first, self.pending = self.step - len(losses) + 1, []
+        for step, (loss, length) in enumerate(zip(losses, lengths.tolist(), strict=True), first):
+            self.loss = loss / self.processes.world
+            rate = learning_rate(step - 1, self.recipe)
+            if self.logs:
+                self.logs.add(STEPS, (step, self.loss, rate, length, round(speed)))
+            self.check(self.loss, step)
+        self.bar.update(len(losses))
+        self.bar.set_postfix(self.facts(speed))
+        self.since = now
+        return flag > 0
+
+    def facts(self, speed: float) -> dict[str, str]:
+        """Return what the bar shows."""
+        found = {"loss": f"{self.loss:.3f}", "tokens/s": f"{speed:,.0f}"}
+        if self.peak:
+            found["of the peak"] = f"{speed * self.trainer.work() / self.peak:.0%}"
+        return found
+
+    def check(self, loss: float, step: int, most: float | None = None) -> None:
+        """Raise `Diverged` if a loss is above `most`, by default twice that of guessing, or NaN."""
+        guessing = math.log(self.trainer.config.vocab_size)
+        if not loss < (most or 2 * guessing):
+            self.loss = loss if math.isfinite(loss) else None
+            what = f"diverged: loss {loss:.4g} at step {step}, where guessing has {guessing:.4g}"
+            way = "pass a lower --peak or a longer --warmup"
+            raise Diverged(f"{what}; {way}; {self.whereabouts()}", self.result())
+
+    def measure(self) -> dict | None:
+        """Measure the held-out text and write a sample; return the row if it is the best one."""
+        length, count = self.trainer.length, len(self.held_out)
+        loss = self.trainer.measure(self.held_out, torch.arange(0, count - length + 1, length))
+        self.check(loss, self.step, math.inf)
+        per_word = loss * count / max(self.held_out.words, 1)
+        values = loss, *(math.exp(min(x, 700)) for x in (loss, per_word))
+        row = dict(zip(COLUMNS[MEASURED], (self.step, *values), strict=True))
+        sample = self.trainer.sample(self.held_out)
+        if self.logs:
+            self.logs.add(MEASURED, tuple(row.values()))
+            self.logs.sample(self.step, self.tokenizer.decode(sample))
+        self.since = time.perf_counter()
+        return row if not self.best or loss < self.best["held_out_loss"] else None
+
+    def save(self, better: dict | None, must: bool = False) -> None:
+        """Write a checkpoint and, if it is the best so far, the model in OUT.
+
+        Raises `Diverged` if the last update has broken the model, OSError if it `must` be written
+        and cannot be; otherwise that is a warning, and the checkpoints before remain.
+        """
+        trainer, recipe = self.trainer, self.recipe
+        starts = window_starts(len(self.books), trainer.length, recipe, self.step)
+        self.check(trainer.measure(self.books, starts), self.step)
+        weights, moments = whole_state(trainer.model, trainer.optimizer)
+        if self.logs:
+            try:
+                if better:
+                    save_model(trainer.empty, self.out, state_dict=weights)
+                    self.best = better
+                state = {"step": self.step, "loss": self.loss, "best": self.best}
+                state |= {"optimizer": moments, "scaler": trainer.scaler.state_dict()}
+                state["text"] = self.books.folder.name
+                self.checkpoints.save(self.step, trainer.empty, weights, state)
+                self.checkpoints.prune(recipe.keep, self.best["step"])
+            except OSError as error:
+                if must:
+                    raise OSError(f"{error}; {self.whereabouts()}") from error
+                warnings.warn(f"{error}; going on; {self.whereabouts()}", stacklevel=2)
+        self.best = self.processes.share(self.best)
+        self.since = time.perf_counter()
+
+    def whereabouts(self) -> str:
+        """Say from where the run can go on, and how."""
+        if steps := self.checkpoints.steps():
+            return f"the checkpoint of step {steps[0]} is in {self.out}, --resume goes on from it"
+        return f"{self.out} has no checkpoint yet"
+
+    def stop(self, caught: list) -> None:
+        number = signal.Signals(caught[0] if caught else signal.SIGTERM)
+        what = f"stopped by {number.name} after step {self.step}"
+        raise Stopped(number, f"{what}; {self.whereabouts()}")
+
+    def result(self) -> dict:
+        """Return what `--json` shows: the last loss, and the facts of the best model, in OUT."""
+        best = {name: value for name, value in (self.best or {}).items() if name != "step"}
+        speed = self.speed and round(self.speed)
+        facts = {"steps": self.step, "loss": self.loss, **best, "tokens_per_second": speed}
+        return facts | {"checkpoint": str(self.out)}
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list, for whoever finishes a step first."""
+    caught = []
+    numbers = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
+    old = {number: signal.getsignal(number) for number in numbers}
+    heeded = [number for number in old if old[number] not in (signal.SIG_IGN, None)]
+    for number in heeded:
+        signal.signal(number, lambda number, _: caught.append(number))
+    try:
+        yield caught
+    finally:
+        for number in heeded:
+            signal.signal(number, old[number])
+
+
+def find_run(out: Path, recipe: PretrainingRecipe, resume: bool) -> PretrainingRecipe | None:
+    """Return the recipe of the run that `out` holds, None if there is none.
+
+    Raises FileExistsError for a run or model that must not be changed, ValueError, naming the
+    field, for a run with another recipe.
+    """
+    if not (out / RECIPE).is_file():
+        if out.exists() and not out.is_dir() or (out / "config.json").exists():
+            raise FileExistsError(f"{out} is not empty; pass a new folder")
+        return None
+    if not resume:
+        raise FileExistsError(f"{out} holds a run; go on with --resume, or pass another folder")
+    saved = read_json(out / RECIPE)
+    recipe = replace(recipe, steps=recipe.steps or saved["steps"])
+    for name, old in saved.items():
+        if name not in FREE and getattr(recipe, name, None) != old:
+            given = f"{name}={getattr(recipe, name, None)!r}"
+            raise ValueError(f"{given}, but {out} began with {old!r}; pass that, or a new folder")
+    return recipe
+
+
+def prepare(
+    sources: list[Source], out: Path, recipe: PretrainingRecipe, tokenizer, data, resume, **how
+) -> tuple:
+    """Refuse what can be refused, and return recipe, tokenizer, the two texts as `Shards`.
+
+    For the first process alone. What it has made in `out` is removed if it refuses.
+    """
+    recipe.config(2)  # raises ValueError for sizes that do not fit
+    found, is_new = find_run(out, recipe, resume), not out.exists()
+    for source in sources:
+        if isinstance(source, str | Path):
+            text_files(source)
+    if found:
+        recipe, tokenizer = found, out
+    elif tokenizer is None:
+        tokenizer = learn_vocabulary(sources[1], recipe.vocab_size, **how)
+    if isinstance(tokenizer, str | Path):
+        tokenizer = OpenAIGPTTokenizer.from_pretrained(tokenizer)
+    try:
+        place = data or out / DATA
+        texts = [prepare_shards(source, tokenizer, place, **how) for source in sources]
+        for source, text in zip(sources, texts, strict=True):
+            if len(text) < recipe.n_positions:
+                what = f"{name_of(source)} has {len(text)} tokens"
+                way = "pass more text, or fewer positions"
+                raise ValueError(f"{what}, fewer than the {recipe.n_positions} of a window; {way}")
+    except Exception:
+        if is_new:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    passes = PASSES * len(texts[1]) / (recipe.batch_size * recipe.n_positions)
+    recipe = replace(recipe, steps=recipe.steps or math.ceil(passes))
+    if not found:
+        tokenizer.save_pretrained(out)
+        save_files(out, {RECIPE: json_writer(asdict(recipe))})
+    return recipe, tokenizer, texts
 
 
 def pretrain(
-    books: Path,  # folder of .txt files, one book each
-    held_out: Path,  # the same, to measure with
-    out: Path,  # folder for the checkpoint and everything on the way
-    config: OpenAIGPTConfig,
-    recipe: Recipe,
-    measure_every: int = 1000,  # steps from one measurement to the next
-    workers: int = 1,
-    device: str | None = None,  # default: the GPU if there is one
+    books: Source,  # a folder, see `documents`, or rows of a data set with a "text"
+    held_out: Source,  # the same, to measure with
+    out: str | Path,  # folder for the best model and everything on the way
+    recipe: PretrainingRecipe,
+    *,
+    tokenizer=None,  # a folder or an object, in place of a vocabulary learned from `books`
+    data: str | Path | None = None,  # folder of shards, which runs may share; None: in `out`
+    resume: bool = False,  # go on with the run in `out`
+    fsdp: bool = False,  # several processes: each keeps a part of the parameters
+    device: int | str | torch.device | None = None,  # None: the GPU if there is one
+    workers: int | None = None,  # processes that read texts; None: as many as cores
+    tensorboard: bool = False,
     progress: bool = True,
-) -> float:
-    """Books in; the best checkpoint (float16) and `log.json` out. Returns its held-out perplexity.
+) -> dict:
+    """Pre-train a GPT on a text, and return what `minigpt pretrain --json` shows.
 
-    `config.vocab_size` is the size to learn; the model gets that of the vocabulary found in `out`.
-    Sets the precision of float32 products on a GPU to TF32 for the whole process.
+    In a process that torchrun started, the others do the same with their share of each batch.
+    Raises ValueError, OSError or ImportError before the first step for what cannot be trained;
+    `Diverged`; and `Stopped` if SIGINT or SIGTERM stopped it. Sets the precision of float32
+    products on a GPU to TF32 for the whole process.
     """
-    tokenizer, train_ids, val_ids = prepare(
-        books, held_out, out, config.vocab_size, workers, progress
-    )
-    torch.set_float32_matmul_precision("high")
-    torch.manual_seed(0)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = OpenAIGPTLMHeadModel(replace(config, vocab_size=len(tokenizer))).to(device)
-    compiled = torch.compile(model) if device.startswith("cuda") else model
-    losses, measured = [], {}  # step -> perplexity
-    steps = train(model, train_ids, recipe, lambda batch: compiled(batch, labels=batch).loss)
-    bar = tqdm(steps, "train", recipe.steps, unit="step", disable=not progress)
-    for step, loss in enumerate(bar, 1):
-        losses.append(loss)
-        if step % 100 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}")
-        if step % measure_every == 0 or step == recipe.steps:
-            measured[step] = perplexity_of(model, val_ids)
-            if measured[step] == min(measured.values()):
-                deepcopy(model).half().save_pretrained(out)
-            write_log(out, model.config, recipe, measured, losses)
-    best = OpenAIGPTLMHeadModel.from_pretrained(out, dtype=torch.float32, device=device)
-    return perplexity_of(best, val_ids)
+    processes, out, sources = Processes(device), Path(out), [held_out, books]
+    resume |= int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    how, plan = {"workers": workers or os.cpu_count(), "progress": progress}, None
+    with processes.watched():
+        if processes.is_first:
+            check_machine(recipe, processes, tensorboard)
+            recipe, tokenizer, texts = prepare(sources, out, recipe, tokenizer, data, resume, **how)
+            plan = recipe, len(tokenizer), [text.folder for text in texts]
+        recipe, vocab_size, folders = processes.share(plan)
+        trainer = Trainer(recipe.config(vocab_size), recipe, processes, fsdp)
+        run = Run(out, trainer, [Shards(folder) for folder in folders], tokenizer, tensorboard)
+        result = run.train(progress)
+    processes.close()
+    if processes.is_first and find_spec("matplotlib"):
+        plot(out)
+    return result
 
 
-def perplexity_of(model: OpenAIGPTLMHeadModel, ids: torch.Tensor) -> float:
-    """Measure a model of the public class: see `perplexity`."""
-    return perplexity(model, ids, lambda batch: model(batch, labels=batch).loss)
-
-
-def write_log(out: Path, config, recipe: Recipe, measured: dict, losses: list) -> None:
-    """Write `log.json`: config, recipe, perplexities and the loss of each step."""
-    told = {name: value for name, value in asdict(recipe).items() if name in LOGGED}
-    log = {"config": config.to_dict(), **told, "perplexity": measured}
-    log["losses"] = [round(loss, 4) for loss in torch.stack(losses).tolist()]
-    save_files(out, {"log.json": json_writer(log)})
+def check_machine(recipe: PretrainingRecipe, processes: Processes, tensorboard: bool) -> None:
+    """Raise ValueError or ImportError for what these processes cannot do."""
+    parts, kind = processes.world * recipe.accumulate, processes.device.type
+    if recipe.batch_size % parts:
+        what = f"batch_size={recipe.batch_size} cannot be cut into {parts} equal parts"
+        way = f"{processes.world} processes times accumulate={recipe.accumulate}"
+        raise ValueError(f"{what}, {way}")
+    if recipe.dtype == "float16" and kind == "cpu":
+        raise ValueError("dtype='float16' needs a GPU; pass float32 or bfloat16")
+    if recipe.dtype == "bfloat16" and kind == "cuda" and not torch.cuda.is_bf16_supported(False):
+        raise ValueError("dtype='bfloat16', which this GPU does not have; pass float32 or float16")
+    if tensorboard:
+        need("tensorboard", "--tensorboard")

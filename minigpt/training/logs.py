@@ -1,0 +1,108 @@
+"""What a run tells: tables of losses, samples, learning curves, TensorBoard, the live bar."""
+
+import csv
+import os
+import re
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+STEPS, MEASURED, SAMPLES, CURVES = "log.csv", "measured.csv", "samples.txt", "curves.png"
+COLUMNS = {
+    STEPS: ("step", "loss", "rate", "grad_norm", "tokens_per_second"),
+    MEASURED: ("step", "held_out_loss", "perplexity", "perplexity_per_word"),
+}
+EXTRA = "pip install 'minigpt-notebooks[train]'"
+
+
+def need(package: str, what: str) -> None:
+    """Raise ImportError if a package of the extra `train` is missing."""
+    if not find_spec(package):
+        raise ImportError(f"{what} needs {package}: {EXTRA}")
+
+
+class Logs:
+    """The files of a run that grow; lines of later steps than `step` are cut off."""
+
+    def __init__(self, out: Path, step: int, tensorboard: bool = False):
+        self.files = {name: self.open(out / name, step) for name in (STEPS, MEASURED, SAMPLES)}
+        self.board = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(out / "tensorboard", purge_step=step + 1)
+
+    def open(self, path: Path, step: int):
+        lines = path.read_text("utf-8").splitlines(True) if path.exists() else []
+        numbered = [(re.match(r"\d+(?=[,:])", line), line) for line in lines if line.endswith("\n")]
+        kept = [line for number, line in numbered if number and int(number[0]) <= step]
+        header = [",".join(COLUMNS[path.name]) + "\n"] if path.name in COLUMNS else []
+        waiting = path.with_suffix(".unfinished")
+        waiting.write_text("".join([*header, *kept]), encoding="utf-8")
+        os.replace(waiting, path)
+        return path.open("a", encoding="utf-8")
+
+    def add(self, name: str, values: tuple) -> None:
+        """Write a row, which begins with the step."""
+        row = dict(zip(COLUMNS[name], values, strict=True))
+        self.write(name, ",".join(map(str, values)))
+        for tag, value in list(row.items())[1:] if self.board else ():
+            self.board.add_scalar(tag, value, row["step"])
+
+    def sample(self, step: int, text: str) -> None:
+        self.write(SAMPLES, f"{step}: {' '.join(text.split())}")
+        if self.board:
+            self.board.add_text("sample", text, step)
+
+    def write(self, name: str, line: str) -> None:
+        self.files[name].write(line + "\n")
+        self.files[name].flush()
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
+        if self.board:
+            self.board.close()
+
+
+def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Measure how fast a GPU multiplies large matrices, in FLOP/s."""
+    n, times = 8192, 10
+    x = torch.randn(n, n, device=device, dtype=dtype)
+    for _ in range(2):  # the first round is warm-up
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        for _ in range(times):
+            x @ x
+        torch.cuda.synchronize()
+    return times * 2 * n**3 / (time.perf_counter() - begin)
+
+
+def read_table(path: Path) -> dict[str, list[float]]:
+    """Read a table of `COLUMNS`: name of a column -> its values."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in COLUMNS[path.name]}
+
+
+def plot(out: str | Path) -> Path:
+    """Draw the losses of a run, of training and held out, as `curves.png`; return its path.
+
+    Raises ImportError without matplotlib, FileNotFoundError for a folder without a run.
+    """
+    need("matplotlib", CURVES)
+    from matplotlib.figure import Figure
+
+    out = Path(out)
+    if not (out / STEPS).is_file():
+        raise FileNotFoundError(f"{out} holds no {STEPS}; pass the folder OUT of a run")
+    steps, measured = read_table(out / STEPS), read_table(out / MEASURED)
+    axes = (figure := Figure(figsize=(8, 5), layout="constrained")).subplots()
+    axes.plot(steps["step"], steps["loss"], linewidth=0.5, label="train")
+    axes.plot(measured["step"], measured["held_out_loss"], "o-", markersize=3, label="held out")
+    axes.set(xlabel="step", ylabel="loss, nats per token", title=out.resolve().name)
+    axes.legend()
+    figure.savefig(out / CURVES, dpi=120)
+    return out / CURVES

@@ -1,0 +1,135 @@
+"""A corpus as token ids on disk: memory-mapped shards, made once for a corpus and a tokenizer."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from minigpt.bpe import NEWLINE
+from minigpt.hf.files import json_text, read_json, unfinished_folder
+from minigpt.hf.tokenizer_base import TokenizerBase
+
+from .corpus import Part, Source, for_each_piece, name_of
+
+SHARD = 2**28  # tokens; the last shard may have fewer
+INDEX, NAME = "index.json", "shard-{:05}.bin"
+
+
+class Shards:
+    """One long text of ids, (N,), that stays on disk.
+
+    `words`: its whitespace-separated words; `unknown`: how many ids are that of the unknown token.
+    The name of its `folder` tells the text and its tokenizer.
+    """
+
+    def __init__(self, folder: str | Path):
+        """Open what `prepare_shards` made. Raises ValueError, naming it, for a damaged file."""
+        self.folder, self.parts = Path(folder), []
+        index = read_json(self.folder / INDEX)
+        self.words, self.unknown, dtype = index["words"], index["unknown"], np.dtype(index["dtype"])
+        for number, length in enumerate(index["lengths"]):
+            path, size = self.folder / NAME.format(number), length * dtype.itemsize
+            if path.stat().st_size != size:
+                found = f"{path} has {path.stat().st_size} bytes, {size} were written"
+                raise ValueError(f"{found}; remove {self.folder}, and it is made again")
+            self.parts.append(np.asarray(np.memmap(path, dtype, "r")))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, positions) -> np.ndarray:
+        """Return the ids at positions, an array of any shape or a slice: int64, the same shape.
+
+        Raises IndexError for a position that does not exist.
+        """
+        if isinstance(positions, slice):
+            positions = np.arange(*positions.indices(len(self)))
+        positions = np.asarray(positions)
+        low, high = positions.min(initial=0), positions.max(initial=0)
+        if low < 0 or high >= len(self):
+            raise IndexError(f"positions {low} to {high}, but the text has {len(self)} tokens")
+        ids, shard = np.empty(positions.shape, np.int64), len(self.parts[0])
+        for number in range(high // shard + 1):
+            here = positions // shard == number
+            ids[here] = self.parts[number][positions[here] - number * shard]
+        return ids
+
+
+def encode_piece(tokenizer: TokenizerBase, piece: list[Part]) -> tuple[np.ndarray, int, int]:
+    """Encode a piece of a corpus; return its ids, (N,), its words, its unknown tokens.
+
+    A line-break token stands at the end of each document. In the original pipeline it stands at the
+    end of each line that is not blank, so it does not matter where a document was cut.
+    """
+    newline, ids = tokenizer.convert_tokens_to_ids(NEWLINE), []
+    keeps_lines = tokenizer.text_pipeline == "original"
+    for part in piece:
+        for line in tokenizer.quick_ids(part.text.split("\n")):
+            ids += [*line, newline] if line and keeps_lines else line
+        if part.ends and not keeps_lines:
+            ids.append(newline)
+    ids = np.array(ids, np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    words = sum(len(part.text.split()) for part in piece)
+    return ids, words, np.count_nonzero(ids == tokenizer.unk_token_id)
+
+
+def write_shards(folder: Path, encoded: Iterable[tuple[np.ndarray, int, int]]) -> dict:
+    """Write what `encode_piece` returned into files of `SHARD` ids each; return the index."""
+    lengths, index = [0], {"words": 0, "unknown": 0}
+    for ids, words, unknown in encoded:
+        index["words"] += words
+        index["unknown"] += unknown
+        index["dtype"] = ids.dtype.name
+        while len(ids):
+            if lengths[-1] == SHARD:
+                lengths.append(0)
+            now, ids = np.split(ids, [SHARD - lengths[-1]])
+            with (folder / NAME.format(len(lengths) - 1)).open("ab") as file:
+                file.write(now.tobytes())
+            lengths[-1] += len(now)
+    return index | {"lengths": lengths}
+
+
+def fingerprint(source: Source, tokenizer: TokenizerBase, progress: bool) -> str:
+    """Return a hash of all that ids depend on: text and tokenizer."""
+    added = sorted(tokenizer.added_tokens_encoder.items())
+    kind = type(tokenizer).__name__, tokenizer.text_pipeline, tokenizer.unk_token, added
+    whole = hashlib.sha256(json.dumps([kind, tokenizer.vocab, tokenizer.merges]).encode())
+    for piece in for_each_piece(list, source, 1, f"look through {name_of(source)}", progress):
+        for part in piece:
+            whole.update(part.text.encode() + b"\0" * part.ends)
+    return whole.hexdigest()[:16]
+
+
+def prepare_shards(
+    source: Source, tokenizer: TokenizerBase, folder: str | Path, workers: int = 1, progress=False
+) -> Shards:
+    """Open the ids of a corpus in `folder`, or make them if they are missing or damaged.
+
+    They have a folder of their own, named after a hash of text and tokenizer, which is there only
+    when all is written. Raises ValueError if most tokens would be unknown, and the errors of
+    `documents`.
+    """
+    place = Path(folder) / fingerprint(source, tokenizer, progress)
+    try:
+        return Shards(place)
+    except (FileNotFoundError, ValueError):
+        tokenizer.quick_ids([""])  # loads what it needs once, for all processes
+    encode, what = partial(encode_piece, tokenizer), f"tokenize {name_of(source)}"
+    with unfinished_folder(folder) as waiting:
+        index = write_shards(waiting, for_each_piece(encode, source, workers, what, progress))
+        tokens = sum(index["lengths"])
+        if index["unknown"] > tokens / 2:
+            share = f"{index['unknown'] / tokens:.0%} of the tokens of {name_of(source)}"
+            raise ValueError(
+                f"{share} would be {tokenizer.unk_token}; pass one that knows its letters"
+            )
+        (waiting / INDEX).write_text(json_text(index), encoding="utf-8")
+        shutil.rmtree(place, ignore_errors=True)  # a damaged one
+        os.replace(waiting, place)
+    return Shards(place)
