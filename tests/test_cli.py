@@ -87,7 +87,7 @@ def compare(example: dict, result, folder: str) -> None:
 
 # -- the program as a whole
 
-COMMANDS = ["run", "generate", "convert", "download", "info", "verify", "pretrain"]
+COMMANDS = ["run", "generate", "convert", "download", "info", "verify", "pretrain", "finetune", "evaluate"]
 
 
 def test_version_and_help():

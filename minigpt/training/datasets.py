@@ -91,8 +91,10 @@ PAPER_TASKS = {
 }
 
 
-def find_task(name: str, source: DataSet, columns=("text",), label: str = "label") -> Task:
-    """Return the task of that name. "csv" has one column or two, and the labels of `train`.
+def find_task(
+    name: str, source: DataSet, columns=("text",), label: str = "label", labels=()
+) -> Task:
+    """Return the task of that name. "csv" has one column or two, and these labels or `train`'s.
 
     Raises ImportError without scikit-learn, ValueError for an unknown name.
     """
@@ -104,7 +106,7 @@ def find_task(name: str, source: DataSet, columns=("text",), label: str = "label
         raise ValueError(f"no task {name!r}; expected one of {', '.join(PAPER_TASKS)}, csv")
     kind = "classification" if len(columns) == 1 else "entailment"
     task = Task(kind, tuple(columns), label, files=("{}.csv", "{}.jsonl"))
-    labels = set(each(task, source, "train", lambda row: str(*values_of(row, [label]))))
+    labels = labels or set(each(task, source, "train", lambda row: str(*values_of(row, [label]))))
     return task._replace(labels=tuple(sorted(labels)))
 
 
