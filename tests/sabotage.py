@@ -30,6 +30,7 @@ CHANGES = [  # module, a line of it, what becomes of that line, the tests to run
     ("tasks", "max(parts, key=len)", "parts[0]", "test_tasks.py"),
     ("finetuning", "* (1 - done)", "", "test_finetuning.py"),
     ("pretraining", "1 + math.cos", "1 - math.cos", "test_pretraining.py"),
+    ("zero_shot", "positions >= begins", "positions > begins", "test_zero_shot.py"),
 ]
 
 

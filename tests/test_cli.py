@@ -21,7 +21,7 @@ import minigpt
 from minigpt import AutoTokenizer, OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from minigpt.cli import verify
 from minigpt.cli.app import app
-from minigpt.cli.run import Task
+from minigpt.cli.run import PipelineTask
 from minigpt.hf.pipeline import GENERATION
 from tests import helpers
 from tests.hub import FILES, LARGE, point_at, running_hub
@@ -87,7 +87,17 @@ def compare(example: dict, result, folder: str) -> None:
 
 # -- the program as a whole
 
-COMMANDS = ["run", "generate", "convert", "download", "info", "verify", "pretrain", "finetune", "evaluate"]
+COMMANDS = [
+    "run",
+    "generate",
+    "convert",
+    "download",
+    "info",
+    "verify",
+    "pretrain",
+    "finetune",
+    "evaluate",
+]
 
 
 def test_version_and_help():
@@ -132,7 +142,7 @@ def test_a_wrong_use_is_2_and_no_mistake_of_ours(line):
 # -- run and generate
 
 
-@pytest.mark.parametrize("task", get_args(Task))
+@pytest.mark.parametrize("task", get_args(PipelineTask))
 def test_each_task_answers_a_line_in_text_and_json(task, monkeypatch):
     monkeypatch.setitem(GENERATION, "max_new_tokens", 8)
     options = ["--labels", "sea, land"] if task == "zero-shot-classification" else []

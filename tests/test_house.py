@@ -33,7 +33,7 @@ def test_every_notebook_keeps_every_rule(rule, path):
 
 def test_all_notebooks_are_there():
     course = "tour bpe tokenizer config attention block model lm_head generation pretraining"
-    course = [*course.split(), "double_heads", "classification", "tasks", "finetuning"]
+    course = [*course.split(), "double_heads", "classification", "tasks", "finetuning", "zero_shot"]
     assert [path.stem for path in house.COURSE] == [f"{n:02}_{x}" for n, x in enumerate(course)]
     further = "beam_search dropout flash_attention fused_loss kernels speculative static_cache"
     assert [path.stem for path in house.FURTHER] == [*further.split(), "tokenizer_rules"]

@@ -13,3 +13,4 @@ from .chapter_08 import *
 from .chapter_10 import *
 from .chapter_11 import *
 from .chapter_12 import *
+from .chapter_14 import *

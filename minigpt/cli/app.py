@@ -10,6 +10,7 @@ from minigpt.cli.common import Command, Commands
 from minigpt.cli.finetune import TaskCommand, evaluate_command, finetune_command
 from minigpt.cli.pretrain import plot_command, pretrain_command
 from minigpt.cli.run import generate_command, run_command
+from minigpt.cli.zero_shot import zero_shot_command
 
 app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -42,7 +43,8 @@ def before_all(
 
 
 COMMANDS = [run_command, generate_command, convert_command, download_command, info_command]
-for command in [*COMMANDS, verify_command, pretrain_command, plot_command]:
+COMMANDS += [verify_command, pretrain_command, plot_command, zero_shot_command]
+for command in COMMANDS:
     app.command(command.__name__.removesuffix("_command").replace("_", "-"), cls=Command)(command)
 for command in (finetune_command, evaluate_command):
     app.command(command.__name__.removesuffix("_command"), cls=TaskCommand)(command)

@@ -7,25 +7,22 @@ from typing import Annotated
 import typer
 
 from .common import MODEL, Command, Device
+from .pretrain import Json, Out, Resume
 from .run import to_device
+from .zero_shot import Folder
 
-Name = Annotated[str, typer.Argument(metavar="TASK", help="A name of the list below.")]
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The files of the task.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the run and its best model.")]
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="One of those listed below.")]
 Tuned = Annotated[str, typer.Argument(metavar="MODEL", help="Folder that finetune wrote.")]
 Pretrained = Annotated[str, typer.Option(help=MODEL)]
-Count = Annotated[int, typer.Option(min=1)]
+Number = Annotated[int, typer.Option(min=1)]
 Limit = Annotated[int | None, typer.Option(min=1, help="Train with so many examples.")]
-Rate = Annotated[float, typer.Option(min=0, help="Highest learning rate.")]
+Highest = Annotated[float, typer.Option(min=0, help="Highest learning rate.")]
 Lambda = Annotated[float, typer.Option(min=0, help="How much the loss of tokens counts.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="One run a seed.")]
-Text = Annotated[str, typer.Option(help="Of the task csv.")]
-Second = Annotated[str | None, typer.Option(help="Of csv, if an example is two texts.")]
-Label = Annotated[str, typer.Option(help="Of the task csv.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")]
-Split = Annotated[str, typer.Option(help="train, dev, test, ...: see the files below.")]
+OneSeed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all random numbers.")]
+Column = Annotated[str, typer.Option(help="Of the task csv.")]
+Second = Annotated[str | None, typer.Option(help="Of csv, where an example is two texts.")]
+Split = Annotated[str, typer.Option(help="train, dev, test, or another one of the task.")]
 Answers = Annotated[Path | None, typer.Option(help="Write them as for a GLUE submission.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
 
 
 class TaskCommand(Command):
@@ -44,20 +41,20 @@ class TaskCommand(Command):
 
 
 def finetune_command(
-    task: Name,
+    task: TaskName,
     folder: Folder,
     out: Out,
     model: Pretrained = "tiny",
-    epochs: Count = 3,
-    batch_size: Count = 32,
-    rate: Rate = 6.25e-5,
+    epochs: Number = 3,
+    batch_size: Number = 32,
+    rate: Highest = 6.25e-5,
     lm_coef: Lambda = 0.5,
-    seed: Seed = 0,
+    seed: OneSeed = 0,
     limit: Limit = None,
     device: Device = "auto",
-    text_column: Text = "text",
+    text_column: Column = "text",
     second_column: Second = None,
-    label_column: Label = "label",
+    label_column: Column = "label",
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
@@ -84,15 +81,15 @@ def finetune_command(
 
 
 def evaluate_command(
-    task: Name,
+    task: TaskName,
     folder: Folder,
     model: Tuned,
     split: Split = "dev",
     predictions: Answers = None,
     device: Device = "auto",
-    text_column: Text = "text",
+    text_column: Column = "text",
     second_column: Second = None,
-    label_column: Label = "label",
+    label_column: Column = "label",
     as_json: Json = False,
 ) -> None:
     """Score a model that was fine-tuned for a task.

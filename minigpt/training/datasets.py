@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +92,12 @@ PAPER_TASKS = {
 }
 
 
+def check_scores() -> None:
+    """Raise ImportError if there is nothing to compute `metrics` with."""
+    if not find_spec("sklearn"):
+        raise ImportError("the scores need scikit-learn: pip install 'minigpt-notebooks[train]'")
+
+
 def find_task(
     name: str, source: DataSet, columns=("text",), label: str = "label", labels=()
 ) -> Task:
@@ -98,8 +105,7 @@ def find_task(
 
     Raises ImportError without scikit-learn, ValueError for an unknown name.
     """
-    if not find_spec("sklearn"):
-        raise ImportError("the scores need scikit-learn: pip install 'minigpt-notebooks[train]'")
+    check_scores()
     if name in PAPER_TASKS:
         return PAPER_TASKS[name]
     if name != "csv":
@@ -214,8 +220,29 @@ def read_passages(folder: Path, _) -> Iterator:
             yield f"{path}, question {number}", row | {"question": question, "answer": answer}
 
 
+def read_schemas(path: Path, _) -> Iterator:
+    """Yield each Winograd schema: lines of sentence, pronoun, candidates, answer, and a blank."""
+    lines = enumerate(map(str.strip, read_lines(path)), 1)
+    for is_blank, group in groupby(lines, lambda line: not line[1]):
+        if is_blank:
+            continue
+        numbers, record = zip(*group, strict=True)
+        with naming(place := f"{path}, line {numbers[0]}"):
+            try:
+                sentence, _, candidates, answer = record
+                beginning, rest = sentence.split("[MASK]")
+                first, second = map(str.strip, candidates.split(","))
+                row = {"beginning": beginning, "first": first, "second": second, "rest": rest}
+                row["answer"] = [first, second].index(answer)
+            except ValueError as error:
+                way = "four lines: a sentence with [MASK], [MASK], two candidates, one of them"
+                raise ValueError(f"expected {way}") from error
+        yield place, row
+
+
 TSV = partial(read_fields, delimiter="\t", quoting=csv.QUOTE_NONE)
-READERS = {".tsv": TSV, ".csv": read_fields, ".jsonl": read_objects, "": read_passages}
+READERS = {".tsv": TSV, ".csv": read_fields, ".jsonl": read_objects}
+READERS |= {".txt": read_schemas, "": read_passages}
 
 
 def metrics(task: Task, predictions: Sequence, labels: Sequence) -> dict[str, float]:
