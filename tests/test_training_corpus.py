@@ -119,7 +119,7 @@ def test_what_cannot_be_read_is_named(name, data, message, piece, tmp_path, monk
     monkeypatch.setattr(corpus, "PIECE", piece)
     put(tmp_path / name, data)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        list(corpus.pieces(tmp_path))
+        list(corpus.read_pieces(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["a.gz", "a.jsonl.xz"])
@@ -181,13 +181,11 @@ def test_the_bar_counts_bytes_on_disk(tmp_path, capfd):
     assert "2.00 rows" in capfd.readouterr().err
 
 
-def rest(piece):
-    time.sleep(0.1)
-
-
 def at_work(pipe):
+    """Work for a minute, with little to do for the processes."""
+    source = (time.sleep(0.05) or row for row in rows(*["a" * 2**18] * 1200))
     try:
-        for _ in for_each_piece(rest, rows(*["a" * 2**18] * 600), 2, "", False):
+        for _ in for_each_piece(first_text, source, 2, "", False):
             pipe.send("at work")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -213,7 +211,7 @@ def test_no_process_outlives_the_one_that_started_it(sent, code, capfd):
 def test_words_are_counted_as_the_tokenizer_splits_them(monkeypatch):
     long = "x" * 600  # spaCy would take its time
     text = STORY.replace("\r", "") + "\nI'm the Miller’s café; don’t &amp; won't\n" * 3
-    counted = sum(map(corpus.count_words, corpus.pieces(rows(text, long))), Counter())
+    counted = sum(map(corpus.count_words, corpus.read_pieces(rows(text, long))), Counter())
     expected = Counter(split_words(text))
     del expected["\n"]
     assert counted == expected
@@ -245,5 +243,5 @@ def test_the_vocabulary_is_the_same_for_any_number_of_processes(tmp_path, monkey
 
 def test_a_vocabulary_too_small_for_the_characters_is_refused(tmp_path):
     put(tmp_path / "a.txt", STORY)
-    with pytest.raises(ValueError, match="vocab_size=10, but .* 16 characters, which need 34"):
+    with pytest.raises(ValueError, match="vocab_size=10, but 16 characters need 34"):
         learn_vocabulary(tmp_path, 10)

@@ -20,7 +20,7 @@ Parts = Annotated[int | None, typer.Option(min=1, help="Of a batch, one after th
 Length = Annotated[int | None, typer.Option(min=2, help="Tokens of a window.")]
 Rate = Annotated[float | None, typer.Option(min=0, help="Highest learning rate.")]
 Warmup = Annotated[int | None, typer.Option(min=0, help="Steps until the rate is highest.")]
-Dropout = Annotated[float | None, typer.Option(min=0, max=1, help="All three dropout rates.")]
+DropoutRate = Annotated[float | None, typer.Option(min=0, max=1, help="All three dropout rates.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Of all random numbers.")]
 Products = Literal["float32", "bfloat16", "float16"]
 Precision = Annotated[Products | None, typer.Option(help="Of matrix products.")]
@@ -29,7 +29,7 @@ Every = Annotated[int | None, typer.Option(min=1, help="So many steps.")]
 Keep = Annotated[int | None, typer.Option(min=1, help="Last checkpoints; also the best.")]
 Config = Annotated[Path | None, typer.Option(help="A recipe: TOML, keys as these options.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")]
-Tokenizer = Annotated[Path | None, typer.Option(help="A checkpoint's; default: learn one.")]
+Vocabulary = Annotated[Path | None, typer.Option(help="A checkpoint's; default: learn one.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of token ids; default: in OUT.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes that read texts.")]
 Shard = Annotated[bool, typer.Option("--fsdp", help="Shard the model over processes.")]
@@ -47,7 +47,7 @@ def pretrain_command(
     n_layer: Count = None,
     n_head: Count = None,
     vocab_size: Count = None,
-    pdrop: Dropout = None,
+    pdrop: DropoutRate = None,
     steps: Steps = None,
     batch_size: Batch = None,
     accumulate: Parts = None,
@@ -61,7 +61,7 @@ def pretrain_command(
     keep: Keep = None,
     config: Config = None,
     resume: Resume = False,
-    tokenizer: Tokenizer = None,
+    tokenizer: Vocabulary = None,
     data: Data = None,
     workers: Workers = None,
     device: Device = "auto",

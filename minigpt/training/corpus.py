@@ -105,7 +105,7 @@ def documents(source: Source) -> Iterator[Part]:
             yield Part(text_of(row, f"{name_of(source)}, row {number}"), True, 1)
 
 
-def pieces(source: Source) -> Iterator[list[Part]]:
+def read_pieces(source: Source) -> Iterator[list[Part]]:
     """Group documents into pieces worth a process's time. Raises ValueError if all are blank."""
     piece, length, has_text = [], 0, False
     for part in documents(source):
@@ -166,7 +166,7 @@ def for_each_piece(
     if isinstance(source, str | Path):
         total, unit = sum(path.stat().st_size for path in text_files(source)), "B"
     with tqdm(desc=what, total=total, unit=unit, unit_scale=True, disable=not progress) as bar:
-        for piece, result in in_order(function, pieces(source), workers):
+        for piece, result in in_order(function, read_pieces(source), workers):
             yield result
             bar.update(sum(part.size for part in piece))
 
@@ -202,7 +202,6 @@ def learn_vocabulary(
     characters = order_characters(words)
     least = 2 * len(characters) + 2  # each inside a word and at its end; two special tokens
     if vocab_size < least:
-        what = f"the text has {len(characters)} characters, which need {least}"
-        raise ValueError(f"vocab_size={vocab_size}, but {what}")
+        raise ValueError(f"vocab_size={vocab_size}, but {len(characters)} characters need {least}")
     merges = learn_merges(words, vocab_size - least, progress)
     return OpenAIGPTTokenizer(build_vocabulary(characters, merges), merges, "original")

@@ -1,4 +1,4 @@
-"""What a run tells: tables of losses, samples, learning curves, TensorBoard, the live bar."""
+"""What a run tells: tables of losses, samples, learning curves, TensorBoard."""
 
 import csv
 import os
@@ -10,61 +10,60 @@ from pathlib import Path
 import torch
 
 STEPS, MEASURED, SAMPLES, CURVES = "log.csv", "measured.csv", "samples.txt", "curves.png"
-COLUMNS = {
+TABLES = {
     STEPS: ("step", "loss", "rate", "grad_norm", "tokens_per_second"),
     MEASURED: ("step", "held_out_loss", "perplexity", "perplexity_per_word"),
 }
-EXTRA = "pip install 'minigpt-notebooks[train]'"
 
 
 def need(package: str, what: str) -> None:
     """Raise ImportError if a package of the extra `train` is missing."""
     if not find_spec(package):
-        raise ImportError(f"{what} needs {package}: {EXTRA}")
+        raise ImportError(f"{what} needs {package}: pip install 'minigpt-notebooks[train]'")
 
 
 class Logs:
     """The files of a run that grow; lines of later steps than `step` are cut off."""
 
     def __init__(self, out: Path, step: int, tensorboard: bool = False):
-        self.files = {name: self.open(out / name, step) for name in (STEPS, MEASURED, SAMPLES)}
-        self.board = None
+        self.out, self.board = out, None
+        for name in (STEPS, MEASURED, SAMPLES):
+            self.cut(out / name, step)
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(out / "tensorboard", purge_step=step + 1)
 
-    def open(self, path: Path, step: int):
+    def cut(self, path: Path, step: int) -> None:
+        """Leave the header, and the whole lines up to that step."""
         lines = path.read_text("utf-8").splitlines(True) if path.exists() else []
-        numbered = [(re.match(r"\d+(?=[,:])", line), line) for line in lines if line.endswith("\n")]
+        numbered = [(re.match(r"\d+(?=[,:].*\n)", line), line) for line in lines]
         kept = [line for number, line in numbered if number and int(number[0]) <= step]
-        header = [",".join(COLUMNS[path.name]) + "\n"] if path.name in COLUMNS else []
+        header = [",".join(TABLES[path.name]) + "\n"] if path.name in TABLES else []
         waiting = path.with_suffix(".unfinished")
         waiting.write_text("".join([*header, *kept]), encoding="utf-8")
         os.replace(waiting, path)
-        return path.open("a", encoding="utf-8")
+
+    def write(self, name: str, line: str) -> None:
+        try:
+            with (self.out / name).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            way = "make room, and go on with --resume"
+            raise OSError(f"{self.out / name} could not be written ({error}); {way}") from error
 
     def add(self, name: str, values: tuple) -> None:
         """Write a row, which begins with the step."""
-        row = dict(zip(COLUMNS[name], values, strict=True))
         self.write(name, ",".join(map(str, values)))
-        for tag, value in list(row.items())[1:] if self.board else ():
-            self.board.add_scalar(tag, value, row["step"])
+        for tag, value in zip(TABLES[name][1:], values[1:], strict=True) if self.board else ():
+            self.board.add_scalar(tag, value, values[0])
 
     def sample(self, step: int, text: str) -> None:
+        """Write a text that the model made, on one line."""
         self.write(SAMPLES, f"{step}: {' '.join(text.split())}")
         if self.board:
             self.board.add_text("sample", text, step)
-
-    def write(self, name: str, line: str) -> None:
-        self.files[name].write(line + "\n")
-        self.files[name].flush()
-
-    def close(self) -> None:
-        for file in self.files.values():
-            file.close()
-        if self.board:
-            self.board.close()
+            self.board.flush()
 
 
 def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
@@ -81,10 +80,10 @@ def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def read_table(path: Path) -> dict[str, list[float]]:
-    """Read a table of `COLUMNS`: name of a column -> its values."""
+    """Read a table of `TABLES`: name of a column -> its values."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in COLUMNS[path.name]}
+    return {name: [float(row[name]) for row in rows] for name in TABLES[path.name]}
 
 
 def plot(out: str | Path) -> Path:

@@ -21,20 +21,20 @@ from typing import get_type_hints
 import torch
 from tqdm import tqdm
 
-from minigpt import OpenAIGPTConfig, OpenAIGPTTokenizer
-from minigpt.hf.files import json_writer, read_json, save_files
+from minigpt import OpenAIGPTConfig, OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
+from minigpt.hf.files import json_writer, naming, read_json, save_files
 from minigpt.hf.loading import save_model
 from minigpt.pretraining import Recipe, learning_rate, window_starts
 
 from .checkpoints import Checkpoints
 from .corpus import Source, learn_vocabulary, name_of, text_files
-from .logs import COLUMNS, MEASURED, STEPS, Logs, matrix_peak, need, plot
+from .logs import MEASURED, STEPS, TABLES, Logs, matrix_peak, need, plot
 from .processes import Processes, set_whole_state, whole_state
-from .shards import Shards, prepare_shards
+from .shards import Shards, is_prepared, prepare_shards
 from .trainer import Trainer
 
 RECIPE, DATA = "recipe.json", "data"
-DTYPES = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 PASSES = 100  # over the text, if no number of steps is given; as in the paper
 READ_EVERY = 20  # steps on a GPU from one look at the losses, which waits for it, to the next
 COUNTS = ("steps", "batch_size", "accumulate", "save_every", "measure_every", "keep")  # from 1 on
@@ -56,7 +56,7 @@ class PretrainingRecipe(Recipe):
     n_head: int = 12
     pdrop: float = 0.1  # all three dropout rates
     accumulate: int = 1  # parts of a batch that a process computes one after the other
-    dtype: str = "float32"  # of matrix products, one of `DTYPES`; parameters are float32
+    dtype: str = "float32"  # of matrix products, one of `PRECISIONS`; parameters are float32
     compile: bool | None = None  # None: on a GPU
     save_every: int = 1000  # steps
     measure_every: int = 1000  # steps
@@ -69,27 +69,24 @@ class PretrainingRecipe(Recipe):
                 raise ValueError(f"{name}={value!r}; pass {getattr(kind, '__name__', kind)}")
             if isinstance(value, int | float) and not (name in COUNTS) <= value < math.inf:
                 raise ValueError(f"{name}={value!r}; pass {int(name in COUNTS)} or more")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype={self.dtype!r}; choose from {', '.join(DTYPES)}")
+        if self.dtype not in PRECISIONS:
+            raise ValueError(f"dtype={self.dtype!r}; choose from {', '.join(PRECISIONS)}")
 
     @classmethod
     def from_toml(cls, path: str | Path, **changes) -> "PretrainingRecipe":
         """Read a recipe: keys are the fields' names. Raises ValueError for another key."""
-        text = Path(path).read_text(encoding="utf-8")
-        try:
-            found = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{path}: {error}") from error
-        if unknown := found.keys() - {field.name for field in fields(cls)}:
-            known = ", ".join(field.name for field in fields(cls))
-            raise ValueError(f"{path}: no recipe has {min(unknown)!r}; choose from {known}")
+        with naming(path):
+            found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            known = [field.name for field in fields(cls)]
+            if unknown := found.keys() - set(known):
+                way = f"choose from {', '.join(known)}"
+                raise ValueError(f"no recipe has {min(unknown)!r}; {way}")
         return cls(**found | changes)
 
     def config(self, vocab_size: int) -> OpenAIGPTConfig:
         """Return the config of the model, with as many tokens as were learned."""
-        sizes = {
-            name: getattr(self, name) for name in ("n_positions", "n_embd", "n_layer", "n_head")
-        }
+        names = ("n_positions", "n_embd", "n_layer", "n_head")
+        sizes = {name: getattr(self, name) for name in names}
         rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), float(self.pdrop))
         return OpenAIGPTConfig(vocab_size=vocab_size, **sizes, **rates)
 
@@ -185,16 +182,13 @@ class Run:
                 self.logs.add(STEPS, (step, self.loss, rate, length, round(speed)))
             self.check(self.loss, step)
         self.bar.update(len(losses))
-        self.bar.set_postfix(self.facts(speed))
+        facts = {"loss": f"{self.loss:.3f}", "tokens/s": f"{speed:,.0f}"}
+        if self.peak:
+            share = speed * self.trainer.work() / (self.peak * self.processes.world)
+            facts["of the peak"] = f"{share:.0%}"
+        self.bar.set_postfix(facts)
         self.since = now
         return flag > 0
-
-    def facts(self, speed: float) -> dict[str, str]:
-        """Return what the bar shows."""
-        found = {"loss": f"{self.loss:.3f}", "tokens/s": f"{speed:,.0f}"}
-        if self.peak:
-            found["of the peak"] = f"{speed * self.trainer.work() / self.peak:.0%}"
-        return found
 
     def check(self, loss: float, step: int, most: float | None = None) -> None:
         """Raise `Diverged` if a loss is above `most`, by default twice that of guessing, or NaN."""
@@ -212,7 +206,7 @@ class Run:
         self.check(loss, self.step, math.inf)
         per_word = loss * count / max(self.held_out.words, 1)
         values = loss, *(math.exp(min(x, 700)) for x in (loss, per_word))
-        row = dict(zip(COLUMNS[MEASURED], (self.step, *values), strict=True))
+        row = dict(zip(TABLES[MEASURED], (self.step, *values), strict=True))
         sample = self.trainer.sample(self.held_out)
         if self.logs:
             self.logs.add(MEASURED, tuple(row.values()))
@@ -313,14 +307,16 @@ def prepare(
     recipe.config(2)  # raises ValueError for sizes that do not fit
     found, is_new = find_run(out, recipe, resume), not out.exists()
     for source in sources:
-        if isinstance(source, str | Path):
+        if isinstance(source, str | Path) and not is_prepared(source):
             text_files(source)
     if found:
         recipe, tokenizer = found, out
     elif tokenizer is None:
         tokenizer = learn_vocabulary(sources[1], recipe.vocab_size, **how)
     if isinstance(tokenizer, str | Path):
-        tokenizer = OpenAIGPTTokenizer.from_pretrained(tokenizer)
+        has_original = find_spec("ftfy") and find_spec("spacy")
+        kind = OpenAIGPTTokenizer if has_original else OpenAIGPTTokenizerFast
+        tokenizer = kind.from_pretrained(tokenizer)
     try:
         place = data or out / DATA
         texts = [prepare_shards(source, tokenizer, place, **how) for source in sources]
@@ -342,7 +338,7 @@ def prepare(
 
 
 def pretrain(
-    books: Source,  # a folder, see `documents`, or rows of a data set with a "text"
+    books: Source,  # a folder of texts or of shards, or rows of a data set with a "text"
     held_out: Source,  # the same, to measure with
     out: str | Path,  # folder for the best model and everything on the way
     recipe: PretrainingRecipe,

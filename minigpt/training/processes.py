@@ -51,7 +51,7 @@ class Processes:
     def close(self) -> None:
         """End together: a process that leaves alone looks like one that was killed."""
         if self.world > 1:
-            dist.barrier()
+            self.total(torch.zeros(1, device=self.device)).item()  # waits for all
             dist.destroy_process_group()
 
     def total(self, values: Tensor) -> Tensor:

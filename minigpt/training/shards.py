@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from functools import partial
@@ -17,7 +16,7 @@ from minigpt.hf.tokenizer_base import TokenizerBase
 from .corpus import Part, Source, for_each_piece, name_of
 
 SHARD = 2**28  # tokens; the last shard may have fewer
-INDEX, NAME = "index.json", "shard-{:05}.bin"
+INDEX_NAME, SHARD_NAME = "index.json", "shard-{:05}.bin"
 
 
 class Shards:
@@ -30,13 +29,12 @@ class Shards:
     def __init__(self, folder: str | Path):
         """Open what `prepare_shards` made. Raises ValueError, naming it, for a damaged file."""
         self.folder, self.parts = Path(folder), []
-        index = read_json(self.folder / INDEX)
+        index = read_json(self.folder / INDEX_NAME)
         self.words, self.unknown, dtype = index["words"], index["unknown"], np.dtype(index["dtype"])
         for number, length in enumerate(index["lengths"]):
-            path, size = self.folder / NAME.format(number), length * dtype.itemsize
+            path, size = self.folder / SHARD_NAME.format(number), length * dtype.itemsize
             if path.stat().st_size != size:
-                found = f"{path} has {path.stat().st_size} bytes, {size} were written"
-                raise ValueError(f"{found}; remove {self.folder}, and it is made again")
+                raise ValueError(f"{path} has no longer {size} bytes; remove {self.folder}")
             self.parts.append(np.asarray(np.memmap(path, dtype, "r")))
 
     def __len__(self) -> int:
@@ -89,7 +87,7 @@ def write_shards(folder: Path, encoded: Iterable[tuple[np.ndarray, int, int]]) -
             if lengths[-1] == SHARD:
                 lengths.append(0)
             now, ids = np.split(ids, [SHARD - lengths[-1]])
-            with (folder / NAME.format(len(lengths) - 1)).open("ab") as file:
+            with (folder / SHARD_NAME.format(len(lengths) - 1)).open("ab") as file:
                 file.write(now.tobytes())
             lengths[-1] += len(now)
     return index | {"lengths": lengths}
@@ -106,15 +104,22 @@ def fingerprint(source: Source, tokenizer: TokenizerBase, progress: bool) -> str
     return whole.hexdigest()[:16]
 
 
+def is_prepared(source: Source) -> bool:
+    """Say whether a source is a folder of shards."""
+    return isinstance(source, str | Path) and (Path(source) / INDEX_NAME).is_file()
+
+
 def prepare_shards(
     source: Source, tokenizer: TokenizerBase, folder: str | Path, workers: int = 1, progress=False
 ) -> Shards:
     """Open the ids of a corpus in `folder`, or make them if they are missing or damaged.
 
     They have a folder of their own, named after a hash of text and tokenizer, which is there only
-    when all is written. Raises ValueError if most tokens would be unknown, and the errors of
-    `documents`.
+    when all is written. Such a folder is a source, too. Raises ValueError if most tokens would be
+    unknown, and the errors of `documents`.
     """
+    if is_prepared(source):  # perhaps on another machine
+        return Shards(source)
     place = Path(folder) / fingerprint(source, tokenizer, progress)
     try:
         return Shards(place)
@@ -125,11 +130,9 @@ def prepare_shards(
         index = write_shards(waiting, for_each_piece(encode, source, workers, what, progress))
         tokens = sum(index["lengths"])
         if index["unknown"] > tokens / 2:
-            share = f"{index['unknown'] / tokens:.0%} of the tokens of {name_of(source)}"
-            raise ValueError(
-                f"{share} would be {tokenizer.unk_token}; pass one that knows its letters"
-            )
-        (waiting / INDEX).write_text(json_text(index), encoding="utf-8")
+            share = f"{index['unknown'] / tokens:.0%} of the tokens of {name_of(source)} would be"
+            raise ValueError(f"{share} {tokenizer.unk_token}; pass a tokenizer for such texts")
+        (waiting / INDEX_NAME).write_text(json_text(index), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)  # a damaged one
-        os.replace(waiting, place)
+        waiting.replace(place)
     return Shards(place)
