@@ -359,6 +359,13 @@ def test_divergence_is_exit_code_1_with_valid_json(reviews, pretrained, tmp_path
     json.loads(told.stdout.splitlines()[-1])
 
 
+def test_one_class_is_nothing_to_learn(reviews, tmp_path):
+    words = ["--text-column", "review", "--label-column", "all"]
+    (reviews / "train.csv").write_text("review,all\na,b\nc,b\n")
+    told = call("finetune", "csv", reviews, tmp_path / "out", *words)
+    assert told.exit_code == 1 and "'all' is always 'b'" in told.stderr
+
+
 @pytest.mark.parametrize("command", ["finetune", "evaluate"])
 def test_help_tells_the_files_of_each_task(command):
     told = " ".join(call(command, "--help").stdout.split())

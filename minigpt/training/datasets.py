@@ -113,6 +113,8 @@ def find_task(
     kind = "classification" if len(columns) == 1 else "entailment"
     task = Task(kind, tuple(columns), label, files=("{}.csv", "{}.jsonl"))
     labels = labels or set(each(task, source, "train", lambda row: str(*values_of(row, [label]))))
+    if len(labels) < 2:
+        raise ValueError(f"{label!r} is always {min(labels)!r} in the train part; pass two classes")
     return task._replace(labels=tuple(sorted(labels)))
 
 

@@ -65,7 +65,7 @@ class TaskRun:
         self.step, self.epochs, self.best, self.losses = 0, [], None, []
         squares = [x * x for x in self.train.labels]  # of scores; classes have logarithms
         guessing = math.log(len(task.labels)) if task.labels else statistics.fmean(squares)
-        self.most = ABSURD * (guessing + recipe.lm_coef * math.log(network.config.vocab_size))
+        self.most = ABSURD * (guessing + math.log(network.config.vocab_size))
 
     def save(self) -> None:
         state = {name: getattr(self, name) for name in ("step", "epochs", "best", "losses")}
@@ -133,8 +133,8 @@ class TaskRun:
 
 def speed_up(network: Network, steps: int, dtype: str | None, compile: bool | None) -> None:
     """Let training compute products in `dtype`, and compile it where that is worth the time."""
-    torch.set_float32_matmul_precision("high")
-    is_gpu = network.device.type == "cuda"
+    if is_gpu := network.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, also for the evaluation
     dtype = dtype or ("bfloat16" if is_gpu and torch.cuda.is_bf16_supported(False) else "float32")
     if compile or compile is None and is_gpu and steps >= COMPILED_FROM:
         network.forward = torch.compile(network.forward, dynamic=True)
