@@ -46,13 +46,15 @@ def openai_names(model: TaskModel) -> dict[str, torch.Tensor]:
 
 
 def test_ten_updates_of_openais_code():
+    """Closer than is asked for: else a wrong weight decay would not be noticed."""
     model, golden, batch = openai_model(), golden_results(), openai_batch()
     losses = torch.stack(list(fine_tune(model, [batch] * 10, OPENAI)))
-    assert (losses - golden["training_losses"]).abs().max() < 1e-4
+    assert (losses - golden["training_losses"]).abs().max() < 2e-5
     found = openai_names(model)
     assert found.keys() == {x[6:] for x in golden if x.startswith("final/")} - {"clf/b"}
-    for name, x in found.items():
-        assert (x - golden[f"final/{name}"]).abs().max() < 1e-3, name
+    for name, x in found.items():  # the bias of keys has no effect, and a gradient of noise
+        most = 1e-3 if name.endswith("c_attn/b") else 2e-5
+        assert (x - golden[f"final/{name}"]).abs().max() < most, name
 
 
 @pytest.mark.parametrize("change", [{"faithful": False}, {"warmup": 0.1}, {"lm_coef": 0.4}])
