@@ -35,7 +35,8 @@ def window_starts(count: int, length: int, recipe: Recipe, step: int) -> Tensor:
     """
     if count < length:
         raise ValueError(f"the text has {count} tokens, a window {length}; pass more text")
-    generator = torch.Generator().manual_seed(2**32 * recipe.seed + step)
+    seed = (2_654_435_761 * recipe.seed + step) % 2**32  # a generator on the CPU uses 32 bits
+    generator = torch.Generator().manual_seed(seed)
     return torch.randint(count - length + 1, (recipe.batch_size,), generator=generator)
 
 
@@ -100,7 +101,7 @@ def train(model: nn.Module, ids: Tensor, recipe: Recipe) -> Iterator[Tensor]:
 def perplexity(
     model: nn.Module,
     ids: Tensor,
-    loss_of: Callable[[Tensor], Tensor] | None = None,  # as for `train`
+    loss_of: Callable[[Tensor], Tensor] | None = None,  # (B, T) -> the mean loss of a batch
     batch_size: int = 16,
 ) -> float:
     """exp(mean loss per token) of a text (N,), in windows of the model's full length.

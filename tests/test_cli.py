@@ -251,7 +251,11 @@ def halve_positions(folder: Path) -> None:
 
 DAMAGE = [  # what is done to a copy of tiny, the check that fails, why
     (spoil_weight, "numbers", "h.3.mlp.c_fc.weight is NaN or infinite in 1 of"),
-    (add_token, "pieces", "the vocabulary has 8193 pieces, the table of tokens 8192 rows"),
+    (
+        add_token,
+        "vocabulary size",
+        "the vocabulary has 8193 tokens, the embedding matrix 8192 rows",
+    ),
     (halve_positions, "shapes", "positions_embed.weight has shape (512, 256)"),
     (lose_merges, "vocabulary", "merges.txt"),
     (lambda folder: (folder / LARGE).write_bytes(b"cut"), "arrays", LARGE),
@@ -270,7 +274,7 @@ def test_weights_without_a_vocabulary_are_no_failure(tmp_path):
     OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(tmp_path)
     result = call("verify", str(tmp_path))
     assert result.exit_code == 0
-    assert "not checked  vocabulary: there is none, only weights\n" in result.stdout
+    assert "not checked  vocabulary: there are only weights, no vocabulary\n" in result.stdout
 
 
 @pytest.mark.parametrize("is_named", [False, True])
@@ -293,7 +297,7 @@ def test_a_healthy_model_that_is_not_openais_is_no_failure(copy, monkeypatch, is
 @pytest.mark.skipif(not helpers.OFFICIAL.is_dir(), reason="MINIGPT_OFFICIAL_DIR names no folder")
 def test_verify_knows_openais_vocabulary(tmp_path):
     found = verdicts(helpers.OFFICIAL)
-    assert found["official vocabulary"] == ("passed", "the SHA-256 of both files")
+    assert found["official vocabulary"] == ("passed", "both files have the SHA-256 of OpenAI's")
     assert found["official ids"] == ("passed", "the published text gets the published ids")
     OpenAIGPTConfig().save_pretrained(tmp_path)
     basic = AutoTokenizer.from_pretrained(helpers.OFFICIAL, text_pipeline="basic")

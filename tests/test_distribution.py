@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import ROOT
+from tests.house import NOTEBOOKS, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ALONE = os.environ.get("MINIGPT_ALONE", "03_config")  # a pattern; "*" takes many minutes
 IGNORED = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info", "runs")
 IMPORT_ALL = """
 import importlib, pathlib, pkgutil, sys, minigpt
@@ -32,6 +33,7 @@ for module in pkgutil.walk_packages(minigpt.__path__, "minigpt."):
 def run(*command, cwd: Path) -> str:
     """Run a command, which must succeed; return what it printed."""
     env = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}  # where it is set, building warns of it
+    env.pop("PYTHONPATH", None)  # only what is installed
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -95,3 +97,14 @@ def test_what_the_readme_shows_runs_from_the_wheel(place, scripts):
     ((line, printed),) = re.findall(generate, README, re.MULTILINE)
     text = run(scripts / "minigpt", *shlex.split(line), "--device", "cpu", cwd=place)
     assert text.strip() == printed.strip()
+
+
+OPENED = [path for path in NOTEBOOKS if path.match(f"{ALONE}.ipynb")]
+
+
+@pytest.mark.parametrize("path", OPENED, ids=lambda path: path.stem)
+def test_a_notebook_opened_alone_gives_its_stored_outputs(scripts, path, tmp_path):
+    """In an empty folder outside the repository, without the folder `images`, from the wheel."""
+    shutil.copy(path, tmp_path)
+    options = "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-c", os.devnull
+    run(scripts / "python", "-m", "pytest", *options, f"--rootdir={tmp_path}", cwd=tmp_path)

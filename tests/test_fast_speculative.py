@@ -191,9 +191,9 @@ def test_a_streamer_gets_the_tokens_one_by_one(pair, draft):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_beams": 2}, "without num_beams"),
-        ({"output_scores": True}, "without output_scores"),
-        ({"do_sample": True, "num_return_sequences": 2}, "without num_return_sequences"),
+        ({"num_beams": 2}, "used with num_beams"),
+        ({"output_scores": True}, "used with output_scores"),
+        ({"do_sample": True, "num_return_sequences": 2}, "used with num_return_sequences"),
         ({"num_assistant_tokens": 0}, "num_assistant_tokens=0"),
         ({"input_ids": torch.zeros(2, 5, dtype=torch.long)}, "2 texts"),
     ],

@@ -32,9 +32,9 @@ def test_the_choices_are_those_that_are_built():
         *(("resid_pdrop", 1.5), ("resid_pdrop", False), ("embd_pdrop", "0.1")),
         *(("layer_norm_epsilon", -1), ("layer_norm_epsilon", math.nan), ("afn", "gelo")),
         *(("attn_implementation", "magic"), ("dtype", "float7"), ("dtype", 16)),
-        *(("return_dict", "no"), ("num_labels", 10**9), ("num_labels", 0)),
+        *(("num_labels", 10**9), ("num_labels", 0)),
         *(("id2label", "ab"), ("id2label", {"x": "a"}), ("id2label", {0: "a", 2: "b"})),
-        *(("label2id", ["a", "b"]), ("label2id", {"a": math.inf}), ("model_type", "gpt2")),
+        *(("label2id", ["a", "b"]), ("label2id", {"a": math.inf})),
     ],
 )
 def test_an_impossible_setting_names_file_field_and_value_at_once(tmp_path, field, value):
@@ -47,14 +47,6 @@ def test_an_impossible_setting_names_file_field_and_value_at_once(tmp_path, fiel
     with pytest.raises(ValueError, match="^" + re.escape(str(path)) + f": .*({said}|id2label=)"):
         OpenAIGPTConfig.from_pretrained(tmp_path)
     assert time.perf_counter() - start < 1
-
-
-def test_a_size_that_the_file_lacks_is_named_and_may_be_passed(tmp_path):
-    page = {name: value for name, value in SMALL.items() if name != "n_head"}
-    (tmp_path / "config.json").write_text(json.dumps(page))
-    with pytest.raises(ValueError, match="config.json: there is no n_head; .* pass n_head="):
-        OpenAIGPTConfig.from_pretrained(tmp_path)
-    assert OpenAIGPTConfig.from_pretrained(tmp_path, num_attention_heads=4).n_head == 4
 
 
 def test_numbers_of_numpy_and_tensors_of_one_element_are_numbers():

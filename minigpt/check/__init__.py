@@ -10,6 +10,7 @@ from .chapter_05 import *
 from .chapter_06 import *
 from .chapter_07 import *
 from .chapter_08 import *
+from .chapter_09 import *
 from .chapter_10 import *
 from .chapter_11 import *
 from .chapter_12 import *

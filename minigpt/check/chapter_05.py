@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from ..block import gelu
 from .compare import Check, some
 
-__all__ = ["gradient", "layer_norm_by_hand", "mlp", "planted_error"]
+__all__ = ["layer_norm_by_hand", "mlp", "planted_error"]
 
 layer_norm_by_hand = Check(
     lambda: [-1.0, 1.0, -1.0, 1.0],
@@ -47,22 +47,5 @@ planted_error = Check(
         "Line 2 is right: the first layer norm stands after the first addition.": 2,
         "Line 3 is right: the MLP works on the result of the first half.": 3,
         "Write the number without quotation marks.": "4",
-    },
-)
-
-
-def slope(f, w, h=1e-4, left=1, width=2, sign=1):
-    """The gradient of f at w from two points; the options make the mistakes."""
-    return sign * (f(w + h) - f(w - left * h)) / (width * h if width else 1)
-
-
-gradient = Check(
-    slope,
-    [(lambda w: (3 * w - 6) ** 2, 1.0, 0.1), (lambda w: w**3 + 50 * (w - 2) ** 2, 2.0)],
-    {
-        "The two points lie 2h apart, not h.": {"width": 1},
-        "Only one side: take a point on the left of `w`, too.": {"left": 0, "width": 1},
-        "Divide the change of f by the change of its input.": {"width": 0},
-        "The sign is wrong: right minus left.": {"sign": -1},
     },
 )

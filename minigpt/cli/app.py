@@ -1,4 +1,4 @@
-"""The program `minigpt`: its commands and the options before them."""
+"""The program `minigpt`: its commands and its general options."""
 
 from typing import Annotated
 

@@ -16,13 +16,13 @@ def convert_command(
     source: Checkpoint,
     target: Annotated[str, typer.Argument(metavar="TARGET", help="Folder to write.")],
     to: Literal["safetensors", "bin", "openai"] = "safetensors",
-    max_shard_size: Annotated[str | None, typer.Option(help="Of a file, such as 500MB.")] = None,
+    max_shard_size: Annotated[str | None, typer.Option(help="Largest file, such as 500MB.")] = None,
     n_head: Heads = None,
     revision: Revision = None,
 ) -> None:
     """Write a checkpoint in another format: all files, or none.
 
-    openai: the 13 files of the release of 2018, the weights in ten parts.
+    openai: the 13 files of OpenAI's 2018 release, ten of them for the weights.
 
     \b
     Examples:
@@ -41,9 +41,9 @@ def convert_command(
 def download_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name on the hub.")],
     revision: Revision = None,
-    cache_dir: Annotated[Path | None, typer.Option(help="Instead of the hub's cache.")] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Default: the hub's cache.")] = None,
 ) -> None:
-    """Fetch a checkpoint from the hub into the cache, or renew it there.
+    """Download a checkpoint from the hub into the cache, or update it there.
 
     \b
     Example:
@@ -62,7 +62,7 @@ def download_command(
         ask_hub(name, [file], **place)  # None if there is no such file
     if (weights := ask_hub(name, WEIGHT_FILES, **place)) is None:
         raise FileNotFoundError(f"{name} holds none of {', '.join(WEIGHT_FILES)}")
-    open_weights(name, **place)  # fetches the shards and parts that this file names
+    open_weights(name, **place)  # downloads the shards and parts that this file names
     for path in sorted(weights.parent.iterdir()):
         typer.echo(f"{path.stat().st_size:>13,} {path.name}")
     typer.echo(weights.parent)
@@ -104,7 +104,7 @@ def info_command(
     n_head: Heads = None,
     revision: Revision = None,
 ) -> None:
-    """Tell versions and devices and, with MODEL, its config and sizes.
+    """Show versions and devices and, for a MODEL, its config and sizes.
 
     \b
     Example:
@@ -112,7 +112,7 @@ def info_command(
     """
     options = given(n_head=n_head, revision=revision)
     if options and model is None:
-        raise typer.BadParameter("--n-head and --revision need one", param_hint="MODEL")
+        raise typer.BadParameter("--n-head and --revision need a model", param_hint="MODEL")
     facts = machine_facts() | ({} if model is None else model_facts(model, **options))
     for name, value in facts.items():
         typer.echo(f"{name:22} {value}")
@@ -121,7 +121,7 @@ def info_command(
 def verify_command(checkpoint: Checkpoint, n_head: Heads = None, revision: Revision = None) -> None:
     """Check a checkpoint: its files, shapes, numbers and vocabulary.
 
-    One of GPT-1's sizes is also compared with what is known of OpenAI's. The exit code is 1 if a
+    A checkpoint of GPT-1's sizes is also compared with OpenAI's release. The exit code is 1 if a
     check failed, or if no weights could be read.
 
     \b

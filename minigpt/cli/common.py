@@ -11,20 +11,20 @@ from typer.core import TyperCommand, TyperGroup
 
 
 def one_line(error: Exception) -> str:
-    """Say in one line what an error is; a wrong use or a probable bug also says how to see more."""
-    if hasattr(error, "exit_code"):  # an error of typer's, such as an option that does not exist
+    """Describe an error in one line, with a hint where to read more."""
+    if hasattr(error, "exit_code"):  # typer's own error, such as an unknown option
         path = getattr(getattr(error, "ctx", None), "command_path", "minigpt")
         return f"{error.format_message().strip().removesuffix('.')}; see {path} --help"
     message = " ".join(str(error).split())
     if isinstance(error, UnicodeError):
-        message += "; convert the text to UTF-8, as iconv does; if it is, set PYTHONUTF8=1"
+        message += "; convert the text to UTF-8, as iconv does; if it is UTF-8, set PYTHONUTF8=1"
     if isinstance(error, OSError | ValueError | ImportError) and message:
         return message
     return f"{type(error).__name__}: {message} (minigpt --debug COMMAND shows where)"
 
 
 def tell(line: str) -> None:
-    """Write something as a line on stderr; if that cannot be written, go on."""
+    """Write one line to stderr; if that fails, go on."""
     with suppress(OSError):
         typer.echo(f"minigpt: {' '.join(line.split())}", err=True)
 
@@ -32,8 +32,7 @@ def tell(line: str) -> None:
 class Commands(TyperGroup):
     """The commands of the program; errors become one line and an exit code here.
 
-    0: all went well; 1: it failed; 2: it was called in a wrong way; 130: it was stopped by Ctrl-C;
-    143: by SIGTERM.
+    0: success; 1: failure; 2: wrong arguments; 130: stopped by Ctrl-C; 143: by SIGTERM.
     """
 
     debug = False  # until the options are read
@@ -56,7 +55,7 @@ class Commands(TyperGroup):
             warnings.showwarning = lambda message, *_, **__: tell(f"warning: {message}")
             try:
                 super().invoke(ctx)
-                print(end="", flush=True)  # an error of the last words is told here, too
+                print(end="", flush=True)  # report an error of the last output, too
             except KeyboardInterrupt as stop:
                 if str(stop):  # a run that has saved itself says how to go on
                     tell(str(stop))
@@ -67,8 +66,8 @@ class Command(TyperCommand):
     """A command. While it works, Ctrl-C is an exception, so that half-written files are removed."""
 
     def invoke(self, ctx):
-        import_module("torch")  # nothing of it is used here; the import must be over
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # if it is ignored, leave it so
+        import_module("torch")  # imported first, so that Ctrl-C cannot interrupt the import
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # if ignored, it stays so
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return super().invoke(ctx)
 
@@ -78,11 +77,11 @@ Model = Annotated[str, typer.Option(help=MODEL)]
 Checkpoint = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or the number of a GPU.")]
 Dtypes = Literal["auto", "float32", "float16", "bfloat16"]
-Dtype = Annotated[Dtypes, typer.Option(help="Of the weights; auto: as config.json says.")]
+Dtype = Annotated[Dtypes, typer.Option(help="Of the weights; auto: as in config.json.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
-Heads = Annotated[int | None, typer.Option("--n-head", help="Where no config.json tells it.")]
+Heads = Annotated[int | None, typer.Option("--n-head", help="Heads, if no config.json says.")]
 
 
 def given(**options) -> dict:
-    """Return those options that were given."""
+    """Return the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}

@@ -13,10 +13,10 @@ from minigpt.cli.common import Device, Dtype, Model, given
 
 
 def texts_from(argument: str | None, whole: bool = False) -> Iterator[str]:
-    """Return the argument or, without one, the lines of the standard input that hold something.
+    """Return the argument or, without one, the non-empty lines of the standard input.
 
-    `whole`: all lines as one text. Raises BadParameter where there is no text, and UnicodeError for
-    bytes that are not UTF-8, which Python may have let in.
+    `whole`: all lines as one text. Raises BadParameter if there is no text, and UnicodeError if its
+    bytes are not UTF-8 (Python may have accepted them).
     """
     lines = iter([argument])
     if argument is None:
@@ -25,17 +25,17 @@ def texts_from(argument: str | None, whole: bool = False) -> Iterator[str]:
         lines = iter([sys.stdin.read()]) if whole else (line.rstrip("\r\n") for line in sys.stdin)
     lines = (line.encode().decode() for line in lines if line.strip())
     if (first := next(lines, None)) is None:
-        raise typer.BadParameter("it is empty; pass a word at least", param_hint="TEXT")
+        raise typer.BadParameter("it is empty; pass at least one word", param_hint="TEXT")
     return chain([first], lines)
 
 
 def to_device(name: str) -> int | str:
-    """Make a number of `"0"`, as `pipeline` takes it; other names stay as they are."""
+    """Turn a number such as `"0"` into an int, as `pipeline` expects it; keep other names."""
     return int(name) if name.removeprefix("-").isdecimal() else name
 
 
 ROW = "{:.4f} {}".format
-SHOWN: dict[str, Callable] = {  # task -> what makes a text of an answer
+SHOWN: dict[str, Callable] = {  # task -> function from an answer to a text
     "text-generation": lambda x: "\n".join(text["generated_text"] for text in x),
     "text-classification": lambda x: ROW(x["score"], x["label"]),
     "feature-extraction": lambda x: "\n".join(" ".join(map("{:.4f}".format, t)) for t in x[0]),
@@ -54,7 +54,7 @@ def run_command(
     labels: Annotated[str | None, typer.Option(help='For zero-shot: "sea, land".')] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON value a line.")] = False,
 ) -> None:
-    """Answer a text, or each line: continue it, classify it, or give its vectors.
+    """Run a task on a text or on each line: continue it, classify it, or compute its vectors.
 
     \b
     Examples:
@@ -62,14 +62,14 @@ def run_command(
       minigpt run "The miller" --task feature-extraction --json
     """
     if (labels is not None) != (task == "zero-shot-classification"):
-        why = f"zero-shot-classification needs it, and no other task; this is {task}"
+        why = f"only zero-shot-classification takes labels, and it needs them; the task is {task}"
         raise typer.BadParameter(why, param_hint="--labels")
     texts = texts_from(text)
     from minigpt import pipeline
 
     options = {"dtype": dtype, "device": to_device(device), **given(candidate_labels=labels)}
     show = partial(json.dumps, ensure_ascii=False, allow_nan=False) if as_json else SHOWN[task]
-    for answer in pipeline(task, model, **options)(texts):  # each is shown before the next is made
+    for answer in pipeline(task, model, **options)(texts):  # one answer at a time
         typer.echo(show(answer))
 
 
@@ -80,10 +80,10 @@ def generate_command(
     dtype: Dtype = "auto",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate.")] = 50,
     do_sample: Annotated[bool, typer.Option(help="Sample, or take the most probable.")] = True,
-    top_k: Annotated[int, typer.Option(min=0, help="Sample from so many; 0: from all.")] = 40,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample from the k best; 0: from all.")] = 40,
     seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="To repeat it.")] = None,
 ) -> None:
-    """Continue a text, and show each word as soon as it is there.
+    """Continue a text, and show each word as soon as it is generated.
 
     \b
     Examples:

@@ -1,6 +1,6 @@
-"""What can be found out about a checkpoint: the checks of `minigpt verify`.
-A check is a function of what `examine` was told and what earlier checks found, by their names. It
-returns what it found and why it passed; it raises a `Verdict` or, if it failed, any other error."""
+"""The checks of `minigpt verify`. The parameters of each name what it needs: arguments of `examine`
+or results of earlier checks. It returns its result and why it passed; otherwise it raises a
+`Verdict`, or any other error if it failed."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from minigpt.hf.hub import OFFICIAL_NAME, OLD_NAMES
 from minigpt.hf.loading import TOKENIZER_FILES
 from minigpt.hf.tokenizer_files import MERGES_NAMES, VOCAB_NAMES
 
-VOCABULARY = {  # of OpenAI's release: file -> SHA-256
+VOCABULARY = {  # the files of OpenAI's release -> their SHA-256
     "encoder_bpe_40000.json": "fdf49b19e7de236852091da09b84a7a3cd5e7b0e79916376cf45f6b8127b8078",
     "vocab_40000.bpe": "0ea9b51ae695073cd871e0358f7016311d671a7ff3963e367d5236522f294725",
 }
@@ -31,7 +31,7 @@ CONTINUATION = [  # what OpenAI's weights say most probably follows; from the te
 
 
 class Verdict(Exception):
-    """What a check says if it has not passed: "not checked" or "not OpenAI's"; why."""
+    """Raised by a check that did not pass: "not checked" or "not OpenAI's", and the reason."""
 
 
 def checkpoint(name, hub):
@@ -53,13 +53,13 @@ def vocabulary(name, hub, checkpoint):
     try:
         find_file(name, *{*TOKENIZER_FILES, *VOCAB_NAMES, *MERGES_NAMES}, **hub)
     except FileNotFoundError as error:
-        raise Verdict("not checked", "there is none, only weights") from error
+        raise Verdict("not checked", "there are only weights, no vocabulary") from error
     found = OpenAIGPTTokenizerFast.from_pretrained(name, **hub)
-    return found, f"{len(found)} pieces, {len(found.merges)} merges"
+    return found, f"{len(found)} tokens, {len(found.merges)} merges"
 
 
 def checksums(checkpoint):
-    """The hub's cache keeps a file under its checksum, git's or SHA-256, and a link to it."""
+    """Compare files with their checksums: the hub's cache stores each file under its own."""
     files = [x for x in sorted(checkpoint.iterdir()) if x.resolve().parent.name == "blobs"]
     if not files:
         raise Verdict("not checked", "only files in the hub's cache have known checksums")
@@ -78,20 +78,20 @@ def numbers(arrays):
     for name, array in arrays.items():
         values = array.read()
         if bad := int((~values.isfinite()).sum()):
-            raise ValueError(f"{name} is NaN or infinite in {bad} of {values.numel():,} places")
+            raise ValueError(f"{name} is NaN or infinite in {bad} of {values.numel():,} values")
     return None, "all finite"
 
 
-def pieces(shapes, vocabulary, config):
+def vocabulary_size(shapes, vocabulary, config):
     rows, tokens = config.vocab_size, len(vocabulary)
     if rows != tokens:
-        raise ValueError(f"the vocabulary has {tokens} pieces, the table of tokens {rows} rows")
-    return tokens, f"{tokens}, as many as the table of tokens has rows"
+        raise ValueError(f"the vocabulary has {tokens} tokens, the embedding matrix {rows} rows")
+    return tokens, f"{tokens}, as many as the embedding matrix has rows"
 
 
 def official(config):
     if any(getattr(config, size) != getattr(USUAL, size) for size in SIZES):
-        why = "this is not GPT-1 as OpenAI released it, whose facts do not apply"
+        why = "the sizes are not those of OpenAI's GPT-1, so these checks do not apply"
         raise Verdict("not checked", why)
     return None, "by its sizes"
 
@@ -103,8 +103,8 @@ def official_vocabulary(official, vocabulary):
     texts = dict(zip(VOCABULARY, (json.dumps(dict(tokens)), merges), strict=True))
     for file, known in VOCABULARY.items():
         if sha256(texts[file].encode()).hexdigest() != known:
-            raise Verdict("not OpenAI's", f"{file} would have another SHA-256")
-    return None, "the SHA-256 of both files"
+            raise Verdict("not OpenAI's", f"{file} has another SHA-256")
+    return None, "both files have the SHA-256 of OpenAI's"
 
 
 def official_ids(official_vocabulary, vocabulary):
@@ -119,18 +119,18 @@ def official_continuation(name, options, official, shapes, numbers):
     plan = {"max_new_tokens": len(CONTINUATION), "do_sample": False}
     ids = model.generate(torch.tensor([PROMPT]), **plan)[0, len(PROMPT) :].tolist()
     if ids != CONTINUATION:
-        raise Verdict("not OpenAI's", f"the tokens are {ids}, published are {CONTINUATION}")
+        raise Verdict("not OpenAI's", f"the tokens are {ids}, OpenAI's are {CONTINUATION}")
     return ids, f"{len(ids)} tokens, as published"
 
 
-CHECKS = [checkpoint, config, arrays, vocabulary, checksums, shapes, numbers, pieces]
-CHECKS += [official, official_vocabulary, official_ids, official_continuation]
+CHECKS = [checkpoint, config, arrays, vocabulary, checksums, shapes, numbers]
+CHECKS += [vocabulary_size, official, official_vocabulary, official_ids, official_continuation]
 
 
 def examine(name: str, **options) -> Iterator[tuple[str, str, str]]:
     """Yield each of `CHECKS`, its verdict on a checkpoint and why; `options` of `from_pretrained`.
 
-    What is not as OpenAI's is a failure only where the name promises that it is.
+    A difference from OpenAI's files is a failure only if the name promises OpenAI's checkpoint.
     """
     known = {"name": name, "options": options, "hub": split_hub_options(options)[0]}
     is_promised = OLD_NAMES.get(name, name) == OFFICIAL_NAME
@@ -146,7 +146,7 @@ def examine(name: str, **options) -> Iterator[tuple[str, str, str]]:
             verdict, why = found.args
             is_wrong = is_promised and title.startswith("official")
             yield title, "failed" if is_wrong else verdict, why
-        except Exception as error:  # whatever is wrong with a checkpoint is what we are here for
+        except Exception as error:  # any error of a checkpoint is a result of the check
             absent = check is checkpoint and isinstance(error, OSError)
             absent |= any(isinstance(x, ConnectionError) for x in (error, error.__cause__))
             yield title, "not checked" if absent else "failed", one_line(error)

@@ -18,7 +18,7 @@ def flash_kernel(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tenso
     """Run PyTorch's flash kernel and no other.
 
     `q` is (B, H, T, D), `k` and `v` are (B, H, S, D), and T is S (causal) or 1 (the newest query
-    attends to everything). Returns (B, H, T, D). Raises RuntimeError where it cannot run.
+    attends to everything). Returns (B, H, T, D). Raises RuntimeError if it cannot run.
     """
     if q.device.type not in ("cpu", "cuda") or (dropout and not q.is_cuda):
         raise RuntimeError("No available kernel")  # PyTorch would take another kernel
@@ -47,7 +47,7 @@ def flash_attention(
 
     Arguments as for `eager_attention`; the mask, (B or 1, 1, T, S), must be causality and padding,
     as `make_mask` and the caches make it. Returns (B, H, T, D), unspecified at padding positions,
-    and None in place of the attention weights. Raises ValueError where no flash kernel can run.
+    and None in place of the attention weights. Raises ValueError if no flash kernel can run.
     Source: Dao et al. 2022, algorithm 1; Dao 2023.
     """
     T, S = q.shape[-2], k.shape[-2]

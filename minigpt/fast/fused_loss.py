@@ -66,6 +66,6 @@ def fused_loss(logits: Tensor, labels: Tensor, V: int) -> Tensor:
     """Mean cross-entropy, in nats, of the first V columns of logits (.., W) against labels (..).
 
     The labels are not shifted here; -100 does not count. Computed in float32, whatever the dtype of
-    the logits. A label that is not a token is CUDA's own error. Source: paper, equation 1.
+    the logits. CUDA stops at a label that is not a token. Source: Radford et al. 2018, equation 1.
     """
     return FusedLoss.apply(logits.flatten(0, -2), labels.flatten(), V)

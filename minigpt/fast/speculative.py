@@ -24,7 +24,7 @@ Scores = Callable[[Tensor, int], Tensor]  # ids (1, T), n -> logits (n, V) after
 
 # %% ../../notebooks/further/speculative.ipynb #a6813bcd
 def accept_greedy(draft: Tensor, logits: Tensor, step: int = 0) -> Tensor:
-    """Return the draft, (K,), as far as a greedy large model agrees, and its own next token.
+    """Return the part of a draft (K,) that a greedy large model accepts, and its next token.
 
     `logits` (K + 1, V) are its logits before each drafted token and after the last. Returns (n,), n
     from 1 to K + 1. Raises ValueError for logits that are not finite; it names the step, and `step`
@@ -81,7 +81,7 @@ def score_draft(read: Scores, text: Tensor, K: int, processors: Sequence[Process
 
 
 def until_done(text: Tensor, new: Tensor, criteria: Sequence[Criterion]) -> tuple[Tensor, bool]:
-    """Cut new ids (1, n) after the first with which `text` (1, T) is done; also say if it is."""
+    """Cut new ids (1, n) after the one that ends `text` (1, T); also return if one does."""
     for n in range(1, new.shape[-1] + 1):
         if is_done(criteria, torch.cat([text, new[:, :n]], dim=-1)).all():
             return new[:, :n], True
@@ -89,7 +89,7 @@ def until_done(text: Tensor, new: Tensor, criteria: Sequence[Criterion]) -> tupl
 
 # %% ../../notebooks/further/speculative.ipynb #22f7f14c
 class Round(NamedTuple):
-    """What one call of the large model brings."""
+    """The result of one call of the large model."""
 
     new: Tensor  # (1, n): the accepted tokens and one more, unless the text is done before
     drafted: int  # tokens of the draft
@@ -137,7 +137,7 @@ class Reader:
     def __call__(self, ids: Tensor, n: int) -> Tensor:
         """Return the logits after each of the last n of ids (1, T): -> (n, V).
 
-        The ids before them must be those of the call before, as far as the cache holds them.
+        The ids before these n must be those of the last call, as far as the cache has them.
         """
         self.cache.crop(ids.shape[-1] - n)
         return self.last_logits(ids[:, len(self.cache) :], self.cache, n)

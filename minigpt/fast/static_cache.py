@@ -144,7 +144,7 @@ def split_step(body: GPT, cache: StaticCache, tokens: Tensor) -> Tensor:
 
 # %% ../../notebooks/further/static_cache.ipynb #55005783
 def kernel_step(body: GPT, cache: StaticCache, ids: Tensor) -> Tensor:
-    """Do the same with Triton kernels, for the token at index `cache.slot` of ids (B, S).
+    """Compute the same with Triton kernels, for the token at index `cache.slot` of ids (B, S).
 
     It does not advance the cache.
     """
@@ -201,9 +201,8 @@ def lock_of(model: nn.Module):
 
 
 PLAIN_PATH = (
-    "the static cache runs without its fast step, which needs every module as minigpt made it, "
-    "without hooks, in eval mode, and on a GPU Triton and GELU. The texts are the same; the "
-    "model's own forward pass computes each token"
+    "the static cache runs without its fast step, which needs minigpt's own modules without "
+    "hooks, in eval mode, and on a GPU Triton and GELU; the texts are the same, only slower"
 )
 
 CHECK = 32  # steps between two checks whether all texts have ended

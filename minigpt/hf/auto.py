@@ -1,4 +1,4 @@
-"""The class that fits a checkpoint: `AutoModel.from_pretrained(name)` and its relatives."""
+"""`AutoModel.from_pretrained(name)` and the other auto classes: the class for a checkpoint."""
 
 from contextlib import suppress
 from copy import copy
@@ -11,7 +11,7 @@ from minigpt.hf.tokenization import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 
 
 class AutoClass:
-    """Loads `target` from a checkpoint, unless that holds another kind of model than GPT-1."""
+    """Loads `target` from a checkpoint; refuses a checkpoint of another model than GPT-1."""
 
     target: type
 
@@ -23,7 +23,7 @@ class AutoClass:
         Raises ValueError for a model of another kind.
         """
         name, (hub, _) = pretrained_model_name_or_path, split_hub_options(options)
-        with suppress(FileNotFoundError):  # a class that needs the file says so itself
+        with suppress(FileNotFoundError):  # a class that needs the file raises its own error
             kind = read_json(find_file(name, "config.json", **hub)).get("model_type", MODEL_TYPE)
             if kind != MODEL_TYPE:
                 way = f"minigpt builds only {MODEL_TYPE!r}, GPT-1; load it with transformers"
@@ -33,7 +33,7 @@ class AutoClass:
 
     @classmethod
     def from_config(cls, config: OpenAIGPTConfig, attn_implementation: str | None = None):
-        """Make a model with new weights; the caller's config is left alone."""
+        """Make a model with new weights; the caller's config does not change."""
         model = cls.target(copy(config))
         if attn_implementation is not None:
             model.set_attn_implementation(attn_implementation)

@@ -1,14 +1,10 @@
-"""What calling a tokenizer takes and returns: texts and pairs; ids, masks, tensors."""
+"""The input and output of a tokenizer call: texts and pairs; ids, masks, tensors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
 from tokenizers import Encoding
-
-PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
-PADS |= {"offset_mapping": (0, 0)}
-Row = dict[str, list]  # one text: lists with an entry for each token
 
 
 class BatchEncoding(dict):
@@ -45,6 +41,25 @@ class BatchEncoding(dict):
         self.update({name: x.to(device, **options) for name, x in self.items() if hasattr(x, "to")})
         return self
 
+    def convert_to_tensors(self, tensor_type: str | None = None) -> "BatchEncoding":
+        """Turn the lists into arrays (B, T) of torch ("pt") or numpy ("np"); None: leave them.
+
+        Returns this same object. Raises ValueError for rows of different lengths.
+        """
+        try:
+            arrays = {name: np.array(x) for name, x in self.items() if tensor_type}
+            for name, x in arrays.items():
+                arrays[name] = x.astype(np.float32 if x.size and x.dtype.kind == "f" else np.int64)
+        except (ValueError, TypeError, OverflowError) as error:
+            what = f"{', '.join(self)}: rows of different lengths, or no numbers,"
+            raise ValueError(f"{what} cannot become a tensor; pass padding=True") from error
+        if tensor_type == "pt":
+            import torch  # imported here: a tokenizer can be used without torch
+
+            arrays = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        self.update(arrays)
+        return self
+
     def tokens(self, batch_index: int = 0) -> list[str]:
         return self[batch_index].tokens
 
@@ -63,24 +78,10 @@ class BatchEncoding(dict):
         return self[batch_or_char_index].char_to_token(char_index, sequence_index)
 
 
-def clean(text):
-    """Join or replace halves of UTF-16 pairs: a Python string may hold them, UTF-8 may not.
-
-    Raises TypeError for what is neither a text nor a list of texts.
-    """
-    if isinstance(text, list | tuple):
-        return [clean(word) for word in text]
-    if not isinstance(text, str):
-        raise TypeError(f"cannot encode {text!r:.80}; pass a string or a list of strings")
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def to_texts(text, pair, is_split: bool) -> tuple[list, list | None, bool]:
-    """Turn what callers pass into texts, second texts (or None), and whether it was one text.
+    """Return the texts, the second texts (or None), and whether a single text was passed.
 
-    Raises TypeError, naming the value, for what is no text, ValueError for lists of two lengths.
+    Raises TypeError, naming the value, unless it is text; ValueError for lists of two lengths.
     """
     is_list, kind = isinstance(text, list | tuple), list | tuple if is_split else str  # of a text
     single = isinstance(text, str) or is_split and is_list and all(isinstance(x, str) for x in text)
@@ -90,9 +91,12 @@ def to_texts(text, pair, is_split: bool) -> tuple[list, list | None, bool]:
         two = (isinstance(x, list | tuple) and len(x) == 2 for x in text)
         if all(two) and all(isinstance(one, kind) for both in text for one in both):
             text, pair = zip(*text, strict=True)
+    for one in (*text, *(pair or ())) if isinstance(text, list | tuple) else (text,):
+        if not isinstance(one, kind):
+            raise TypeError(f"cannot encode {one!r:.80}; pass a string or a list of strings")
     if pair is not None and len(text) != len(pair):
         raise ValueError(f"{len(text)} texts, but {len(pair)} second texts; pass one for each")
-    return clean(text), pair and clean(pair), single
+    return text, pair, single
 
 
 def to_ids(ids):
@@ -101,15 +105,15 @@ def to_ids(ids):
     if isinstance(ids, Iterable) and not isinstance(ids, str | bytes):
         return [x if type(x) is int else to_ids(x) for x in ids]
     if not isinstance(ids, int):
-        raise TypeError(f"{ids!r} is no id; pass whole numbers, or lists, arrays, tensors of them")
+        raise TypeError(f"{ids!r} is not an id; pass integers, or lists, arrays or tensors of them")
     return ids
 
 
-def to_rows(encoded) -> tuple[list[Row], bool, str | None]:
-    """Turn a batch (columns) or a list of encodings into rows.
+def to_columns(encoded) -> tuple[dict[str, list], bool, str | None]:
+    """Turn a batch, or a list of encodings, into columns of lists.
 
-    Says whether it was one encoding, and what its ids are: "pt", "np" or None, lists. Raises
-    ValueError where there are no ids.
+    Also returns whether it was one encoding, and the kind of its ids: "pt", "np" or None (lists).
+    Raises ValueError if there are no ids.
     """
     if not isinstance(encoded, Mapping):
         encoded = {name: [one[name] for one in encoded] for name in next(iter(encoded), {})}
@@ -118,42 +122,9 @@ def to_rows(encoded) -> tuple[list[Row], bool, str | None]:
     ids = encoded["input_ids"]
     first = ids[0] if isinstance(ids, list | tuple) and ids else ids
     kind = "pt" if hasattr(first, "numpy") else "np" if isinstance(first, np.ndarray) else None
-    lists = {
+    columns = {
         name: [x.tolist() if hasattr(x, "tolist") else x for x in values]
         for name, values in encoded.items()
     }
-    if not lists["input_ids"] or not isinstance(lists["input_ids"][0], list | tuple):
-        return [lists], True, kind
-    rows = zip(*lists.values(), strict=True)
-    return [dict(zip(lists, row, strict=True)) for row in rows], False, kind
-
-
-def pad_row(row: Row, length: int, pad_id: int, side: str) -> Row:
-    """Pad every column that we know to `length`; a longer row stays as it is."""
-    fill = {name: [x] * (length - len(row["input_ids"])) for name, x in PADS.items() if name in row}
-    fill["input_ids"] = [pad_id] * (length - len(row["input_ids"]))
-    left = side == "left"
-    return row | {k: [*x, *row[k]] if left else [*row[k], *x] for k, x in fill.items()}
-
-
-def to_columns(rows: list[Row], kind: str | None) -> dict:
-    """Put rows side by side: lists, or arrays (B, T) of torch ("pt") or numpy ("np").
-
-    Raises ValueError for rows of different lengths.
-    """
-    names = rows[0] if rows else ("input_ids", "attention_mask")
-    columns = {name: [row[name] for row in rows] for name in names}
-    if kind is None:
-        return columns
-    try:
-        arrays = {name: np.array(values) for name, values in columns.items()}
-        for name, x in arrays.items():
-            arrays[name] = x.astype(np.float32 if x.size and x.dtype.kind == "f" else np.int64)
-    except (ValueError, TypeError, OverflowError) as error:
-        what = f"{', '.join(columns)}: rows of different lengths, or not of numbers"
-        raise ValueError(f"{what}, make no tensor; pass padding=True") from error
-    if kind == "np":
-        return arrays
-    import torch  # only here: a tokenizer is useful without it
-
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    single = not columns["input_ids"] or not isinstance(columns["input_ids"][0], list)
+    return {n: [x] if single else x for n, x in columns.items()}, single, kind

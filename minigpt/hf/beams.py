@@ -34,7 +34,7 @@ class Finished:
         hope = running / length**self.length_penalty
         full = len(self.texts) == self.size
         won = full and (self.early_stopping is True or hope <= self.texts[-1][0])
-        self.closed = self.closed or won or running == -torch.inf  # or nothing runs any more
+        self.closed = self.closed or won or running == -torch.inf  # or no text is left
 
 
 def pick_rows(rows: Tensor, indices: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from . import files
 from .formats import release_sizes
 
 MODEL_TYPE = "openai-gpt"
-CONFIG_FILES = ("config.json", "params_shapes.json")  # of today, and of OpenAI's release
+CONFIG_FILES = ("config.json", "params_shapes.json")  # today's name, and that of OpenAI's release
 SIZES = ("n_positions", "n_embd", "n_layer", "n_head", "vocab_size")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 ALIASES = {
@@ -20,13 +20,15 @@ ALIASES = {
     "num_attention_heads": "n_head",
     "torch_dtype": "dtype",
 }
-LABELS = ("num_labels", "label2id", "id2label")  # three views of one thing
-NAMES = {0: "LABEL_0", 1: "LABEL_1"}  # of the classes, if nothing is said
-OUTPUTS = ("output_attentions", "output_hidden_states", "return_dict")
-QUIET = ("dtype", "architectures", "tie_word_embeddings", *OUTPUTS)  # saved if not as by default
+LABELS = ("num_labels", "label2id", "id2label")  # all are made from `id2label`
+NAMES = {0: "LABEL_0", 1: "LABEL_1"}  # default names of the classes
+QUIET = (  # saved if not the default
+    *("dtype", "architectures", "tie_word_embeddings"),
+    *("output_attentions", "output_hidden_states", "return_dict"),
+)
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout")
-NUMBERS = {  # the least and the most
+NUMBERS = {  # smallest and largest value
     **dict.fromkeys(SIZES, (1, 10**9)),
     **dict.fromkeys(DROPOUTS, (0.0, 1.0)),
     **dict.fromkeys(("layer_norm_epsilon", "initializer_range"), (0.0, 1e9)),
@@ -34,18 +36,14 @@ NUMBERS = {  # the least and the most
 ALLOWED = {
     "afn": ("gelu", "relu", "silu", "swish"),
     "attn_implementation": ("eager", "sdpa", "flash_attention_2"),
-    "summary_type": ("cls_index", "last", "first", "mean", "attn"),
     "summary_activation": (None, "tanh"),
     "problem_type": (None, *PROBLEMS),
     "dtype": (None, *DTYPES),
-    "model_type": (MODEL_TYPE,),
-    **dict.fromkeys(("summary_use_proj", "summary_proj_to_labels"), (True, False)),
-    **dict.fromkeys(("tie_word_embeddings", *OUTPUTS), (True, False)),
 }
 
 
 def name_labels(num_labels=None, id2label=None, label2id=None) -> dict[int, str]:
-    """Return the names of the classes, 0, 1, 2, ..., from any of the three ways to tell them.
+    """Return the names of the classes 0, 1, 2, ... from any of the three arguments.
 
     `id2label` is taken before `label2id`. Raises ValueError if the numbers have a gap.
     """
@@ -66,9 +64,9 @@ def name_labels(num_labels=None, id2label=None, label2id=None) -> dict[int, str]
 class OpenAIGPTConfig(GPTConfig):
     """The sizes and settings of a GPT-1, under the names that `config.json` of the reference uses.
 
-    Any further setting is kept as an attribute and saved, also one that is set later. `ALIASES` may
-    be read and set. `num_labels`, `id2label` and `label2id` always agree. Raises ValueError, naming
-    field and value, where no model could be built.
+    Any further setting becomes an attribute and is saved, also if it is set later. `ALIASES` can be
+    read and set. `num_labels`, `id2label` and `label2id` always agree. Raises ValueError, naming
+    field and value, if no model can be built from them.
     """
 
     summary_type: str = "cls_index"  # which vector stands for a text: `SequenceSummary`
@@ -76,16 +74,16 @@ class OpenAIGPTConfig(GPTConfig):
     summary_activation: str | None = None
     summary_proj_to_labels: bool = True
     summary_first_dropout: float = 0.1
-    problem_type: str | None = None  # of a classifier; None: the labels tell
+    problem_type: str | None = None  # of a classifier; None: from the labels
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
-    output_attentions: bool = False  # what a call returns if it does not say so itself
+    output_attentions: bool = False  # the default of each call
     output_hidden_states: bool = False
     return_dict: bool = True
-    dtype: torch.dtype | None = None  # of the weights; its name is taken, too
+    dtype: torch.dtype | None = None  # of the weights; a name such as "float16" is accepted, too
     architectures: list[str] | None = None  # the class that was saved
-    tie_word_embeddings: bool = True  # False is refused by models with a head that scores tokens
+    tie_word_embeddings: bool = True  # models with an LM head refuse False
     model_type: str = MODEL_TYPE
     id2label: dict[int, str] | None = None  # names of the classes; None: LABEL_0, LABEL_1
 
@@ -109,7 +107,7 @@ class OpenAIGPTConfig(GPTConfig):
             value = getattr(torch, value.removeprefix("torch."), value)
         super().__setattr__(name, value)
 
-    def __getattr__(self, name: str):  # asked only for what is no attribute
+    def __getattr__(self, name: str):  # called only for missing attributes
         if name in ALIASES:
             return getattr(self, ALIASES[name])
         raise AttributeError(f"{type(self).__name__} has no setting {name!r}")
@@ -148,9 +146,9 @@ class OpenAIGPTConfig(GPTConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **changes) -> "OpenAIGPTConfig":
-        """Make a config of what `config.json` holds, and of settings that replace some of it.
+        """Make a config from the contents of `config.json`, and settings that replace some of it.
 
-        Raises TypeError for a change that is no setting.
+        Raises TypeError for a change that is not a setting.
         """
         changes = {ALIASES.get(n, n): x for n, x in changes.items()}
         known = {*(one.name for one in fields(cls)), *LABELS, *config_dict}
@@ -170,15 +168,11 @@ class OpenAIGPTConfig(GPTConfig):
         """Read the config of `"tiny"`, a folder or a name on the hub.
 
         `options` are `HUB_OPTIONS` and settings to replace, such as `n_head=4`. Raises ValueError,
-        naming file, key and value, for a setting that is missing or wrong, TypeError for an option
-        that is no setting.
+        naming file, key and value, for a wrong setting, TypeError for an option that is not one.
         """
         hub, changes = files.split_hub_options(options)
         path = files.find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
         settings = files.read_json(path) if path.name == "config.json" else release_sizes(path)
-        told = {ALIASES.get(name, name) for name in [*settings, *changes]}
-        if lost := [name for name in SIZES if name not in told]:
-            raise ValueError(f"{path}: there is no {lost[0]}; add it, or pass {lost[0]}=...")
         try:
             return cls.from_dict(settings, **changes)
         except ValueError as error:

@@ -21,13 +21,13 @@ from .hub import download_file
 
 TINY = files("minigpt") / "assets" / "tiny"
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "force_download")
-IGNORED_OPTIONS = (  # of transformers, and of models where something else is loaded
+IGNORED_OPTIONS = (  # options of transformers, or of models, that have no effect here
     *("device", "device_map", "output_loading_info", "ignore_mismatched_sizes"),
     *("low_cpu_mem_usage", "proxies", "resume_download", "safe_serialization"),
     *("trust_remote_code", "use_fast", "use_safetensors", "weights_only"),
 )
-MAX_TRIES = 20  # of saving while other processes save into the same folder
-ABANDONED = 3600  # seconds: unfinished files so old are those of a process that was killed
+MAX_TRIES = 20  # while other processes save into the same folder
+ABANDONED = 3600  # seconds: unfinished files this old belong to a process that was killed
 version = attrgetter("st_ino", "st_mtime_ns")  # one alone can be the same after a quick save
 
 Writer = Callable[[Path], object]  # writes one file to a path
@@ -59,13 +59,15 @@ def split_hub_options(options: Mapping) -> tuple[dict, dict]:
 
 @contextmanager
 def naming(path: str | Path | None) -> Iterator[None]:
-    """Turn whatever wrong contents of a file lead to into one ValueError that names the file."""
+    """Turn any error from the contents of a file into a ValueError that names the file."""
     try:
         yield
+    except ImportError:
+        raise  # the file is not the cause
     except Exception as error:  # damaged pickles and headers can raise any
         if str(path) in str(error) and isinstance(error, OSError | ValueError):
-            raise  # it names the file already
-        if isinstance(error, ValueError):  # it says what to do
+            raise  # its text names the file already
+        if isinstance(error, ValueError):  # its text says what to do
             raise ValueError(f"{path}: {error}") from error
         reason = f"unexpected contents ({type(error).__name__}: {error}".split("\n")[0]
         raise ValueError(f"{path} is damaged or has {reason}); copy it again") from error
@@ -81,7 +83,7 @@ def read_json(path: Path, kind: type = dict):
 
 
 def to_number(value):
-    """Return an array of numpy or a tensor as Python's numbers: one of them, or a list."""
+    """Return a numpy array or a tensor as a Python number, or as a list of numbers."""
     value = value.tolist()
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
@@ -98,12 +100,12 @@ def json_writer(settings: dict) -> Writer:
 
 
 def make_folder(folder: str | Path) -> Path:
-    """Return a folder, made if need be.
+    """Return a folder; create it if it is missing.
 
     Raises ValueError for `"tiny"` and an empty name, which would never be read.
     """
     if str(folder) in ("", "tiny"):
-        raise ValueError(f"{str(folder)!r} is no name to save under; choose another")
+        raise ValueError(f"{str(folder)!r} is not a name to save under; choose another")
     Path(folder).mkdir(parents=True, exist_ok=True)
     return Path(folder)
 
@@ -144,7 +146,7 @@ def exchange(waiting: Path, folder: Path, names: list[str], stale: str) -> bool:
 
 
 def save_files(folder: str | Path, writers: Mapping[str, Writer], stale: str = "") -> list[str]:
-    """Write several files so that a folder holds all old ones, all new ones or no loadable set.
+    """Write several files: a folder always holds all old ones, all new ones or no loadable set.
 
     `writers`: name -> function that writes to a path. All are first written under other names. Then
     the old ones are removed in reverse order, and the new ones take their names in order: the last

@@ -1,4 +1,4 @@
-"""Files of weights: safetensors, PyTorch's `.bin`, both also in shards, and OpenAI's release.
+"""Files of weights: safetensors, PyTorch's `.bin`, shards of both, and OpenAI's release.
 Weights are a dictionary: name of a parameter, as `GPT` has it -> `Stored` tensor.
 """
 
@@ -22,9 +22,9 @@ PATTERNS = {"safetensors": "model{suffix}.safetensors", "bin": "pytorch_model{su
 SINGLE = {to: pattern.format(suffix="") for to, pattern in PATTERNS.items()}  # not in shards
 INDEX, RELEASE = ".index.json", "params_shapes.json"
 WEIGHT_FILES = (*(name + more for name in SINGLE.values() for more in ("", INDEX)), RELEASE)
-MASKS = (".attn.bias", ".attn.masked_bias", "position_ids")  # constants that older programs saved
+MASKS = (".attn.bias", ".attn.masked_bias", "position_ids")  # constants that older versions saved
 PARTS = 10  # files of numbers in OpenAI's release
-SMALL_BYTES = 2**18  # bytes of a tensor that may stay in memory beside its conversion
+SMALL_BYTES = 2**18  # a tensor up to this size may stay in memory beside its conversion
 BLOCK_PARAMETERS = [
     f"{layer}.{kind}"
     for layer in ("attn.c_attn", "attn.c_proj", "ln_1", "mlp.c_fc", "mlp.c_proj", "ln_2")
@@ -42,7 +42,7 @@ class Stored(NamedTuple):
     """A tensor in a file, mapped into memory: it takes none until it is read."""
 
     mapped: Tensor
-    fresh: Callable[[], Tensor]  # from a mapping of its own: what was read is let go with it
+    fresh: Callable[[], Tensor]  # maps the file anew: its memory is freed with the tensor
 
     def read(self, dtype: torch.dtype | None = None, device=None) -> Tensor:
         """Return the tensor, converted or copied only where that is needed."""
@@ -67,11 +67,11 @@ def load_bin(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except UnpicklingError as error:
-        reason = "is damaged, or holds more than tensors, which is never loaded: it can run code"
+        reason = "is damaged, or holds more than tensors; it is not loaded, as it could run code"
         raise ValueError(reason) from error
     for name, x in found.items():
         if (type(name), x.layout, x.device.type) != (str, torch.strided, "cpu"):
-            raise TypeError(f"{name} is no tensor with all its values")
+            raise TypeError(f"{name} is not a dense tensor on the CPU")
     return {name: x.detach() for name, x in found.items()}
 
 
@@ -95,7 +95,7 @@ def open_shards(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]:
     with naming(path):
         places = dict(read_json(path)["weight_map"])
         if odd := [x for x in places.values() if not isinstance(x, str) or Path(x).name != x]:
-            raise ValueError(f"{odd[0]!r:.80} is no file of its own folder; copy it again")
+            raise ValueError(f"{odd[0]!r:.80} is not a file in the same folder; copy it again")
     paths = {shard: find_file(checkpoint, shard, **hub) for shard in sorted({*places.values()})}
     shards = {shard: open_file(path_of_shard) for shard, path_of_shard in paths.items()}
     with naming(path):
@@ -103,7 +103,7 @@ def open_shards(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]:
 
 
 def release_sizes(path: Path) -> dict[str, int]:
-    """Read the sizes that `params_shapes.json` tells; the number of heads is that of GPT-1."""
+    """Read the sizes from `params_shapes.json`, which does not say n_head: 12, as in GPT-1."""
     with naming(path):
         (n_positions, n_embd), (vocab_size, _), *blocks = read_json(path, list)
         sizes = {"n_positions": n_positions, "vocab_size": vocab_size, "n_embd": n_embd}
@@ -111,7 +111,7 @@ def release_sizes(path: Path) -> dict[str, int]:
 
 
 def read_part(path: Path) -> np.ndarray:
-    """Map one `.npy` file into memory. Raises ValueError if it is cut short or holds no floats."""
+    """Map one `.npy` file into memory. Raises ValueError if it is cut off or holds no floats."""
     with naming(path):
         part = np.load(path, mmap_mode="r", allow_pickle=False)
         if part.dtype.kind != "f" or part.ndim != 1:
@@ -122,7 +122,7 @@ def read_part(path: Path) -> np.ndarray:
 def open_release(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]:
     """Read OpenAI's 2018 format: `params_shapes.json`, all numbers in `params_0.npy`, ...
 
-    Source: the making of `init_params` in OpenAI's `train.py`.
+    Source: `init_params` in OpenAI's `train.py`.
     """
     parts = [find_file(checkpoint, f"params_{n}.npy", **hub) for n in range(PARTS)]
     row = torch.from_numpy(np.concatenate([read_part(x) for x in parts], dtype=np.float32))
@@ -155,7 +155,7 @@ def own_names(weights: Mapping[str, Stored]) -> dict[str, Stored]:
     if head := found.pop("lm_head.weight", None):
         embedding = found.setdefault("tokens_embed.weight", head)
         if not torch.equal(embedding.fresh(), head.fresh()):
-            raise ValueError("lm_head.weight is not tokens_embed.weight; in GPT-1 both are one")
+            raise ValueError("lm_head.weight differs from tokens_embed.weight; GPT-1 ties them")
     return found
 
 
@@ -168,7 +168,7 @@ def write_tensors(weights: dict[str, Tensor], path: Path) -> None:
     if path.suffix == ".bin":
         return torch.save(weights, path)
     path.touch()
-    mode = path.stat().st_mode  # as the user has it for new files; `save_file` makes it 0600
+    mode = path.stat().st_mode  # the user's mode for new files; `save_file` sets 0600
     save_file(weights, path, metadata={"format": "pt"})
     path.chmod(mode)
 
@@ -195,7 +195,7 @@ def release_writers(weights: Mapping[str, Tensor], n_layer: int) -> dict[str, Wr
     """
     names = parameter_names(n_layer)
     if surplus := sorted(weights.keys() - set(names)):
-        raise ValueError(f"{surplus[0]} has no place in OpenAI's format, which knows no heads")
+        raise ValueError(f"{surplus[0]} has no place in OpenAI's format, which holds no heads")
     row = torch.cat([weights[name].float().flatten() for name in names]).numpy()
     shapes = [list(weights[name].shape) for name in names]
     shapes[2:] = [[1, *shape] if len(shape) == 2 else shape for shape in shapes[2:]]

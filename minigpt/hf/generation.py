@@ -16,15 +16,15 @@ from minigpt.hf.beams import Finished, beam_search, best_texts
 from minigpt.hf.generation_config import GenerationConfig, as_list
 from minigpt.hf.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 
-# Settings that become functions: how a request r makes one for the value x of its config, if x
-# changes anything. Processors, and filters behind them, act in this order, transformers' own.
+# Settings that become functions: a request r makes one from the value x of its config, if x has an
+# effect. Processors act in this order, which is that of transformers, and filters after them.
 PROCESSORS = {
     "repetition_penalty": lambda x, r: x != 1 and r.hide_padding(core.penalize_repetition, x),
     "no_repeat_ngram_size": lambda x, r: x and r.hide_padding(core.forbid_repeated_ngrams, x),
     "min_length": lambda x, r: x and partial(forbid_early_end, eos=r.config.eos, length=x),
     "suppress_tokens": lambda x, r: x is not None and partial(forbid_early_end, eos=x, length=inf),
 }
-FILTERS = {  # for drawing; they look at the logits alone
+FILTERS = {  # for sampling; they need only the logits
     "temperature": lambda x, r: x != 1 and (lambda ids, logits: logits / x),
     "top_k": lambda x, r: x and (lambda ids, logits: core.keep_top_k(logits, max(x, r.least))),
     "top_p": lambda x, r: x != 1 and (lambda ids, logits: core.keep_top_p(logits, x, r.least)),
@@ -33,14 +33,14 @@ CRITERIA = {
     "eos_token_id": lambda x, r: x is not None and partial(core.ends_with_token, eos=as_list(x)),
     "stop_strings": lambda x, r: x and stop_at(as_list(x), r.tokenizer),
 }
-PLAIN_CACHE = "the cache grows: static, it takes temperature, top_k, top_p and eos_token_id alone"
+PLAIN_CACHE = "the cache grows: the static one takes only temperature, top_k, top_p, eos_token_id"
 
 
 def merge(model_config, call_config, settings: dict) -> GenerationConfig:
-    """Lay the settings of a call over its config, and both over the model's.
+    """Merge settings: those of a call replace its config's, and both replace the model's.
 
-    In the keywords of a call None takes a setting back, and top_k=None keeps all, as in
-    transformers. Raises ValueError for keywords that are not known.
+    As in transformers, None in the keywords of a call restores a default, and top_k=None keeps all.
+    Raises ValueError for unknown keywords.
     """
     known = GenerationConfig.__dataclass_fields__.keys()
     if unknown := ", ".join(sorted(settings.keys() - known)):
@@ -51,14 +51,14 @@ def merge(model_config, call_config, settings: dict) -> GenerationConfig:
     config = GenerationConfig(**vars(model_config) | said | settings)
     strange = {name for name in vars(config).keys() - known if name[0] != "_"}
     if strange := ", ".join(sorted(strange - {"transformers_version"})):
-        warn_caller(f"generation_config sets {strange}, which minigpt does not have; no effect")
+        warn_caller(f"generation_config sets {strange}, which has no effect in minigpt")
     return config
 
 
 def room_for(T: int, max_length: int | None) -> int:
-    """Say how many tokens to add to a prompt of T: 20 if nothing is set, as in transformers.
+    """Return how many tokens to add to a prompt of T: 20 by default, as in transformers.
 
-    Raises ValueError if `max_length` leaves room for none.
+    Raises ValueError if `max_length` leaves no room.
     """
     if max_length is not None and max_length <= T:
         trouble = f"max_length={max_length}, but the prompt alone has {T} tokens"
@@ -67,7 +67,7 @@ def room_for(T: int, max_length: int | None) -> int:
 
 
 def can_occur(string: str, vocabulary: str) -> bool:
-    """Say whether each word of a string is part of a token, or letters that several can spell."""
+    """Say whether each word of a string is part of a token, or can be written with several."""
     return all(
         word in vocabulary or (word.isalnum() and set(vocabulary).issuperset(word))
         for word in string.split()
@@ -77,14 +77,14 @@ def can_occur(string: str, vocabulary: str) -> bool:
 def stop_at(strings: list[str], tokenizer) -> Criterion:
     """Make the criterion for `stop_strings`.
 
-    Raises ValueError without a tokenizer, or if its vocabulary never makes any of them.
+    Raises ValueError without a tokenizer, or if its vocabulary can write none of them.
     """
     if tokenizer is None:
-        raise ValueError(f"stop_strings={strings}, but nothing decodes ids; pass tokenizer=")
+        raise ValueError(f"stop_strings={strings} need a tokenizer; pass tokenizer=")
     vocabulary = " ".join(getattr(tokenizer, "get_vocab", dict)()).replace("</w>", "")
     if vocabulary and not any(can_occur(string, vocabulary) for string in strings):
-        way = "its text is lower case, with a space in front of punctuation; pass such strings"
-        raise ValueError(f"stop_strings={strings} never occur in what GPT-1 decodes; {way}")
+        way = "it is lower case, with a space before punctuation; write them so"
+        raise ValueError(f"stop_strings={strings} never occur in a decoded text; {way}")
     return partial(core.ends_with_string, strings=strings, decode=tokenizer.decode)
 
 
@@ -100,19 +100,19 @@ def start_token(ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
 
 
 def pad_left(ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Move padding to the front: ids (B, T) -> (B, T'), and how much of it each row has, (B,).
+    """Move padding to the left: ids (B, T) -> (B, T'), and how much each row has, (B,).
 
-    T' is the length of the longest row. Without padding, None in place of its amount. Raises
-    ValueError for a mask of another shape, and for a row that is nothing but padding.
+    T' is the length of the longest row. Without padding, the amount is None. Raises ValueError for
+    a mask of another shape, and for a row that has only padding.
     """
     if attention_mask.shape != ids.shape:
         given, wanted = tuple(attention_mask.shape), tuple(ids.shape)
-        raise ValueError(f"attention_mask {given} for input_ids {wanted}; give each token an entry")
+        raise ValueError(f"attention_mask has shape {given}; pass that of input_ids, {wanted}")
     real = attention_mask.bool()
     lengths = real.sum(-1)  # (B,)
     if not lengths.all():
         row = int(lengths.argmin())
-        raise ValueError(f"row {row} of attention_mask has no 1, an empty prompt; leave it out")
+        raise ValueError(f"row {row} of attention_mask is all 0: the prompt is empty; leave it out")
     longest = int(lengths.max())
     ids = ids.gather(-1, real.byte().argsort(dim=-1, stable=True))[:, -longest:]
     return ids, longest - lengths if (lengths < longest).any() else None
@@ -130,7 +130,7 @@ class Request:
     """One call of `generate`, prepared: prompts, settings, and the functions made of them."""
 
     def __init__(self, model, ids, mask, config, processors, criteria, tokenizer, generator):
-        """For the arguments, and what raises ValueError, see `generate`."""
+        """Arguments and errors: see `generate`."""
         self.model, self.config = model, config
         self.tokenizer, self.generator = tokenizer, generator
         if ids is None or not ids.numel():
@@ -145,12 +145,12 @@ class Request:
         if T > limit:
             way = f"pass truncation=True or max_length={limit} to the tokenizer"
             raise ValueError(f"{T} tokens, but this checkpoint has {limit} positions; {way}")
-        self.new = min(config.max_new_tokens, limit - T)  # there are positions for so many
+        self.new = min(config.max_new_tokens, limit - T)  # the positions that are left
         if config.min_new_tokens is not None:
             config.min_length = T + config.min_new_tokens
-        # filters keep so many tokens, for beams one more than can end them
+        # filters keep at least this many tokens: for beams, one more than there are end tokens
         self.least = 1 if config.num_beams == 1 else 1 + max(1, len(config.eos))
-        self.seen = {}  # what is returned besides ids, filled step by step
+        self.seen = {}  # what is returned beside the ids, filled step by step
         always, filters, ends = (
             [made for name, make in table.items() if (made := make(getattr(config, name), self))]
             for table in (PROCESSORS, FILTERS if config.do_sample else {}, CRITERIA)
@@ -159,17 +159,17 @@ class Request:
         self.processors = [*always, *processors, *filters, *keep]
         scores = self.seen.get("scores")
         self.criteria = ends + [lambda ids, one=one: one(ids, scores) for one in criteria]
-        self.pad = config.pad if self.criteria else 0  # without an end, nothing is padded
+        self.pad = config.pad if self.criteria else 0  # without criteria, nothing is padded
         plain = self.processors == filters and config.num_beams == 1  # and no hooks
         self.is_plain = plain and not criteria and config.stop_strings is None
 
     def keep(self, name: str) -> Processor:
-        """Make a processor that changes nothing and puts the logits into `seen`."""
+        """Make a processor that stores the logits in `seen` and does not change them."""
         steps = self.seen.setdefault(name, [])
         return lambda ids, logits: steps.append(logits) or logits
 
     def hide_padding(self, function: Callable, x) -> Processor:
-        """Make a processor of a function of ids, with -1 in place of padding, logits and x."""
+        """Make a processor from a function of ids (-1 at padding), logits and x."""
 
         def hidden(ids: Tensor, logits: Tensor) -> Tensor:
             front = self.padding.repeat_interleave(len(ids) // len(self.padding))[:, None]
@@ -203,13 +203,11 @@ class Request:
         return generate_static(self.model, rows, self.new, padding, key, **choice)
 
     def drafted(self, assistant_model: "GenerationMixin") -> Iterator[Tensor]:
-        """Yield new ids (1, 1), of drafts of `assistant_model` that the model checks.
+        """Yield new ids (1, 1): `assistant_model` drafts them, and the model checks them.
 
-        Raises ValueError for what is no such model, for another vocabulary and for several texts.
+        Raises ValueError for another vocabulary and for several texts.
         """
         config, pair = self.config, (self.model, assistant_model)
-        if not isinstance(assistant_model, GenerationMixin):
-            raise ValueError(f"assistant_model={assistant_model!r:.40}; pass a language model")
         V, found = (one.config.vocab_size for one in pair)
         if found != V:
             way = "pass one that was made with the same tokenizer"
@@ -218,7 +216,7 @@ class Request:
         asked = {"num_beams": config.num_beams > 1, "output_scores": config.output_scores}
         asked |= {"num_return_sequences": n > 1, f"{rows} texts": rows > 1}
         if names := ", ".join(name for name, is_asked in asked.items() if is_asked):
-            raise ValueError(f"an assistant_model goes without {names}; leave out one or the other")
+            raise ValueError(f"assistant_model cannot be used with {names}; leave out one")
         readers = (Reader(one.last_logits, one.config.n_layer) for one in pair)
         plan = self.ids, self.new, config.num_assistant_tokens, self.processors, self.criteria
         for one in rounds(*readers, *plan, config.do_sample, self.generator):
@@ -241,7 +239,7 @@ class Request:
             if streamer is not None:
                 raise ValueError("a streamer cannot show beams; pass num_beams=1")
             return self.beams(next_logits)
-        else:  # the one loop for greedy and drawn texts
+        else:  # one loop for greedy and sampled texts
             draw = partial(core.sample, generator=self.generator)
             choose = draw if config.do_sample else core.greedy
             plan = self.new, choose, self.processors, self.criteria, self.pad
@@ -254,15 +252,15 @@ class Request:
 
 
 class GenerationMixin:
-    """What a model that scores the next token can do with chapter 08: generate."""
+    """The methods of a language model that generate texts with the functions of chapter 08."""
 
     def next_logits(
         self, ids: Tensor, cache=None, use_cache: bool = True, padding: Tensor | None = None
     ) -> tuple[Tensor, object]:
-        """Return the logits (B, V) after `ids` (B, T), and the cache: what `stream` asks for.
+        """Return the logits (B, V) after `ids` (B, T), and the cache, as `stream` needs them.
 
-        `padding` says how many tokens in front of each text are padding; a text may have several
-        rows, one for each beam.
+        `padding` is the number of padding tokens before each text; a text may have several rows,
+        one for each beam.
         """
         options = {"past_key_values": cache, "use_cache": use_cache}
         if padding is not None:
@@ -275,7 +273,7 @@ class GenerationMixin:
         return out.logits[:, -1], out.past_key_values
 
     def last_logits(self, ids: Tensor, cache, n: int) -> Tensor:
-        """Return the logits (n, V) after each of the last n of ids (1, T) behind the cache."""
+        """Return the logits (n, V) after each of the last n ids; ids (1, T) follow the cache."""
         out = self(ids, past_key_values=cache, logits_to_keep=n, return_dict=True)
         return out.logits[0]  # (1, n, V) -> (n, V)
 
@@ -283,22 +281,22 @@ class GenerationMixin:
         self,
         input_ids: Tensor | None = None,  # (B, T)
         attention_mask: Tensor | None = None,  # (B, T): 0 for padding, on either side
-        generation_config: GenerationConfig | None = None,  # laid over that of the model
+        generation_config: GenerationConfig | None = None,  # replaces settings of the model's
         *,
         inputs: Tensor | None = None,  # another name of input_ids
         logits_processor: Sequence[Processor] | None = None,  # each (ids, scores) -> scores
         stopping_criteria: Sequence[Callable] | None = None,  # each (ids, scores) -> done? (B,)
-        streamer=None,  # a `TextStreamer`, or whatever has `put` and `end`
-        tokenizer=None,  # makes text of ids for `stop_strings`
+        streamer=None,  # a `TextStreamer`, or an object with `put` and `end`
+        tokenizer=None,  # decodes ids for `stop_strings`
         generator: torch.Generator | None = None,  # of random numbers
         assistant_model: "GenerationMixin | None" = None,  # a smaller model that drafts
-        **settings,  # fields of `GenerationConfig`, laid over it
+        **settings,  # fields of `GenerationConfig` to replace
     ) -> Tensor | GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput:
         """Continue texts: (B, T) -> (B n, T + new), n = `num_return_sequences`.
 
         Stops, with a warning, at the model's last position. With `assistant_model`, whose drafts it
         checks, it generates the same in fewer calls. Raises ValueError for a prompt that is empty
-        or too long, and for settings that make no sense. Whatever happens, a streamer is ended.
+        or too long, and for settings that are not valid. Always calls the streamer's `end`.
         """
         try:
             config = merge(self.generation_config, generation_config, settings)
@@ -328,8 +326,8 @@ def speculate(
 ) -> Speculation:
     """Continue one text, (1, T), as `model` alone would, with drafts of `assistant_model`.
 
-    Like `generate(assistant_model=...)`, but it also tells what became of the drafts. `settings`
-    are those of `generate`.
+    Like `generate(assistant_model=...)`, but it also returns how many drafted tokens were accepted.
+    `settings` are those of `generate`.
     """
     settings |= {"num_assistant_tokens": num_assistant_tokens, "return_dict_in_generate": True}
     helper = {"assistant_model": assistant_model, "generator": generator}

@@ -10,25 +10,19 @@ CONFIG_NAME = "generation_config.json"
 
 
 def as_list(value) -> list:
-    """None is no value, a list or tuple is several, anything else is one."""
+    """Return a list: empty for None, the items of a list or tuple, or the single value."""
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def plain(value):
-    """Return a numpy number, array or tensor as a Python number or list; one element: a number."""
-    value = value.tolist()
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
 def at_least(n: int) -> tuple[Callable, str]:
-    """Make a rule for a whole number: what it may be, and what to pass instead."""
+    """Make a rule for a whole number: a test of the value, and what to pass instead."""
     return lambda x: type(x) is int and x >= n, f"pass a whole number, {n} or more"
 
 
 def above(low: float, most: float, way: str) -> tuple[Callable, str]:
-    """Make a rule for a finite number: above `low`, at most `most`."""
+    """Make a rule for a finite number above `low` and at most `most`."""
     return lambda x: isinstance(x, int | float) and isfinite(x) and low < x <= most, way
 
 
@@ -43,7 +37,7 @@ SETTING_RULES = {
     **dict.fromkeys(FROM_ZERO, at_least(0)),
     **dict.fromkeys(FROM_ONE, at_least(1)),
     **dict.fromkeys(TOKENS, (lambda x: all(isinstance(i, int) for i in as_list(x)), "pass ids")),
-    "stop_strings": (lambda x: all(s and isinstance(s, str) for s in as_list(x)), "pass text"),
+    "stop_strings": (lambda x: all(s and isinstance(s, str) for s in as_list(x)), "pass strings"),
     "early_stopping": ((True, False, "never").__contains__, 'pass True, False or "never"'),
     "cache_implementation": (("dynamic", "static").__contains__, 'pass "dynamic" or "static"'),
 }
@@ -53,24 +47,23 @@ SETTING_RULES = {
 class GenerationConfig:
     """How to generate. Names, meaning and defaults are those of transformers.
 
-    `vars` of it holds what was set, and nothing else; None sets nothing. Names that are not known
-    are kept and saved, and `generate` warns of them. Raises ValueError, naming the setting, for a
-    value that makes no sense.
+    `vars` of it holds only what was set; None sets nothing. Unknown names are kept and saved, and
+    `generate` warns of them. Raises ValueError, naming the setting, for a value that is not valid.
     """
 
     # how long
     max_length: int | None = None  # tokens in all, prompt included; default: 20 new ones
     max_new_tokens: int | None = None  # or: tokens to add; wins over max_length
-    min_length: int | None = None  # no end token before the text, prompt included, is so long
-    min_new_tokens: int | None = None  # or: before so many are added; wins over min_length
+    min_length: int | None = None  # in tokens, prompt included; before it, no end token
+    min_new_tokens: int | None = None  # or: tokens to add; wins over min_length
     # how to choose
-    do_sample: bool = False  # draw; otherwise take the most probable
-    temperature: float = 1.0  # this and the next two: only where one draws
+    do_sample: bool = False  # sample; otherwise take the most probable
+    temperature: float = 1.0  # this and the next two: only for sampling
     top_k: int = 50  # 0: keep all
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
-    suppress_tokens: list[int] | None = None  # tokens that never come
+    suppress_tokens: list[int] | None = None  # tokens that are never chosen
     # beams, and how many texts
     num_beams: int = 1
     length_penalty: float = 1.0  # this and the next: only for beams
@@ -79,20 +72,19 @@ class GenerationConfig:
     # where a text begins and ends
     bos_token_id: int | None = None  # beginning of sequence: what an empty prompt starts with
     eos_token_id: int | list[int] | None = None  # end of sequence
-    pad_token_id: int | None = None  # follows a text that is done; default: an end token or 0
+    pad_token_id: int | None = None  # after a text that is done; default: an end token or 0
     stop_strings: str | list[str] | None = None
     # how to compute, and what to return
     use_cache: bool = True
     cache_implementation: str | None = None  # "static": see `minigpt.fast.static_cache`
     num_assistant_tokens: int = 4  # how many tokens an `assistant_model` drafts at a time
-    return_dict_in_generate: bool = False  # more than the ids, under names
-    output_scores: bool = False  # among it the scores of each step
+    return_dict_in_generate: bool = False  # return named results, not only ids
+    output_scores: bool = False  # and the scores of each step among them
 
     def __init__(self, **settings):
         given = {name: x for name, x in settings.items() if x is not None}
-        vars(self).update(
-            given | {name: plain(x) for name, x in given.items() if hasattr(x, "tolist")}
-        )
+        odd = {name: files.to_number(x) for name, x in given.items() if hasattr(x, "tolist")}
+        vars(self).update(given | odd)
         for name in given.keys() & SETTING_RULES.keys():
             (is_good, way), value = SETTING_RULES[name], vars(self)[name]
             if not is_good(value):
@@ -109,14 +101,14 @@ class GenerationConfig:
 
     @property
     def pad(self) -> int:
-        """What follows a text that is done."""
+        """The token that follows a text that is done."""
         return [*as_list(self.pad_token_id), *self.eos, 0][0]
 
     def to_dict(self) -> dict:
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | vars(self)
 
     def to_diff_dict(self) -> dict:
-        """Return what is not as by default: what is saved."""
+        """Return the settings that are not the default, which are saved."""
         return {name: x for name, x in vars(self).items() if x != vars(type(self)).get(name)}
 
     def save_pretrained(self, save_directory) -> None:
@@ -129,7 +121,7 @@ class GenerationConfig:
 
     @classmethod
     def from_model_config(cls, model_config) -> "GenerationConfig":
-        """Return the special tokens that the config of a model knows."""
+        """Return the special tokens of a model's config."""
         names = "bos_token_id", "eos_token_id", "pad_token_id"
         return cls(**{name: getattr(model_config, name, None) for name in names})
 
@@ -138,7 +130,7 @@ class GenerationConfig:
         """Read a checkpoint's `generation_config.json`; `options` are settings and hub options.
 
         Raises FileNotFoundError if it has none, and ValueError, naming the file, for a setting that
-        makes no sense.
+        is not valid.
         """
         hub, settings = files.split_hub_options(options)
         path = files.find_file(pretrained_model_name, CONFIG_NAME, **hub)

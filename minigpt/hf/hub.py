@@ -4,15 +4,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import huggingface_hub as hub  # which imports its parts when they are needed
+import huggingface_hub as hub  # it imports its parts when they are needed
 
 OFFICIAL_NAME = "openai-community/openai-gpt"
 OLD_NAMES = dict.fromkeys(("openai-gpt", "openai-community/gpt"), OFFICIAL_NAME)
 LOG_IN = "pass a token= that may read it, or log in with hf auth login"
-HIDDEN = "it is no folder here, and the hub hides it or knows none; check the spelling, or "
-NO_NAME = "it is neither a folder here nor a name that the hub could know; check the spelling"
-OFFLINE = "the cache lacks it, and HF_HUB_OFFLINE forbids to ask; check the spelling or unset it"
-ADVICE = {  # an error of the library or a code of HTTP -> our error, and what to do; first wins
+HIDDEN = "it is not a folder, and on the hub it is private or missing; check the spelling, or "
+NO_NAME = "it is neither a folder nor a valid name on the hub; check the spelling"
+OFFLINE = "it is not in the cache, and HF_HUB_OFFLINE is set; check the spelling or unset it"
+ADVICE = {  # library error or HTTP status -> our error and what to do; the first match wins
     "GatedRepoError": (PermissionError, f"accept the terms on its page, then {LOG_IN}"),
     "RevisionNotFoundError": (FileNotFoundError, "{}; pass a branch, a tag or a whole commit id"),
     "RepositoryNotFoundError": (FileNotFoundError, HIDDEN + LOG_IN),
@@ -28,7 +28,7 @@ ADVICE = {  # an error of the library or a code of HTTP -> our error, and what t
 
 @contextmanager
 def explaining(checkpoint: str, revision: str | None, name: str) -> Iterator[None]:
-    """Make one paragraph of an error of `huggingface_hub`: what is not there, why, what to do."""
+    """Turn an error of `huggingface_hub` into a paragraph: what is missing, why, what to do."""
     try:
         yield
     except Exception as error:
@@ -51,7 +51,7 @@ def ask_hub(checkpoint: str, names: Iterable[str], revision=None, **place) -> Pa
     repository = OLD_NAMES.get(checkpoint, checkpoint)
     for name in names:
         with explaining(checkpoint, revision, name), suppress(RemoteEntryNotFoundError):
-            with suppress(RemoteEntryNotFoundError):  # the next call remembers the lack
+            with suppress(RemoteEntryNotFoundError):  # the next call stores that it is missing
                 url = hub.hf_hub_url(repository, name, revision=revision)
                 hub.get_hf_file_metadata(url, token=place.get("token"))  # at once, not in 23 s
             return Path(hub.hf_hub_download(repository, name, revision=revision, **place))
@@ -63,11 +63,10 @@ def download_file(
 ) -> Path:
     """Return the path, in the hub's cache, of the first of `names` that a repository holds.
 
-    `options`: cache_dir, token, force_download. The hub is asked only for what the cache knows
-    nothing of, in the commit that the cache has begun, and never with `local_files_only`. So a
-    newer `main` is not noticed until it is asked for: with `force_download`, by `minigpt download`,
-    or with its commit as `revision`. Raises FileNotFoundError if there is none of them, and the
-    errors of `ask_hub`.
+    `options`: cache_dir, token, force_download. The hub is asked only for files that the cache does
+    not know, in the commit that the cache holds, and never with `local_files_only`. So a newer
+    `main` is used only on request: with `force_download`, by `minigpt download`, or with its commit
+    as `revision`. Raises FileNotFoundError if there is none of them, and the errors of `ask_hub`.
     """
     repository, unknown, path = OLD_NAMES.get(checkpoint, checkpoint), names, None
     commit, place = revision, {"cache_dir": options.get("cache_dir"), "revision": revision}

@@ -1,4 +1,4 @@
-"""Models from and into checkpoints: loading, saving, converting."""
+"""Loading, saving and converting the checkpoints of models."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,16 +23,16 @@ TOKENIZER_FILES = (
 )
 FORMATS = (*formats.PATTERNS, "openai")
 KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
-NETWORK = ("tokens_embed.", "positions_embed.", "h.")  # how the names below the heads begin
+NETWORK = ("tokens_embed.", "positions_embed.", "h.")  # prefixes of the parameters below the heads
 
 
 # -- devices
 
 
 def find_device(device: int | str | torch.device = "auto") -> torch.device:
-    """Return a device: a number is that GPU's, -1 the CPU; "auto" takes the fastest one.
+    """Return a device: a number is a GPU, -1 the CPU, "auto" the fastest device.
 
-    Raises ValueError, naming it, if this machine does not have it.
+    Raises ValueError, naming the device, if this machine does not have it.
     """
     best = torch.accelerator.current_accelerator(check_available=True)
     name = best or "cpu" if device == "auto" else device
@@ -42,8 +42,8 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         way = f"pass 'auto', which is {str(best or 'cpu')!r} here, or -1 for the CPU"
-        reason = str(error).split("\n")[0].split(". ")[0]  # the first sentence says enough
-        raise ValueError(f"device={device!r} is not there ({reason}); {way}") from error
+        reason = str(error).split("\n")[0].split(". ")[0]  # the first sentence is enough
+        raise ValueError(f"device={device!r} is not available ({reason}); {way}") from error
 
 
 # -- loading
@@ -52,8 +52,8 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
 def compare(model: nn.Module, weights: Mapping[str, Stored], may_differ: bool) -> dict[str, set]:
     """Compare the parameters of a model with weights, and return what transformers' info has.
 
-    Raises ValueError, naming a parameter, if the network below the heads lacks one, if one holds no
-    floats, or if one has another shape and may not.
+    Raises ValueError, naming a parameter, if one is missing below the heads, holds no floats, or
+    has another shape (unless `may_differ`).
     """
     own = {name.removeprefix("transformer."): (name, x) for name, x in model.named_parameters()}
     missing = own.keys() - weights.keys()
@@ -61,12 +61,12 @@ def compare(model: nn.Module, weights: Mapping[str, Stored], may_differ: bool) -
         raise ValueError(f"the checkpoint lacks {min(lost)}; is it a GPT-1?")
     pairs = [(*own[name], weights[name].mapped) for name in own if name in weights]
     if odd := [name for name, _, y in pairs if not y.is_floating_point()]:
-        raise ValueError(f"{odd[0]} holds no floats, as weights do; copy the checkpoint again")
+        raise ValueError(f"{odd[0]} holds no floats; copy the checkpoint again")
     mismatched = {(n, tuple(y.shape), tuple(x.shape)) for n, x, y in pairs if x.shape != y.shape}
     if mismatched and not may_differ:
         name, found, expected = min(mismatched)
-        shapes = f"{name} has shape {found} in the checkpoint, the config makes it {expected}"
-        way = "correct the config, or pass ignore_mismatched_sizes=True to train it anew"
+        shapes = f"{name} has shape {found} in the checkpoint, but {expected} by the config"
+        way = "correct the config, or pass ignore_mismatched_sizes=True to make it new"
         raise ValueError(f"{shapes}; {way}")
     return {
         "missing_keys": {own[name][0] for name in missing},
@@ -77,7 +77,7 @@ def compare(model: nn.Module, weights: Mapping[str, Stored], may_differ: bool) -
 
 
 def new_values(name: str, shape: torch.Size, std: float, dtype, device) -> Tensor:
-    """Make a parameter that a checkpoint lacks, as a new model would have it."""
+    """Make a parameter that a checkpoint lacks, with the values of a new model."""
     values = torch.zeros(shape, dtype=dtype, device=device)
     if name.endswith("bias"):
         return values
@@ -85,7 +85,7 @@ def new_values(name: str, shape: torch.Size, std: float, dtype, device) -> Tenso
 
 
 class WithoutValues(TorchFunctionMode):
-    """Inside, nothing is drawn at random: the first time on "meta" would take a second."""
+    """Inside, no random numbers are drawn: on "meta", the first draw would take a second."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         is_normal = function is nn.init.normal_
@@ -95,19 +95,19 @@ class WithoutValues(TorchFunctionMode):
 def build(
     cls: type, config: OpenAIGPTConfig, weights: Mapping[str, Stored], device, may_differ: bool
 ) -> tuple[nn.Module, dict]:
-    """Build a model without values, and put weights in their place; return it and the info.
+    """Build a model without values, then insert the weights; return it and the info.
 
     The largest weights are read first: a page of a file is in memory until its tensor is converted.
     """
-    last = f"h.{config.n_layer - 1}.ln_1.weight"  # looked for before too deep a model is built
+    last = f"h.{config.n_layer - 1}.ln_1.weight"  # checked before a model that is too deep is built
     if last not in weights:
         raise ValueError(f"the checkpoint lacks {last}; is n_layer={config.n_layer} right?")
     config.dtype = config.dtype or weights[last].mapped.dtype
     with torch.device("meta"), WithoutValues():
         model = cls(config)
     if not config.tie_word_embeddings and hasattr(model, "lm_head"):
-        way = "pass tie_word_embeddings=True if that is so here"
-        raise ValueError(f"tie_word_embeddings=False, but GPT-1's head is its embedding; {way}")
+        way = "pass tie_word_embeddings=True if they are tied"
+        raise ValueError(f"tie_word_embeddings=False, but GPT-1 ties its LM head; {way}")
     info = compare(model, weights, may_differ)
     new = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
     kind, made = {"dtype": config.dtype, "device": device}, {}
@@ -117,21 +117,14 @@ def build(
         else:
             values = weights[name.removeprefix("transformer.")].read(**kind)
         made[empty] = nn.Parameter(values)
-    tied = model.named_parameters(remove_duplicate=False)  # what was one parameter stays one
+    tied = model.named_parameters(remove_duplicate=False)  # tied parameters stay tied
     model.load_state_dict({name: made[empty] for name, empty in tied}, assign=True)
     if new or info["unexpected_keys"]:
-        announce(cls.__name__, sorted(new), sorted(info["unexpected_keys"]))
+        more, unused = ", ".join(sorted(new)) or "nothing", sorted(info["unexpected_keys"])
+        less = f"{len(unused)} of its tensors are not used: {', '.join(unused[:3]) or 'none'}"
+        told = f"not in the checkpoint, so random, to be trained: {more}"
+        warn_caller(f"{cls.__name__}: {told}; {less}")
     return model.eval(), info
-
-
-def announce(kind: str, new: list[str], unused: list[str]) -> None:
-    """Warn, in one message, of weights that a checkpoint lacks or has in vain."""
-    parts = []
-    if new:
-        parts.append(f"{', '.join(new)} not in the checkpoint: new, random, to be trained")
-    if unused:
-        parts.append(f"{', '.join(unused[:3])} ({len(unused)} in all) not used by {kind}")
-    warn_caller("; ".join(parts))
 
 
 def load_model(
@@ -141,18 +134,18 @@ def load_model(
     config: OpenAIGPTConfig | None = None,  # in place of `config.json`
     state_dict: Mapping[str, Tensor] | None = None,  # in place of the files of weights
     device: torch.device | str | int | None = None,  # see `find_device`; None: the CPU
-    device_map: torch.device | str | int | dict | None = None,  # the same, by transformers' name
+    device_map: torch.device | str | int | dict | None = None,  # transformers' name of `device`
     output_loading_info: bool = False,  # also return what is missing, unexpected, mismatched
-    ignore_mismatched_sizes: bool = False,  # make parameters of another shape anew
+    ignore_mismatched_sizes: bool = False,  # parameters of another shape become new ones
     **options,
 ):
     """Load `"tiny"`, a folder (transformers' or OpenAI's format) or a name on the hub.
 
     `options` are settings of the config, such as `n_head=4` or `attn_implementation="eager"`;
-    `dtype`, a dtype, its name or "auto", the default: as the checkpoint says; and `HUB_OPTIONS`.
-    What came from the hub once is taken from the cache: see `download_file`. Returns the model in
+    `dtype`, a dtype, its name or "auto" (the default: as in the checkpoint); and `HUB_OPTIONS`.
+    What was downloaded once is taken from the cache: see `download_file`. Returns the model in
     eval mode; warns of a head that the checkpoint does not have. Raises ValueError for weights and
-    settings that do not fit, and OSError, naming what is missing.
+    settings that do not fit, and OSError, naming the file, if one is missing.
     """
     device_map = device_map.get("", "auto") if isinstance(device_map, dict) else device_map
     if (device := device_map if device is None else device) is not None:
@@ -177,7 +170,7 @@ def load_model(
             model.generation_config = settings.from_pretrained(name, **hub)
     # saving removes this file first and writes it last
     if page and not (page.exists() and version(page.stat()) == saved):
-        raise OSError(f"{page} was saved anew while its checkpoint was read; load it again")
+        raise OSError(f"{page} was saved again while its checkpoint was read; load it again")
     return (model, info) if output_loading_info else model
 
 
@@ -197,13 +190,13 @@ def save_model(
 ) -> list[str]:
     """Write `config.json`, `generation_config.json` and the weights, as transformers reads them.
 
-    Returns the names of the files. Raises OSError where they cannot be written.
+    Returns the names of the files. Raises OSError if they cannot be written.
     """
     if not is_main_process:
         return []
     weights, config, writers = dict(state_dict or model.named_parameters()), model.config, {}
     if state_dict:
-        weights.pop("lm_head.weight", None)  # the embedding once more
+        weights.pop("lm_head.weight", None)  # the same as the embedding
     config.dtype, config.architectures = model.dtype, [type(model).__name__]
     config.validate()
     if hasattr(model, "generation_config") and (told := model.generation_config.to_diff_dict()):
@@ -224,8 +217,8 @@ def tokenizer_writers(source: str | Path, to: str, **hub) -> dict:
     try:
         writers = OpenAIGPTTokenizerFast.from_pretrained(source, **hub).writers()
     except FileNotFoundError:
-        return {}  # weights alone are a checkpoint, too
-    if to == "openai":  # whose two files hold the same under other names
+        return {}  # a checkpoint may have only weights
+    if to == "openai":  # its two files are the same under other names
         return {old: writers[today] for today, old in (VOCAB_NAMES, MERGES_NAMES)}
     return writers
 
@@ -241,7 +234,7 @@ def convert(
 
     `options`: those of `load_model`, such as `n_head=4`. Returns the names of what was written;
     warns of settings that OpenAI's format cannot hold. Raises ValueError, naming the parameter, for
-    weights that do not fit, FileExistsError for a folder with files, which might be read instead.
+    weights that do not fit, and FileExistsError if `target` has files, which could be read instead.
     """
     from . import models
 
@@ -254,7 +247,7 @@ def convert(
     model = load_model(getattr(models, kind), source, **options)
     hub, _ = split_hub_options(options)
     more = tokenizer_writers(source, to, **hub)
-    if to != "openai":  # the values stay of the dtype that they have in the file
+    if to != "openai":  # the values keep the dtype that they have in the file
         stored, own = formats.open_weights(source, **hub), dict(model.named_parameters())
         as_saved = {name: stored[name.removeprefix("transformer.")].read() for name in own}
         return save_model(model, target, max_shard_size, state_dict=as_saved, to=to, more=more)

@@ -28,12 +28,12 @@ ATTENTION["flash_attention_2"] = flash_attention
 
 
 class OpenAIGPTPreTrainedModel(nn.Module):
-    """What all GPT-1 models share: a config, checkpoints, an embedding that may grow."""
+    """What all GPT-1 models share: config, loading, saving, resizing the token embedding."""
 
     config_class, base_model_prefix, main_input_name = OpenAIGPTConfig, "transformer", "input_ids"
 
     def __init__(self, config: OpenAIGPTConfig):
-        nn.Module.__init__(self)  # the core's constructors, which the classes below call, do it too
+        nn.Module.__init__(self)  # the core's constructors do it again
         self.config = config
 
     @classmethod
@@ -56,12 +56,12 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def set_attn_implementation(self, attn_implementation: str) -> None:
-        """Compute attention in another way from now on; the same as to set it in the config."""
+        """Choose how attention is computed, also in the config."""
         self.config.attn_implementation = attn_implementation
         self.config.validate()
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None) -> None:
-        """In training, keep only the input of each block, and compute the rest a second time."""
+        """In training, store only each block's input; the backward pass recomputes the rest."""
         self.base_model.gradient_checkpointing = True
 
     def gradient_checkpointing_disable(self) -> None:
@@ -71,7 +71,7 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         return self.base_model.tokens_embed
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Exchange the token embedding, (V, C), also where a head uses it."""
+        """Replace the token embedding, (V, C), also in the head that is tied to it."""
         self.base_model.tokens_embed = value
         self.config.vocab_size = len(value.weight)
         self.tie_weights()
@@ -80,20 +80,18 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         return getattr(self, "lm_head", None)
 
     def tie_weights(self) -> None:
-        """Let the head that scores tokens, where there is one, use the token embedding."""
+        """Tie the LM head, if there is one, to the token embedding."""
         if (head := self.get_output_embeddings()) is not None:
             head.weight = self.base_model.tokens_embed.weight  # the same tensor, not a copy
             head.out_features = len(head.weight)
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None) -> nn.Embedding:
-        """Cut the embedding to `new_num_tokens` rows, or add rows from N(0, initializer_range).
+        """Cut the embedding to `new_num_tokens` rows, or add normal rows, std initializer_range.
 
-        Returns the embedding; None changes nothing. Raises ValueError for less than one row.
+        Returns the embedding; None changes nothing.
         """
         old = self.get_input_embeddings().weight
-        rows = len(old) if new_num_tokens is None else int(new_num_tokens)
-        if rows < 1:
-            raise ValueError(f"new_num_tokens={rows}; pass 1 or more, such as len(tokenizer)")
+        rows = int(new_num_tokens or len(old))
         if rows != len(old):  # of the same dtype, on the same device
             new = old.data.new_empty(rows, old.shape[1]).normal_(std=self.config.initializer_range)
             new[: len(old)] = old.data[:rows]
@@ -102,40 +100,20 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         return self.get_input_embeddings()
 
     def chosen(self, name: str, value: bool | None) -> bool:
-        """Return what a call asks for or, if it does not say (None), what the config does."""
+        """Return an argument or, if it is None, the setting of the config."""
         return getattr(self.config, name) if value is None else value
 
 
 def can_inspect(x: Tensor) -> bool:
-    """Say whether values may be read: where that costs no wait for a GPU, and nothing traces."""
+    """Say whether values may be read: on a CPU (no waiting for a GPU), and not while tracing."""
     is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return x.device.type == "cpu" and not is_traced
 
 
-def check_numbers(
-    name: str, values: Tensor, shape: torch.Size | tuple, stop: int, ignored: int = 0
-) -> None:
-    """Raise ValueError unless `values` are whole numbers from 0 to `stop` - 1, or `ignored`.
-
-    They must have this shape; if it has one axis, as many numbers in any shape. On a GPU the values
-    are not inspected, see `can_inspect`: there, a wrong one is CUDA's own error.
-    """
-    if values.is_floating_point() or values.dtype == torch.bool:
-        raise ValueError(f"{name} is {values.dtype}; pass whole numbers, torch.long")
-    given, wanted = tuple(values.shape), tuple(shape)
-    if given != wanted and not (len(wanted) == 1 and values.numel() == wanted[0]):
-        raise ValueError(f"{name} has shape {given}; pass {wanted}")
-    if can_inspect(values):
-        wrong = values[((values < 0) | (values >= stop)) & (values != ignored)]
-        if len(wrong):
-            way = f"it must lie between 0 and {stop - 1}"
-            raise ValueError(f"{name} has {int(wrong[0])} in it; {way}")
-
-
 def check_inputs(
-    model: "OpenAIGPTModel", ids: Tensor | None, embeds: Tensor | None, cache, **rows: Tensor | None
+    config: OpenAIGPTConfig, ids: Tensor | None, embeds: Tensor | None, cache, **rows
 ) -> torch.Size:
-    """Return the shape of texts, (.., T). Raises ValueError for what does not fit the model.
+    """Return the shape of texts, (.., T). Raises ValueError for inputs that do not fit together.
 
     `rows` are one for each text, (.., T) or (B, T), or one for all, (T,) or (1, T); those of
     `attention_mask` have entries for the positions in the cache, too.
@@ -145,17 +123,10 @@ def check_inputs(
         raise ValueError(f"pass either input_ids or inputs_embeds; {given} given")
     shape = ids.shape if embeds is None else embeds.shape[:-1]
     if not shape or 0 in shape:
-        raise ValueError(f"input of shape {tuple(shape)} holds no token; pass one or more a text")
-    width = model.tokens_embed.embedding_dim
-    if embeds is not None and not (embeds.shape[-1] == width and embeds.is_floating_point()):
-        given = f"{tuple(embeds.shape)} of {embeds.dtype}"
-        raise ValueError(f"inputs_embeds {given}; pass floats, {width} channels a token")
-    if not isinstance(cache, KeyValueCache | None):
-        given, way = type(cache).__name__, "pass what a call with use_cache=True returned"
-        raise ValueError(f"past_key_values is a {given}, not a KeyValueCache; {way}")
-    (*texts, T), limit = shape, model.config.n_positions
-    B, S = math.prod(texts), T if cache is None else len(cache) + T
-    if S > limit:
+        raise ValueError(f"input of shape {tuple(shape)} has no tokens; pass one or more a text")
+    (*texts, T), B = shape, math.prod(shape[:-1])
+    S = T if cache is None else len(cache) + T
+    if S > (limit := config.n_positions):
         way = "pass truncation=True or max_length to the tokenizer, or shorten the text"
         raise ValueError(f"{S} tokens, but this checkpoint has {limit} positions; {way}")
     for name, row in rows.items():
@@ -167,7 +138,7 @@ def check_inputs(
 
 
 def as_batch(rows: Tensor) -> Tensor:
-    """Make one of the axes in front: (.., T) -> (B, T)."""
+    """Join the axes in front into one: (.., T) -> (B, T)."""
     return rows.reshape(-1, rows.shape[-1])
 
 
@@ -183,21 +154,24 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         GPT.__init__(self, config)
         for layer in self.modules():
             if type(layer) is nn.Dropout and layer.p > 0:
-                layer.__class__ = Dropout  # the same, and cheaper under torch.compile
+                layer.__class__ = Dropout  # the same result, cheaper under torch.compile
 
-    def embed(self, name: str, ids: Tensor) -> Tensor:
-        """Return the vectors of tokens, (.., T) -> (.., T, C); see `check_numbers` for errors."""
-        try:
-            return self.tokens_embed(ids)
-        except (IndexError, RuntimeError):
-            check_numbers(name, ids, ids.shape, self.tokens_embed.num_embeddings)
-            raise
+    def clearer(self, error: IndexError, *rows: Tensor | None) -> Exception:
+        """Return a ValueError that names the unknown id in `rows`, three of them, or `error`."""
+        names = ("input_ids", "token_type_ids", "position_ids")
+        tables = (self.tokens_embed, self.tokens_embed, self.positions_embed)
+        for name, ids, table in zip(names, rows, tables, strict=True):
+            stop = table.num_embeddings
+            if ids is not None and len(wrong := ids[(ids < 0) | (ids >= stop)]):
+                way = f"each must be from 0 to {stop - 1}"
+                return ValueError(f"{name} holds {int(wrong[0])}; {way}")
+        return error
 
     def make_mask(self, attention_mask: Tensor, T: int, cache: KeyValueCache | None) -> Tensor:
-        """Join causality and padding: (.., S) -> (B, 1, T, S). Raises ValueError for odd values."""
+        """Join causality and padding: (.., S) -> (B, 1, T, S). ValueError for other values."""
         padding = as_batch(attention_mask.to(self.device))
         if can_inspect(padding) and not ((padding == 0) | (padding == 1)).all():
-            raise ValueError("attention_mask has other values than 1, a real token, and 0, padding")
+            raise ValueError("attention_mask may hold only 1 (a real token) and 0 (padding)")
         return make_mask(T, T, padding) if cache is None else cache.mask(T, padding)
 
     def forward(
@@ -210,7 +184,7 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         output_attentions: bool | None = None,  # None, here and below: as the config says
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,  # False: a tuple
-        past_key_values: KeyValueCache | None = None,  # continue from here; it grows in place
+        past_key_values: KeyValueCache | None = None,  # continue after it; it grows in place
         use_cache: bool = False,  # return a cache, to continue from later
     ) -> outputs.BaseModelOutput | tuple:
         """Raises ValueError for texts longer than `n_positions` or without a token, an unknown id,
@@ -221,25 +195,26 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         """
         rows = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         rows, cache = rows | {"attention_mask": attention_mask}, past_key_values
-        *texts, T = check_inputs(self, input_ids, inputs_embeds, cache, **rows)
+        *texts, T = check_inputs(self.config, input_ids, inputs_embeds, cache, **rows)
         mask = None if attention_mask is None else self.make_mask(attention_mask, T, cache)
         if cache is None and use_cache:
             cache = KeyValueCache(len(self.h))
-        if position_ids is not None:
-            position_ids = as_batch(position_ids)
-            check_numbers("position_ids", position_ids, position_ids.shape, self.config.n_positions)
-        x = self.embed("input_ids", input_ids) if inputs_embeds is None else inputs_embeds
-        x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
-        if token_type_ids is not None:
-            x = x + self.embed("token_type_ids", as_batch(token_type_ids))
+        position_ids = None if position_ids is None else as_batch(position_ids)
         blocks = None
-        if self.gradient_checkpointing and self.training and cache is None:  # it would grow twice
+        if self.gradient_checkpointing and self.training and cache is None:  # else it grows twice
             blocks = [partial(checkpoint, block, use_reentrant=False) for block in self.h]
         want_states = self.chosen("output_hidden_states", output_hidden_states)
         want_weights = self.chosen("output_attentions", output_attentions)
-        seen = []  # the states and attention weights that pass by
+        seen = []  # hidden states and attention weights, block by block
         watch = (lambda *pair: seen.append(pair)) if want_states or want_weights else None
-        x = GPT.forward(self, x, position_ids, mask, cache, watch, want_weights, blocks)
+        try:
+            x = self.tokens_embed(input_ids) if inputs_embeds is None else inputs_embeds
+            x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
+            if token_type_ids is not None:
+                x = x + self.tokens_embed(as_batch(token_type_ids))
+            x = GPT.forward(self, x, position_ids, mask, cache, watch, want_weights, blocks)
+        except IndexError as error:  # it names neither the argument nor the number
+            raise self.clearer(error, input_ids, token_type_ids, position_ids) from error
         x = x.reshape(*texts, *x.shape[1:])  # (B, T, C) -> (.., T, C)
         states = (*(state for state, _ in seen[:-1]), x) if want_states else None
         weights = tuple(pair[1] for pair in seen[1:]) if want_weights else None
@@ -252,12 +227,13 @@ def score_tokens(
 ) -> tuple[Tensor, Tensor | None]:
     """Return logits, (.., T, C) -> (.., T, V), and with labels (.., T) their loss.
 
-    For many positions, they are faster with the vocabulary padded to a multiple of 64; only a plain
-    layer without hooks may be replaced so. Raises ValueError for labels that do not fit.
+    With many positions, a vocabulary padded to a multiple of 64 is faster; only a plain layer
+    without hooks may be replaced like this. Raises ValueError for labels of another shape.
     """
     V = head.out_features
-    if labels is not None:
-        check_numbers("labels", labels, hidden.shape[:-1], V, ignored=-100)
+    if labels is not None and labels.shape != hidden.shape[:-1]:
+        shapes = f"labels {tuple(labels.shape)} for logits of {tuple(hidden.shape[:-1])}"
+        raise ValueError(f"{shapes} tokens; pass one for each")
     many = not torch.compiler.is_exporting() and hidden[..., 0].numel() >= 256
     faster = hidden.is_cuda or (labels is None and not torch.compiler.is_compiling())
     if not (many and faster and V % 64 and is_stock(head, nn.Linear)):
@@ -289,7 +265,7 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
         labels: Tensor | None = None,  # (B, T): also compute the loss; -100 does not count
         *,
         return_dict: bool | None = None,  # False: a tuple
-        logits_to_keep: int | Tensor = 0,  # score only the last so many positions, or only these
+        logits_to_keep: int | Tensor = 0,  # score only the last n positions, or those of a tensor
         **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
     ) -> outputs.CausalLMOutput | tuple:
         """Raises ValueError as `OpenAIGPTModel` does, and for labels that do not fit."""
@@ -315,7 +291,7 @@ SUMMARIES = {  # summary_type -> which vector (.., C) of states (.., T, C) and i
 class Summary(SequenceSummary):
     """`SequenceSummary` with the reference's options: which state, which layer, which activation.
 
-    Only "cls_index" can avoid padding: "last" and "mean" know nothing of it.
+    Only "cls_index" can skip padding: "last" and "mean" do not know where it is.
     """
 
     def __init__(self, config: OpenAIGPTConfig):
@@ -327,13 +303,11 @@ class Summary(SequenceSummary):
         self.kind = config.summary_type
         if self.kind not in SUMMARIES:
             way = f"choose from {', '.join(SUMMARIES)}"
-            raise NotImplementedError(f"summary_type={self.kind!r} was never built; {way}")
+            raise NotImplementedError(f"summary_type={self.kind!r} does not exist; {way}")
         self.activation = nn.Tanh() if config.summary_activation == "tanh" else nn.Identity()
 
     def forward(self, states: Tensor, index: Tensor | None = None, one_mask: bool = False):
-        """`index` is (..), for "cls_index". `one_mask`: all choices lose the same channels."""
-        if self.kind == "cls_index" and index is not None:
-            check_numbers("mc_token_ids", index, states.shape[:-2], states.shape[-2])
+        """`index` is (..), for "cls_index". `one_mask`: one dropout mask for all choices."""
         x = SUMMARIES[self.kind](states, index)
         # (.., C): all channels of x by themselves, or (.., 1, C): those of all choices alike
         x = x * self.dropout(torch.ones_like(x[..., :1, :])) if one_mask else self.dropout(x)
@@ -348,7 +322,7 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
 
     def __init__(self, config: OpenAIGPTConfig):
         config = copy(config)
-        config.num_labels = 1  # as the reference sets it; the caller's config is left alone
+        config.num_labels = 1  # as in the reference; the caller's config does not change
         DoubleHeads.__init__(self, config, OpenAIGPTModel(config))
         self.multiple_choice_head = Summary(config)
 
@@ -364,7 +338,7 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         mc_labels: Tensor | None = None,  # (B,): the right answer; also compute `mc_loss`
         *,
         return_dict: bool | None = None,  # False: a tuple
-        openai_losses: bool = False,  # True: as OpenAI's code counts, not as transformers does
+        openai_losses: bool = False,  # True: as in OpenAI's code; False: as in transformers
         **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
     ) -> outputs.OpenAIGPTDoubleHeadsModelOutput | tuple:
         """With `openai_losses`, the logits also score the position rows, (B, choices, T, V + n);
@@ -376,12 +350,10 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         body = self.transformer(*inputs, return_dict=True, **options)
         states = body.last_hidden_state
         logits, loss = self.score_tokens(states, labels, openai_losses)
-        one_mask = {"one_mask": True} if openai_losses else {}  # for a head put in its place
+        one_mask = {"one_mask": True} if openai_losses else {}  # not for a head that replaced ours
         scores = self.multiple_choice_head(states, mc_token_ids, **one_mask).squeeze(-1)
         mc_loss = None
         if mc_labels is not None:
-            *questions, choices = states.shape[:-2]
-            check_numbers("mc_labels", mc_labels, (math.prod(questions),), choices, ignored=-100)
             mc_loss = choice_loss(scores, mc_labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = outputs.OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores, *rest)
@@ -395,7 +367,6 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         logits = torch.cat([self.lm_head(states), positions], -1)  # (.., V), (.., n) -> (.., V + n)
         if labels is None:
             return logits, None
-        check_numbers("labels", labels, states.shape[:-1], self.lm_head.out_features, ignored=-100)
         return logits, mean_over_texts(logits, labels)
 
 
@@ -404,7 +375,7 @@ def end_of_texts(
 ) -> Tensor | None:
     """Return the position of the last token of each text, (..); None: the last position.
 
-    The pad token tells it, or else the mask. Raises ValueError for several texts without either.
+    The pad token says it, otherwise the mask. Raises ValueError for several texts without both.
     """
     if input_ids is not None and pad is not None:
         return last_real(input_ids != pad)
@@ -412,25 +383,8 @@ def end_of_texts(
         return last_real(as_batch(attention_mask) != 0).expand(texts.numel()).reshape(texts)
     if texts.numel() > 1 and pad is None:
         way = "set model.config.pad_token_id = tokenizer.pad_token_id or pass attention_mask"
-        raise ValueError(f"{texts.numel()} texts, but nothing tells where each ends; {way}")
+        raise ValueError(f"{texts.numel()} texts, but nothing says where each of them ends; {way}")
     return None
-
-
-def check_classes(labels: Tensor, logits: Tensor, problem: str) -> None:
-    """Raise ValueError for labels that do not fit logits (.., L) and the problem."""
-    texts, L = logits.shape[:-1], logits.shape[-1]
-    if problem not in PROBLEMS:
-        raise ValueError(f"problem_type={problem!r}; choose from {', '.join(PROBLEMS)}")
-    if problem == "single_label_classification":
-        return check_numbers("labels", labels, (texts.numel(),), L, ignored=-100)
-    fits = labels.numel() == logits.numel() if L == 1 else labels.shape == logits.shape
-    if not fits:
-        given = f"labels {tuple(labels.shape)} for {problem} with {L} outputs"
-        raise ValueError(f"{given}; pass {(*texts, L)}, or whole numbers for one class of several")
-    several = problem == "multi_label_classification" and can_inspect(labels)
-    if several and ((labels < 0) | (labels > 1)).any():
-        way = "set problem_type='regression' for quantities"
-        raise ValueError(f"{problem} wants labels from 0 (no) to 1 (yes), not others; {way}")
 
 
 class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
@@ -453,7 +407,7 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
         **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
     ) -> outputs.SequenceClassifierOutput | tuple:
         """Raises ValueError as `OpenAIGPTModel` does, for labels that do not fit, and for several
-        texts if nothing tells where each ends.
+        texts if nothing says where each of them ends.
         """
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         body = self.transformer(*inputs, return_dict=True, **options)
@@ -465,7 +419,11 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
         loss = None
         if labels is not None:
             problem = self.config.problem_type or problem_of(labels, logits.shape[-1])
-            check_classes(labels, logits, problem)
+            fits = labels.shape in (logits.shape, logits.squeeze(-1).shape)
+            if problem not in PROBLEMS or not (fits or problem.startswith("single")):
+                given = f"labels {tuple(labels.shape)} for problem_type={problem!r}"
+                way = f"pass {tuple(logits.shape)}, or whole numbers for one class of several"
+                raise ValueError(f"{given}; choose from {', '.join(PROBLEMS)}, and {way}")
             loss = classification_loss(logits, labels, problem)
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = outputs.SequenceClassifierOutput(loss, logits, *rest)

@@ -9,7 +9,7 @@ from minigpt.model import KeyValueCache
 
 
 class ModelOutput(Mapping):
-    """Named results that are a mapping and, by index and slice, a tuple; without fields of None."""
+    """Named results: a mapping of names and, by index and slice, a tuple; None is left out."""
 
     def keys(self) -> list[str]:
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]
@@ -85,12 +85,12 @@ class GenerateDecoderOnlyOutput(ModelOutput):
 
     sequences: Tensor | None = None  # (B n, T + new), the prompt first
     scores: tuple[Tensor, ...] | None = None  # with output_scores: (B n, V) for each step
-    rounds: tuple | None = None  # with assistant_model: what became of its drafts
+    rounds: tuple | None = None  # with assistant_model: drafted and accepted tokens
 
 
 @dataclass
 class GenerateBeamDecoderOnlyOutput(ModelOutput):
-    """The same for beams, K of them; all but the first with output_scores."""
+    """The same for K beams; all fields but the first need output_scores."""
 
     sequences: Tensor | None = None  # (B n, T + new)
     sequences_scores: Tensor | None = None  # (B n,)

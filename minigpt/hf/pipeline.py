@@ -1,6 +1,6 @@
 """Texts in, answers out: `pipeline(task, model)`. A task is a function, listed in `TASKS`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,8 +24,8 @@ from minigpt.hf.tokenizer_base import clean_up
 class Pipeline:
     """A function from texts to answers; `pipeline` makes one.
 
-    Right padding needs no mask: a causal model never attends to later positions. So a batch is ids
-    alone, and a task takes care to read no vector of a padding position.
+    Right padding needs no mask: a causal model never attends to later positions. So a batch has
+    only ids, and a task must not read the vector of a padding position.
     """
 
     task: str  # a key of TASKS
@@ -38,7 +38,7 @@ class Pipeline:
     dtype = property(lambda self: self.model.dtype)
 
     def __call__(self, inputs, candidate_labels=None, *, batch_size: int | None = None, **options):
-        """Answer one text with an answer, a list with a list, any other iterable with a generator.
+        """Return an answer to one text, a list for a list, a generator for any other iterable.
 
         `options` replace the pipeline's; `candidate_labels` are for zero-shot classification.
         Errors: those of the tokenizer and the model, TypeError and ValueError, also for an unknown
@@ -49,43 +49,38 @@ class Pipeline:
         if not isinstance(inputs, Iterable) and hasattr(inputs, "__getitem__"):  # torch's Dataset
             inputs = map(inputs.__getitem__, range(len(inputs)))
         is_one = isinstance(inputs, str | bytes | dict) or not isinstance(inputs, Iterable)
+        texts, work = iter([inputs] if is_one else inputs), TASKS[self.task][1]
         size, settings = batch_size or self.batch_size, self.options | options
-        answers = self.answers([inputs] if is_one else inputs, size, settings)
+        batches = iter(lambda: list(islice(texts, size)), [])
+        answers = (answer for some in batches for answer in work(self, some, size, **settings))
         if not is_one:
             return list(answers) if isinstance(inputs, list | tuple) else answers
-        # transformers has the class of one text in a list, unless the call tells top_k
-        is_class = TASKS[self.task][1] is classify and isinstance(inputs, str)
-        return list(answers) if is_class and "top_k" not in options else next(answers)
-
-    def answers(self, texts: Iterable, size: int, options: dict) -> Iterator:
-        """Yield an answer to each text; `size` texts are taken and computed at once."""
-        texts, (_, work) = iter(texts), TASKS[self.task]
-        while some := list(islice(texts, size)):
-            with torch.no_grad():
-                answers = work(self, some, size, **options)
-            yield from answers
+        # as in transformers: one text gets a list with its class, unless top_k is passed
+        is_class = work is classify and isinstance(inputs, str) and "top_k" not in options
+        return list(answers) if is_class else next(answers)
 
     def encode(self, text: str | dict, truncation: bool | str | None) -> list[int]:
         """Return the ids of a text, or of {"text", "text_pair"}.
 
-        Raises ValueError for a text without tokens, and TypeError for what is no text.
+        Raises ValueError for a text without tokens, and TypeError if it is not a text.
         """
         texts = text if isinstance(text, dict) else {"text": text}
         most = min(self.model.config.n_positions, self.tokenizer.model_max_length)
         how = {"truncation": truncation or False, "max_length": most}
-        (ids,) = self.tokenizer(**{name: [one] for name, one in texts.items()}, **how)["input_ids"]
-        if not ids:
-            raise ValueError(f"{text!r} is empty: it has no tokens; pass a word at least")
+        if not (ids := self.tokenizer(**texts, **how)["input_ids"]):
+            raise ValueError(f"{text!r} is empty: it has no tokens; pass at least one word")
         return ids
 
     def pad(self, rows: list[list[int]]) -> Tensor:
         """Pad rows on the right with zeros: (B, T) on the model's device."""
         return pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(self.device)
 
+    @torch.no_grad()
     def states(self, rows: list[list[int]]) -> Tensor:
         """Return the last hidden states of rows of ids, (B, T, C)."""
         return self.model.base_model(self.pad(rows), return_dict=True).last_hidden_state
 
+    @torch.no_grad()
     def logits(self, rows: list[list[int]], size: int) -> Tensor:
         """Return the logits of each row, (N, L), from the vector of its last token."""
         found = []
@@ -114,8 +109,8 @@ FUNCTIONS = dict(softmax=partial(torch.softmax, dim=-1), sigmoid=torch.sigmoid, 
 def classify(pipe, texts, size, top_k=False, function_to_apply=None, truncation=False) -> list:
     """Text, or {"text", "text_pair"} -> {"label", "score"}, the best; or a list of them, sorted.
 
-    `top_k`: so many, None for all, in a list. `function_to_apply`: from logits to scores, one of
-    `FUNCTIONS`; by default, the rule of transformers.
+    `top_k`: the number of classes in the list, None for all. `function_to_apply`: from logits to
+    scores, one of `FUNCTIONS`; the default follows transformers.
     """
     config, name = pipe.model.config, function_to_apply
     if name is None and config.problem_type != "regression":
@@ -134,27 +129,27 @@ def classify_zero_shot(
     pipe,
     texts,
     size,
-    candidate_labels=(),  # a list, or a text with commas between the labels
+    candidate_labels=(),  # a list, or a string with commas between the labels
     hypothesis_template="This example is {}.",
-    multi_label=False,  # True: a probability for each label; False: they add up to 1
-    truncation="only_first",  # the text is cut, and not the hypothesis
+    multi_label=False,  # True: each label alone; False: the probabilities sum to 1
+    truncation="only_first",  # cut the text, never the hypothesis
 ) -> list[dict]:
     """Text and K labels -> {"sequence", "labels", "scores"}, the most probable label first.
 
-    Warns if no class of the model is called entailment; the last one is taken for it.
+    Warns if no class of the model is called entailment; then the last one is used.
     """
     labels, names = candidate_labels, pipe.model.config.id2label
     if isinstance(labels, str):
         labels = [label.strip() for label in labels.split(",") if label.strip()]
     if not (labels and all(texts)):
-        raise ValueError(f"{candidate_labels=} or a text of {texts!r:.60} is empty; pass both")
+        raise ValueError(f"{candidate_labels=} or a text in {texts!r:.60} is empty; pass both")
     hypotheses = [hypothesis_template.format(label) for label in labels]
     if hypothesis_template in hypotheses:
         raise ValueError(f"{hypothesis_template=}; put {{}} where the label goes")
     found = [i for i, name in names.items() if name.lower().startswith("entail")]
     if not found:
         known = f"no class is called 'entailment' among {[*names.values()]}"
-        warn_caller(f"{known}, so the last is taken for it; load a model trained on inference")
+        warn_caller(f"{known}, so the last one is used; load a model trained on inference")
     entailment = found[0] if found else len(names) - 1
     pairs = [{"text": text, "text_pair": other} for text in texts for other in hypotheses]
     logits, answers = pipe.logits([pipe.encode(pair, truncation) for pair in pairs], size), []
@@ -164,7 +159,7 @@ def classify_zero_shot(
             scores = own[:, [contradiction, entailment]].softmax(-1)[:, 1]  # (K,)
         else:
             scores = own[:, entailment].softmax(-1)
-        order = scores.argsort(stable=True).flip(0)  # of equals the later first, as there
+        order = scores.argsort(stable=True).flip(0)  # ties: the later one first, as there
         ranked = {"labels": [labels[i] for i in order], "scores": scores[order].tolist()}
         answers.append({"sequence": text, **ranked})
     return answers
@@ -177,16 +172,16 @@ def generate_texts(
     pipe,
     texts,
     size,
-    return_full_text=True,  # False: only what was added
+    return_full_text=True,  # False: only the new text
     clean_up_tokenization_spaces=False,
     truncation=False,
     generation_config=None,
     **options,  # those of `generate`
 ) -> list[list[dict[str, str]]]:
-    """Prompt -> [{"generated_text"}]; `GENERATION` holds where no setting says something else."""
+    """Prompt -> [{"generated_text"}]; `GENERATION` are the defaults."""
     rows = [pipe.encode(text, truncation) for text in texts]
     config = vars(pipe.model.generation_config) | vars(generation_config or GenerationConfig())
-    usual = GENERATION | {"pad_token_id": pipe.tokenizer.unk_token_id}  # decoding leaves it out
+    usual = GENERATION | {"pad_token_id": pipe.tokenizer.unk_token_id}  # decoding skips it
     if (config | options).get("max_length"):
         del usual["max_new_tokens"]
     options |= {"tokenizer": pipe.tokenizer, "return_dict_in_generate": False}
@@ -203,7 +198,7 @@ def generate_texts(
     return answers
 
 
-TASKS = {  # task -> what loads its model, its function
+TASKS = {  # task -> class that loads its model, function
     "text-generation": (auto.AutoModelForCausalLM, generate_texts),
     "text-classification": (auto.AutoModelForSequenceClassification, classify),
     "sentiment-analysis": (auto.AutoModelForSequenceClassification, classify),
@@ -215,9 +210,9 @@ TASKS = {  # task -> what loads its model, its function
 def pipeline(
     task: str | None = None,  # a key of TASKS
     model: str | Path | OpenAIGPTPreTrainedModel | None = None,
-    tokenizer=None,  # name, folder or object; default: the one beside the model
-    dtype: torch.dtype | str | None = None,  # default: as the checkpoint or the object has it
-    device: int | str | torch.device | None = None,  # None: "auto"; an object stays
+    tokenizer=None,  # name, folder or object; default: that of the model
+    dtype: torch.dtype | str | None = None,  # default: that of the checkpoint or object
+    device: int | str | torch.device | None = None,  # None: "auto", or where it is
     batch_size: int = 1,  # rows that are computed at once
     model_kwargs: dict | None = None,  # for from_pretrained: dtype, revision, n_head, ...
     device_map: int | str | torch.device | None = None,  # transformers' other name of `device`
@@ -230,8 +225,8 @@ def pipeline(
     text-classification: `top_k`, `function_to_apply`. feature-extraction: `return_tensors`.
     zero-shot-classification: `candidate_labels`, `hypothesis_template`, `multi_label`. All:
     `truncation`. Calls, and their errors: see `Pipeline`. Answers are shaped like those of
-    transformers. Puts the model into eval mode. Raises ValueError for an unknown task and where
-    nothing tells which model or tokenizer to load, and the errors of `from_pretrained`.
+    transformers. Puts the model into eval mode. Raises ValueError for an unknown task, or if no
+    model or tokenizer is given, and the errors of `from_pretrained`.
     """
     if task not in TASKS:
         raise ValueError(f"task={task!r}; choose from {', '.join(TASKS)}")
@@ -242,7 +237,7 @@ def pipeline(
         tokenizer = auto.AutoTokenizer.from_pretrained(source, **split_hub_options(loading)[0])
     if model is None or tokenizer is None:
         way = "pass model='tiny', a folder or a name on the hub; with a model object, tokenizer="
-        raise ValueError(f"model={model!r:.40}, tokenizer={tokenizer!r:.40}: what to load? {way}")
+        raise ValueError(f"model={model!r:.40}, tokenizer={tokenizer!r:.40}; {way}")
     dtype = torch_dtype if dtype is None else dtype
     device = device_map if device is None else device
     if isinstance(model, str | Path):

@@ -11,8 +11,8 @@ from minigpt.generation import whole_words
 class TextStreamer:
     """Prints a text word by word, for `generate(streamer=...)`.
 
-    Any tokenizer with `decode` will do; it gets `decode_kwargs`. All that is printed is together
-    what `decode` makes of all ids. Names and use are those of transformers.
+    Any tokenizer with `decode` can be used; it gets `decode_kwargs`. The printed parts together are
+    what `decode` returns for all ids. Names and use are those of transformers.
     """
 
     def __init__(self, tokenizer, skip_prompt: bool = False, **decode_kwargs):
@@ -20,7 +20,7 @@ class TextStreamer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the text, before the next one."""
+        """Forget the text; the next one may begin."""
         self.ids, self.shown, self.next_tokens_are_prompt = [], 0, True
 
     def put(self, value: Tensor) -> None:
@@ -33,7 +33,7 @@ class TextStreamer:
             self.show(whole_words)
 
     def end(self) -> None:
-        """Show what is left."""
+        """Show the rest of the text."""
         self.show(str, stream_end=True)
         self.reset()
 
@@ -44,7 +44,7 @@ class TextStreamer:
         self.on_finalized_text(fresh, stream_end)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Do with new text what this streamer is for; override it in a class of your own."""
+        """Print new text; override it to do something else."""
         print(text, end="\n" if stream_end else "", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What the two tokenizers share: the interface of transformers over the library `tokenizers`."""
+"""What both tokenizers share: the interface of transformers, on the library `tokenizers`."""
 
 from functools import partial
 from itertools import compress
@@ -18,19 +18,21 @@ from .files import json_writer, naming, save_files, split_hub_options
 from .tokenizer_files import EXTRA, ROLES, SETTINGS, check, to_token
 from .tokenizer_rules import original_normalizer, split_at_spaces
 
-ENDLESS = 10**18  # tokens; such a model_max_length means, as in transformers, that there is none
+ENDLESS = 10**18  # tokens; as in transformers, this model_max_length means no limit
 JOIN = TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
-COLUMNS = {  # what a call may return beside ids, and the name that the library has for it
+COLUMNS = {  # what a call can return beside ids -> its name in the library
     "token_type_ids": "type_ids",
     "special_tokens_mask": "special_tokens_mask",
     "offset_mapping": "offsets",
 }
+PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
+PADS |= {"offset_mapping": (0, 0)}
 STRATEGIES = {True: "longest_first", False: None, "do_not_truncate": None}
 SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
 def warn_unused(names) -> None:
-    """Scripts pass many options to tokenizers; a typing error is told, and stops none of them."""
+    """Warn of unknown options: scripts pass many, so a wrong one is not an error."""
     if unused := sorted(set(names) - {"verbose"}):
         warn_caller(f"options without effect on a tokenizer: {', '.join(unused)}")
 
@@ -42,25 +44,8 @@ def clean_up(text: str) -> str:
     return text
 
 
-def cut_pair(one: list[int], other: list[int], limit: int, by: str, left: bool):
-    """Join the ids of two texts, at most `limit`, as the library does; None where it refuses."""
-    n, m = len(one), len(other)
-    if (over := n + m - limit) <= 0:
-        return one + other
-    if by == "longest_first":
-        short = min(n, m, limit // 2)
-        n, m = (short, limit - short) if n <= m else (limit - short, short)
-    elif by == "only_first" and n > over:
-        n -= over
-    elif by == "only_second" and m > over:
-        m -= over
-    else:
-        return None
-    return one[len(one) - n :] + other[len(other) - m :] if left else one[:n] + other[:m]
-
-
 class TokenizerBase:
-    """All that the two tokenizers share.
+    """The base class of both tokenizers.
 
     `vocab` maps the tokens of the checkpoint to ids, `roles` names like `"pad_token"` to tokens;
     `backend_tokenizer` is the library's tokenizer, which knows the added tokens too.
@@ -72,7 +57,7 @@ class TokenizerBase:
     model_max_length = 512  # the positions of GPT-1
     name_or_path = ""  # the checkpoint that it was loaded from
     do_lower_case = True
-    steps = {  # pipeline -> what makes the library's two steps from a text to words
+    steps = {  # pipeline -> functions that make the library's two steps from a text to words
         "original": (original_normalizer, split_at_spaces),
         "basic": (normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer),
     }
@@ -94,9 +79,9 @@ class TokenizerBase:
             merges = files.read_checked_merges(Path(merges))
         self.vocab = {unknown: 0} if vocab is None else vocab
         self.merges, self.roles = [tuple(pair) for pair in merges or ()], {"unk_token": unknown}
-        self.text_pipeline = self.choose_pipeline(text_pipeline)
+        self.text_pipeline = check("text_pipeline", text_pipeline or "original")
         if unknown not in self.vocab:
-            raise ValueError(f"the vocabulary lacks {unknown!r}; name its unk_token")
+            raise ValueError(f"the vocabulary lacks {unknown!r}; pass its unk_token")
         if missing := set(range(len(self.vocab))) - set(self.vocab.values()):
             wrong = f"{len(self.vocab)} tokens, but none has the id {min(missing)}"
             raise ValueError(f"the vocabulary has {wrong}; copy it again")
@@ -109,14 +94,14 @@ class TokenizerBase:
             self.configure(options)
 
     def configure(self, options: dict) -> None:
-        """Take over added and special tokens, sides and length; ValueError for wrong ones."""
+        """Set added and special tokens, sides and length; ValueError for wrong ones."""
         roles = {name: to_token(options[name], True) for name in ROLES if options.get(name)}
         extra = next((options[name] for name in EXTRA if options.get(name)), [])
         if not isinstance(extra, list | tuple):
             raise TypeError(f"extra_special_tokens is {extra!r:.80}, not a list")
         special = [*roles.values(), *(to_token(token, True) for token in extra)]
         flags = {token.content: token for token in special}
-        if self.text_pipeline == "basic":  # as transformers: found in a text, too
+        if self.text_pipeline == "basic":  # as in transformers: found in a text, too
             self.backend_tokenizer.add_special_tokens([self.unk_token])
         added = {int(i): x for i, x in options.get("added_tokens_decoder", {}).items()}
         for i, value in sorted(added.items()):
@@ -133,11 +118,7 @@ class TokenizerBase:
                 setattr(self, name, check(name, options[name]))
         warn_unused(options.keys() - {*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder"})
 
-    @staticmethod
-    def choose_pipeline(wanted: str | None) -> str:
-        return check("text_pipeline", wanted or "original")
-
-    def __reduce__(self):  # the library copies and saves no steps in Python
+    def __reduce__(self):  # the library cannot copy or save steps written in Python
         backend = self.backend_tokenizer
         parts = self.vocab, self.merges, self.describe(), backend.post_processor
         return remake, (type(self), self.name_or_path, *parts)
@@ -147,7 +128,7 @@ class TokenizerBase:
     def __len__(self) -> int:
         return self.backend_tokenizer.get_vocab_size()
 
-    vocab_size = property(lambda self: len(self.vocab))  # without what was added
+    vocab_size = property(lambda self: len(self.vocab))  # without added tokens
     added_tokens_decoder = property(lambda self: self.backend_tokenizer.get_added_tokens_decoder())
     special_tokens_map = property(lambda self: dict(self.roles))
     all_special_tokens = property(lambda self: self.convert_ids_to_tokens(self.all_special_ids))
@@ -175,7 +156,7 @@ class TokenizerBase:
         return self.added_tokens_encoder
 
     def set_role(self, name: str, token: str | int | AddedToken | None) -> None:
-        """Give a role to a token or id, which is found in texts from now on; None: to none.
+        """Give a role to a token or id, which is then found in texts; None removes the role.
 
         Raises ValueError for a token without an id, and for another `unk_token`.
         """
@@ -190,14 +171,14 @@ class TokenizerBase:
             add = f"tokenizer.add_special_tokens({{{name!r}: {token!r}}})"
             raise ValueError(f"{name}={token!r} is not in the vocabulary; add it: {add}")
         known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
-        self.add_tokens(known, special_tokens=True)  # one that was added keeps how it is found
+        self.add_tokens(known, special_tokens=True)  # an added one keeps its flags
         self.roles[name] = token
 
     def add_tokens(self, new_tokens, special_tokens: bool = False) -> int:
         """Add tokens, strings or AddedTokens, that are never split; returns how many are new.
 
         The model's embedding needs a row for each: `len(tokenizer)` rows. Raises ValueError for a
-        token that no text can hold, and for a special token that is a part of words.
+        token that no text can contain.
         """
         new_tokens = new_tokens if isinstance(new_tokens, list | tuple) else [new_tokens]
         tokens = [to_token(token, special_tokens) for token in new_tokens]
@@ -207,10 +188,7 @@ class TokenizerBase:
             text = token.content
             left = normalizer.normalize_str(text) if token.normalized else text
             if not left or token.lstrip and text.isspace():  # the library would crash
-                raise ValueError(f"{text!r} cannot be added: no text can hold it")
-            if token.special and text.isalnum() and text in self.vocab and text not in known:
-                way = f"take a new one, such as {f'<{text}>'!r}"
-                raise ValueError(f"the special token {text!r} would cut words that hold it; {way}")
+                raise ValueError(f"{text!r} cannot be added: no text can contain it")
         self.backend_tokenizer.add_tokens(tokens)
         return len(self.added_tokens_decoder) - len(known)
 
@@ -232,83 +210,73 @@ class TokenizerBase:
         """Look up tokens; one outside the vocabulary gets the id of `unk_token`."""
         if isinstance(tokens, list | tuple):
             return [self.convert_tokens_to_ids(token) for token in tokens]
-        found = self.backend_tokenizer.token_to_id(batches.clean(tokens))
+        found = self.backend_tokenizer.token_to_id(tokens)
         return self.vocab[self.unk_token] if found is None else found
 
     def convert_ids_to_tokens(self, ids, skip_special_tokens: bool = False) -> str | list[str]:
-        """Look up ids; an added token comes back as it was added.
-
-        Raises ValueError, naming it, for an id that does not exist.
-        """
-        ids, size = to_ids(ids), self.backend_tokenizer.get_vocab_size()
+        """Look up ids; an added token comes back as it was added, None for an unknown id."""
+        ids, find = to_ids(ids), self.backend_tokenizer.id_to_token
         if isinstance(ids, int):
             return self.convert_ids_to_tokens([ids])[0]
-        if wrong := [x for x in ids if not 0 <= x < size]:
-            raise ValueError(f"id {wrong[0]}, but this tokenizer has ids 0 to {size - 1}")
-        added, find = self.added_tokens_decoder, self.backend_tokenizer.id_to_token
-        skipped = set(self.all_special_ids) if skip_special_tokens else ()
+        added = self.added_tokens_decoder
+        skipped = self.all_special_ids if skip_special_tokens else ()
         return [added[i].content if i in added else find(i) for i in ids if i not in skipped]
 
     # -- text to ids
 
-    def quick_ids(self, texts: list[str]) -> list[list[int]]:
-        """Encode texts, ids alone: the fast way."""
-        encode = self.backend_tokenizer.encode_batch_fast
-        return [found.ids for found in encode(texts, add_special_tokens=False)]
+    def align(
+        self, texts, pairs, is_split, special, truncation, limit, stride, quick=False
+    ) -> list[Encoding]:
+        """Encode texts or pairs and truncate them; `quick`: only the ids of tokens are known.
 
-    def align(self, texts, pairs, is_split, special, truncation, limit, stride) -> list[Encoding]:
-        """Encode texts or pairs with all that the library knows of each token, truncated.
-
-        Raises ValueError where the library refuses them.
+        Raises ValueError if the library refuses them.
         """
-        last = tokenizers.Tokenizer(models.BPE())  # its settings are this call's alone
-        last.post_processor = self.backend_tokenizer.post_processor or JOIN
-        encode = partial(self.backend_tokenizer.encode_batch, is_pretokenized=is_split)
+        backend, processor = self.backend_tokenizer, self.backend_tokenizer.post_processor
+        encode = backend.encode_batch_fast if quick else backend.encode_batch
+        encode = partial(encode, is_pretokenized=is_split, add_special_tokens=False)
+        special = bool(special and processor)
+        how = {"stride": stride, "direction": self.truncation_side}
         try:
+            if truncation and stride >= limit - special * self.num_special_tokens_to_add(pairs):
+                raise ValueError(f"stride={stride}, but fewer tokens are kept; pass less")
+            firsts = encode(texts)
+            if quick and not (pairs or special):
+                for one in firsts if truncation else ():
+                    one.truncate(min(limit, ENDLESS), **how)
+                return firsts
+            last = tokenizers.Tokenizer(models.BPE())  # its settings belong to this call
+            last.post_processor = processor or JOIN
             if truncation:
-                room = limit - special * last.num_special_tokens_to_add(bool(pairs))
-                if not 0 <= stride < room:
-                    raise ValueError(f"stride={stride}, but {room} tokens are kept; pass less")
-                how = {"strategy": truncation, "direction": self.truncation_side}
-                last.enable_truncation(min(limit, ENDLESS), stride=stride, **how)
-            firsts = encode(texts, add_special_tokens=False)
-            seconds = encode(pairs, add_special_tokens=False) if pairs else [None] * len(texts)
+                last.enable_truncation(min(limit, ENDLESS), strategy=truncation, **how)
+            seconds = encode(pairs) if pairs else [None] * len(texts)
             both = zip(firsts, seconds, strict=True)
             return [last.post_process(one, other, special) for one, other in both]
         except Exception as error:
             asked = f"truncation={truncation!r}, max_length={limit}"
             raise ValueError(f"cannot encode {texts!r:.80} with {asked}: {error}") from error
 
-    def rows_of(self, how: tuple, wanted: tuple, overflows: bool) -> tuple[list[dict], list]:
-        """Return a row for each text, and the library's encodings if they were needed.
+    def columns_of(self, how: tuple, wanted: tuple, overflows: bool) -> tuple[BatchEncoding, list]:
+        """Return the columns of a batch, and the library's encodings if they were needed.
 
-        `how`: the arguments of `align`; `wanted`: which of `COLUMNS` a row holds, too.
+        `how`: the arguments of `align`; `wanted`: which of `COLUMNS` there are beside the ids.
         """
         names = list(compress(COLUMNS, wanted))
-        texts, pairs, is_split, special, truncation, limit, _ = how
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
-            raise NotImplementedError("no offsets are known here; use OpenAIGPTTokenizerFast")
-        special = special and self.backend_tokenizer.post_processor
-        if not (is_split or special or overflows or names):
-            seconds = self.quick_ids(pairs) if pairs else [[]] * len(texts)
-            both = zip(self.quick_ids(texts), seconds, strict=True)
-            if not truncation:
-                return [{"input_ids": one + other} for one, other in both], []
-            cut = partial(cut_pair, limit=limit, by=truncation, left=self.truncation_side == "left")
-            if None not in (rows := [cut(*ids) for ids in both]):  # else the library says why
-                return [{"input_ids": ids} for ids in rows], []
-        rows, found = [], []
-        for i, first in enumerate(self.align(*how)):
-            for one in (first, *(first.overflowing if overflows else ())):
-                row = {"input_ids": one.ids} | {x: getattr(one, COLUMNS[x]) for x in names}
-                rows.append(row | ({"overflow_to_sample_mapping": i} if overflows else {}))
-                found.append(one)
-        return rows, found
+            raise NotImplementedError("this tokenizer has no offsets; use OpenAIGPTTokenizerFast")
+        quick = not (names or overflows)
+        found, samples = self.align(*how, quick=quick), []
+        if overflows:
+            samples = [i for i, one in enumerate(found) for _ in (one, *one.overflowing)]
+            found = [each for one in found for each in (one, *one.overflowing)]
+        columns = {"input_ids": [one.ids for one in found]}
+        columns |= {name: [getattr(one, COLUMNS[name]) for one in found] for name in names}
+        columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
+        return BatchEncoding(columns), [] if quick else found
 
     def __call__(
         self,
-        text,  # str, a list of them, of pairs of them; lists of words if is_split_into_words
-        text_pair=None,  # a second text to each
+        text,  # str, list of str or of pairs; lists of words if is_split_into_words
+        text_pair=None,  # a second text for each
         add_special_tokens: bool = True,  # those of a post-processor; GPT-1 has none
         padding: bool | str = False,  # True is "longest"; "max_length"
         truncation: bool | str | None = None,  # True: "longest_first"; None: if max_length is given
@@ -328,55 +296,59 @@ class TokenizerBase:
     ) -> BatchEncoding:
         """Encode one text, two, or many: ids and masks, (T,) or together (B, T).
 
-        Raises TypeError for what is no text; ValueError for an unknown choice, for padding without
-        a pad token, and for tensors from texts of different lengths.
+        Raises TypeError if it is not text; ValueError for an unknown choice, for padding without a
+        pad token, and for tensors from texts of different lengths.
         """
-        warn_unused(options)
-        if truncation is None:  # a max_length means: truncate, unless it is there to pad to
+        if options:
+            warn_unused(options)
+        if truncation is None:  # max_length means: truncate, unless it is the length to pad to
             truncation = max_length is not None and padding != "max_length"
         strategy = STRATEGIES.get(check("truncation", truncation), truncation)
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
         wanted = return_token_type_ids, return_special_tokens_mask, return_offsets_mapping
         texts, pairs, single = batches.to_texts(text, text_pair, is_split_into_words)
         how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
-        rows, found = self.rows_of(how, wanted, return_overflowing_tokens)
-        width = limit, pad_to_multiple_of, padding_side
-        rows = self.fill(rows, return_attention_mask, padding, *width)
+        batch, found = self.columns_of(how, wanted, return_overflowing_tokens)
+        self.fill(batch, return_attention_mask, padding, limit, pad_to_multiple_of, padding_side)
         if return_length:
-            rows = [row | {"length": len(row["input_ids"])} for row in rows]
-        columns = batches.to_columns(rows, check("return_tensors", return_tensors))
-        if single and not (return_tensors or return_overflowing_tokens):
-            columns = {k: x[0] if isinstance(x[0], list) else x for k, x in columns.items()}
-        batch = BatchEncoding(columns)
-        batch.make = partial(self.padded, found, how, rows, padding_side)
+            batch["length"] = [len(row) for row in batch["input_ids"]]
+        batch.make = partial(self.padded, found, how, batch["input_ids"], padding_side)
+        if check("return_tensors", return_tensors):
+            batch.convert_to_tensors(return_tensors)
+        elif single and not return_overflowing_tokens:
+            batch.update({k: x[0] for k, x in batch.items() if isinstance(x[0], list)})
         return batch
 
-    def padded(self, found: list[Encoding], how: tuple, rows: list[dict], side: str | None):
-        """Return the library's encodings, as long as the rows that were returned."""
+    def padded(self, found: list[Encoding], how: tuple, rows: list[list], side: str | None):
+        """Return the library's encodings, as long as the rows of ids that were returned."""
         found = found or self.align(*how)
         pad = {"pad_id": self.pad_token_id or 0, "pad_token": self.pad_token or ""}
         for one, row in zip(found, rows, strict=True):
-            one.pad(len(row["input_ids"]), direction=side or self.padding_side, **pad)
+            one.pad(len(row), direction=side or self.padding_side, **pad)
         return found
 
-    def fill(self, rows: list[dict], mask, padding, limit: int, multiple, side) -> list[dict]:
-        """Return the rows, with a mask and padded. Raises ValueError without a pad token."""
+    def fill(self, columns: dict, mask, padding, limit: int, multiple, side) -> None:
+        """Add a mask to the columns, and pad them. Raises ValueError without a pad token."""
+        rows = columns["input_ids"]
         if mask is not False:
-            for row in rows:
-                row.setdefault("attention_mask", [1] * len(row["input_ids"]))
+            columns.setdefault("attention_mask", [[1] * len(row) for row in rows])
         endless = padding == "max_length" and limit >= ENDLESS
         if check("padding", padding) in (False, None, "do_not_pad") or endless or not rows:
-            return rows
+            return
         if self.pad_token is None:
             raise ValueError(
-                "padding needs a pad token and GPT-1 has none; the mask hides it, so any will do: "
+                "padding needs a pad token, and GPT-1 has none; any will do, as the mask hides it: "
                 "tokenizer.pad_token = tokenizer.unk_token"
             )
-        side = check("padding_side", side or self.padding_side)
+        is_left = check("padding_side", side or self.padding_side) == "left"
         multiple = check("pad_to_multiple_of", multiple or 1)
-        longest = max(len(row["input_ids"]) for row in rows)
-        length = -(-(limit if padding == "max_length" else longest) // multiple) * multiple
-        return [batches.pad_row(row, length, self.pad_token_id, side) for row in rows]
+        length = limit if padding == "max_length" else max(map(len, rows))
+        length = -(-length // multiple) * multiple
+        lacks = [length - len(row) for row in rows]  # a longer row stays as it is
+        for name, x in (PADS | {"input_ids": self.pad_token_id}).items():
+            if name in columns:
+                both = zip(columns[name], lacks, strict=True)
+                columns[name] = [[x] * n + row if is_left else row + [x] * n for row, n in both]
 
     def pad(
         self,
@@ -386,16 +358,17 @@ class TokenizerBase:
         pad_to_multiple_of: int | None = None,
         padding_side: str | None = None,  # default: the tokenizer's
         return_attention_mask: bool | None = None,
-        return_tensors: str | None = None,  # default: what came in
+        return_tensors: str | None = None,  # default: the kind of the input
         verbose: bool = True,
     ) -> BatchEncoding:
-        """Pad what was encoded before, (B, T). Errors: those of `fill` and `to_columns`."""
-        rows, single, kind = batches.to_rows(encoded_inputs)
+        """Pad encoded texts, (B, T). Errors: those of `fill` and `to_columns`."""
+        columns, single, kind = batches.to_columns(encoded_inputs)
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
         width = padding, limit, pad_to_multiple_of, padding_side
-        rows = self.fill(rows, return_attention_mask, *width)
-        columns = batches.to_columns(rows, check("return_tensors", return_tensors or kind))
-        return BatchEncoding({name: x[0] for name, x in columns.items()} if single else columns)
+        self.fill(columns, return_attention_mask, *width)
+        batch = BatchEncoding(columns)
+        batch.convert_to_tensors(check("return_tensors", return_tensors or kind))
+        return BatchEncoding({name: x[0] for name, x in batch.items()}) if single else batch
 
     def encode(self, text, text_pair=None, **options) -> list[int]:
         """Return the ids of a text or a pair; `options` are those of a call."""
@@ -407,7 +380,7 @@ class TokenizerBase:
         return self.convert_ids_to_tokens(self.encode(text, pair, **options))
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        return self.backend_tokenizer.num_special_tokens_to_add(pair)
+        return self.backend_tokenizer.num_special_tokens_to_add(bool(pair))
 
     def get_special_tokens_mask(
         self, token_ids_0, token_ids_1=None, already_has_special_tokens=True
@@ -419,7 +392,7 @@ class TokenizerBase:
     # -- ids to text
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        """Join tokens: a space wherever a word ends, none behind the last."""
+        """Join tokens with a space after each word but the last."""
         return self.backend_tokenizer.decoder.decode(tokens)
 
     clean_up_tokenization = staticmethod(clean_up)
@@ -433,7 +406,7 @@ class TokenizerBase:
             return [self.decode(x, skip_special_tokens, clean_up_tokenization_spaces) for x in ids]
         ids = [ids] if isinstance(ids, int) else ids
         tokens = self.convert_ids_to_tokens(ids, skip_special_tokens)
-        text = self.backend_tokenizer.decoder.decode(tokens)
+        text = self.backend_tokenizer.decoder.decode([x for x in tokens if x is not None])
         return clean_up(text) if clean_up_tokenization_spaces else text
 
     def batch_decode(self, sequences, **options) -> list[str]:
@@ -452,15 +425,14 @@ class TokenizerBase:
         """Load the tokenizer of a checkpoint.
 
         `options` replace settings, such as `pad_token="<pad>"` or `model_max_length=1024`; they may
-        hold `HUB_OPTIONS`. Raises FileNotFoundError where there is no checkpoint, ValueError for a
+        hold `HUB_OPTIONS`. Raises FileNotFoundError if there is no checkpoint, ValueError for a
         damaged file, naming it, and the errors of the class.
         """
         name = str(pretrained_model_name_or_path)
         hub, options = split_hub_options(options)
         vocab, merges, settings, source = files.read_checkpoint(name, **hub)
         post_processor = settings.pop("post_processor")
-        text_pipeline = cls.choose_pipeline(text_pipeline or settings.get("text_pipeline"))
-        settings |= options | {"text_pipeline": text_pipeline}
+        settings |= options | ({"text_pipeline": text_pipeline} if text_pipeline else {})
         with naming(source):
             tokenizer = cls(vocab, merges, **settings)
         tokenizer.name_or_path = name
@@ -494,10 +466,10 @@ class TokenizerBase:
         make, (_, _, *parts) = self.__reduce__()
         portable = make(TokenizerBase, "", *parts)  # the library saves no steps in Python
         whole = portable.backend_tokenizer.to_str().encode()
-        # transformers' class rebuilds the basic pipeline; its generic one takes ours as it is
+        # transformers' own class rebuilds the basic pipeline; its generic class loads ours
         is_basic = self.text_pipeline == "basic"
         kind = "OpenAIGPTTokenizer" if is_basic else "PreTrainedTokenizerFast"
-        return {  # the last one is the first that loading looks for
+        return {  # loading looks for the last one first
             "tokenizer_config.json": json_writer({"tokenizer_class": kind} | self.describe()),
             "tokenizer.json": lambda path: path.write_bytes(whole),
             files.MERGES_NAMES[0]: partial(write_merges, merges=self.merges),
@@ -507,13 +479,13 @@ class TokenizerBase:
     def save_pretrained(self, save_directory: str | Path, **options) -> tuple[str, ...]:
         """Write four files into a folder, for minigpt and transformers; returns their names.
 
-        `options` are those of a model's method, without effect here.
+        `options` of a model's method are accepted and have no effect.
         """
         return tuple(save_files(save_directory, self.writers()))
 
 
 def remake(kind: type, name: str, vocab, merges, settings: dict, post_processor) -> TokenizerBase:
-    """Make a tokenizer of a class again from what another one holds."""
+    """Rebuild a tokenizer from its parts, as an object of class `kind`."""
     made = kind(vocab, merges, **settings)
     made.name_or_path, made.backend_tokenizer.post_processor = name, post_processor
     return made

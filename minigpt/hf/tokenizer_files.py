@@ -1,5 +1,5 @@
-"""Read what the files of a checkpoint say about its tokenizer: vocabulary, merges, settings.
-An error names the file, the value and the way out.
+"""Read the tokenizer files of a checkpoint: vocabulary, merges, settings.
+An error names the file, the value and the solution.
 """
 
 import json
@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, models
 from ..bpe import VERSION, Pair
 from .files import find_file, naming, read_json
 
-VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # of today, and of OpenAI's release
+VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # today's name, and that of OpenAI's release
 MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
 TOKENIZER_JSON, OLD = "tokenizer.json", ("added_tokens.json", "special_tokens_map.json")
 ROLES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
@@ -31,32 +31,30 @@ CHOICES = {
 
 
 def check(name: str, value):
-    """Return a choice or a number of tokens. Raises ValueError, naming it, for a wrong one."""
+    """Return a choice or a number of tokens. Raises ValueError, naming it, if it is wrong."""
     if name in CHOICES:
         if value not in CHOICES[name]:
             choices = ", ".join(map(str, CHOICES[name]))
             raise ValueError(f"{name}={value!r}; choose one of {choices}")
         return value
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ValueError(f"{name}={value!r}; pass a whole number of tokens, 1 at least")
+        raise ValueError(f"{name}={value!r}; pass a whole number of tokens, at least 1")
     return index(value)  # of numpy and torch, too
 
 
 def to_token(value: str | dict | AddedToken, special: bool = False) -> AddedToken:
-    """Make an added token of its text, or of a dictionary with its flags as files have it."""
-    try:
-        if isinstance(value, dict):
-            value = AddedToken(**{name: value[name] for name in FIELDS if name in value})
-        token = value if isinstance(value, AddedToken) else AddedToken(value)
-    except (TypeError, UnicodeError) as error:
-        way = "pass a string without surrogates, or an AddedToken"
-        raise TypeError(f"{value!r:.80} is no token; {way}") from error
+    """Make an added token from its text, or from a dictionary with its flags, as in files."""
+    if isinstance(value, dict):
+        value = AddedToken(**{name: value[name] for name in FIELDS if name in value})
+    if not isinstance(value, str | AddedToken):
+        raise TypeError(f"{value!r:.80} is not a token; pass a string or an AddedToken")
+    token = value if isinstance(value, AddedToken) else AddedToken(value)
     token.special |= special
     return token
 
 
 def read_checked_merges(path: Path) -> list[Pair]:
-    """Read merges. Raises ValueError, naming the file and the line, for what is no merge."""
+    """Read merges. Raises ValueError, naming the file and the line, if one is not a merge."""
     with naming(path):
         text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     found = re.match(r"#version.*\n(?:[^ \n]+ [^ \n]+\n)*", text)
@@ -64,24 +62,24 @@ def read_checked_merges(path: Path) -> list[Pair]:
     if not found or end < len(text):
         line, wrong = text[:end].count("\n") + 1, text[end:].partition("\n")[0]
         raise ValueError(
-            f"{path}, line {line}: expected {VERSION!r} and below it two tokens and a space "
-            f"on each whole line, got {wrong!r:.80}; copy it again"
+            f"{path}, line {line}: expected {VERSION!r}, then two tokens with a space between "
+            f"them on each line, got {wrong!r:.80}; copy it again"
         )
     return [tuple(line.split(" ")) for line in text.split("\n")[1:-1]]
 
 
 def read_page(checkpoint: str | Path, name: str, hub: dict) -> dict:
-    """Read one optional JSON file; {} where there is no such file."""
+    """Read an optional JSON file; {} if it is missing."""
     with suppress(FileNotFoundError):
         return read_json(find_file(checkpoint, name, **hub))
     return {}
 
 
 def read_whole(whole: dict) -> tuple[dict[str, int], list[Pair], dict]:
-    """Read vocabulary, merges and pipeline from a `tokenizer.json`, as transformers 5 writes it."""
+    """Read vocabulary, merges and pipeline from a `tokenizer.json`, written by transformers 5."""
     model = whole["model"]
     if (model.get("type"), model.get("end_of_word_suffix")) != ("BPE", "</w>"):
-        raise ValueError("holds another kind of tokenizer; pass that of a GPT-1")
+        raise ValueError("holds another kind of tokenizer; pass one of a GPT-1")
     merges = [tuple(x.split(" ") if isinstance(x, str) else x) for x in model["merges"]]
     is_basic = (whole.get("normalizer") or {}).get("type") == "BertNormalizer"
     return dict(model["vocab"].items()), merges, {"text_pipeline": "basic"} if is_basic else {}
@@ -94,10 +92,10 @@ def to_post_processor(told: dict | None):
 
 
 def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list[Pair], dict, str]:
-    """Read vocabulary, merges and settings from whatever files there are.
+    """Read vocabulary, merges and settings from the files that exist.
 
-    The last value names the files. Settings may come from files of older transformers, too.
-    Raises FileNotFoundError where there are none, ValueError for a damaged one, naming it.
+    The last value names the files. Settings may also come from files of older transformers.
+    Raises FileNotFoundError if there are none, ValueError for a damaged one, naming it.
     """
     path = find_file(checkpoint, *VOCAB_NAMES, TOKENIZER_JSON, **hub)
     other = find_file(checkpoint, *MERGES_NAMES, TOKENIZER_JSON, **hub)
@@ -108,20 +106,17 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list
     whole = read_page(checkpoint, TOKENIZER_JSON, hub) if is_whole or has_more else {}
     names = [TOKENIZER_JSON] if is_whole else [path.name, other.name]
     source = f"{path.parent} ({', '.join([*names, 'tokenizer_config.json', *OLD * is_old])})"
-    if is_whole:
-        with naming(source):
+    if not is_whole:
+        vocab, merges = read_json(path), read_checked_merges(other)
+    added, roles = (read_page(checkpoint, name, hub) if is_old else {} for name in OLD)
+    with naming(source):
+        if is_whole:
             vocab, merges, found = read_whole(whole)
             settings = found | settings
-    else:
-        vocab, merges = read_json(path), read_checked_merges(other)
-    if is_old:
-        added, roles = (read_page(checkpoint, name, hub) for name in OLD)
-        with naming(source):
+        if is_old:
             added = {i: token for token, i in added.items()}
             added |= {x["id"]: x for x in whole.get("added_tokens") or ()}
             settings |= roles | ({"added_tokens_decoder": added} if added else {})
-    with naming(source):
-        check("text_pipeline", settings.get("text_pipeline") or "original")
         settings["post_processor"] = to_post_processor(whole.get("post_processor"))
     known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline", "post_processor")
     return vocab, merges, {x: settings[x] for x in known if x in settings}, source

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from minigpt import OpenAIGPTTokenizer
 from minigpt.bpe import build_vocabulary, drop_rare_characters, learn_merges, order_characters
-from minigpt.hf.batch_encoding import clean
 from minigpt.hf.files import naming
 from minigpt.hf.tokenization import LONG_CHUNK
 from minigpt.tokenizer import load_libraries, split_chunk, split_chunks
@@ -63,7 +62,8 @@ def text_of(row: dict | str, place: str) -> str:
         row = json.loads(row) if isinstance(row, str) else row
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             raise ValueError(f'expected an object with a string under "text", got {row!r:.80}')
-        return clean(row["text"])
+        # JSON may hold halves of UTF-16 pairs, which UTF-8 cannot encode
+        return row["text"].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def read_file(path: Path) -> Iterator[Part]:

@@ -17,6 +17,7 @@ from .corpus import Part, Source, for_each_piece, name_of
 
 SHARD = 2**28  # tokens; the last shard may have fewer
 INDEX_NAME, SHARD_NAME = "index.json", "shard-{:05}.bin"
+ONLY_IDS = {"add_special_tokens": False, "return_attention_mask": False}
 
 
 class Shards:
@@ -67,7 +68,7 @@ def encode_piece(tokenizer: TokenizerBase, piece: list[Part]) -> tuple[np.ndarra
     newline, ids = tokenizer.convert_tokens_to_ids(NEWLINE), []
     keeps_lines = tokenizer.text_pipeline == "original"
     for part in piece:
-        for line in tokenizer.quick_ids(part.text.split("\n")):
+        for line in tokenizer(part.text.split("\n"), **ONLY_IDS)["input_ids"]:
             ids += [*line, newline] if line and keeps_lines else line
         if part.ends and not keeps_lines:
             ids.append(newline)
@@ -124,7 +125,7 @@ def prepare_shards(
     try:
         return Shards(place)
     except (FileNotFoundError, ValueError):
-        tokenizer.quick_ids([""])  # loads what it needs once, for all processes
+        tokenizer("")  # loads what it needs once, for all processes
     encode, what = partial(encode_piece, tokenizer), f"tokenize {name_of(source)}"
     with unfinished_folder(folder) as waiting:
         index = write_shards(waiting, for_each_piece(encode, source, workers, what, progress))

@@ -28,8 +28,8 @@ def shell(line: str) -> subprocess.CompletedProcess:
 
 
 LINES = [  # words, what the one line on stderr says
-    ("run Hello --device xla", "device='xla' is not there .*pass 'auto'.*"),
-    ("run Hello --device ²", "device='²' is not there .*pass 'auto'.*"),
+    ("run Hello --device xla", "device='xla' is not available .*pass 'auto'.*"),
+    ("run Hello --device ²", "device='²' is not available .*pass 'auto'.*"),
     ("generate Hello --model ./x", r"no checkpoint '\./x'.*"),
     ("convert ./x folder", r"no checkpoint '\./x'.*"),
     ("download ", "no checkpoint ''.*"),  # an empty name is not the folder where one stands

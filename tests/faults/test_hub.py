@@ -97,7 +97,7 @@ def error_of(kind: type, *arguments, **options) -> str:
 @pytest.mark.parametrize(
     "kind, name, revision, message",
     [
-        (FileNotFoundError, "me/typo", None, "no folder here.*check the spelling.*token="),
+        (FileNotFoundError, "me/typo", None, "not a folder.*check the spelling.*token="),
         (FileNotFoundError, "me/mirror", None, "404.*check the spelling"),
         (FileNotFoundError, "me/tiny", "v9", "revision v9, .*RevisionNotFound.*pass a branch"),
         (PermissionError, "me/gated", None, "accept the terms.*token="),
