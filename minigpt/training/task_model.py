@@ -34,7 +34,8 @@ class Items:
 
     def __init__(self, task: Task, examples: Sequence[Example], tokenizer, limit: int):
         texts = list(dict.fromkeys(text for example in examples for text in example.texts))
-        ids = dict(zip(texts, tokenizer.quick_ids(texts), strict=True))
+        plain = {"add_special_tokens": False, "return_attention_mask": False}
+        ids = dict(zip(texts, tokenizer(texts, **plain)["input_ids"], strict=True))
         self.parts = [[ids[text] for text in example.texts] for example in examples]
         self.labels = [example.label for example in examples]
         self.lengths = [min(sum(map(len, parts)), limit) for parts in self.parts]
