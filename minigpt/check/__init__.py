@@ -14,4 +14,5 @@ from .chapter_09 import *
 from .chapter_10 import *
 from .chapter_11 import *
 from .chapter_12 import *
+from .chapter_13 import *
 from .chapter_14 import *

@@ -7,6 +7,7 @@ import typer
 import minigpt
 from minigpt.cli.checkpoints import convert_command, download_command, info_command, verify_command
 from minigpt.cli.common import Command, Commands
+from minigpt.cli.finetune import TaskCommand, evaluate_command, finetune_command
 from minigpt.cli.pretrain import plot_command, pretrain_command
 from minigpt.cli.run import generate_command, run_command
 from minigpt.cli.zero_shot import zero_shot_command
@@ -45,3 +46,5 @@ COMMANDS = [run_command, generate_command, convert_command, download_command, in
 COMMANDS += [verify_command, pretrain_command, plot_command, zero_shot_command]
 for command in COMMANDS:
     app.command(command.__name__.removesuffix("_command").replace("_", "-"), cls=Command)(command)
+for command in (finetune_command, evaluate_command):
+    app.command(command.__name__.removesuffix("_command"), cls=TaskCommand)(command)

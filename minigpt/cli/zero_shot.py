@@ -10,7 +10,7 @@ from minigpt.cli.common import Checkpoint, Device
 from minigpt.cli.run import to_device
 
 ZeroShotTask = Literal["cola", "sst2", "race", "storycloze", "winograd"]
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="With the files listed above.")]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the files listed here.")]
 
 
 def zero_shot_command(

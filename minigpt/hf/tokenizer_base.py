@@ -431,10 +431,12 @@ class TokenizerBase:
         name = str(pretrained_model_name_or_path)
         hub, options = split_hub_options(options)
         vocab, merges, settings, source = files.read_checkpoint(name, **hub)
+        post_processor = settings.pop("post_processor")
         settings |= options | ({"text_pipeline": text_pipeline} if text_pipeline else {})
         with naming(source):
             tokenizer = cls(vocab, merges, **settings)
         tokenizer.name_or_path = name
+        tokenizer.backend_tokenizer.post_processor = post_processor
         return tokenizer
 
     def describe(self) -> dict:

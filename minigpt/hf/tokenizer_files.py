@@ -2,12 +2,13 @@
 An error names the file, the value and the solution.
 """
 
+import json
 import re
 from contextlib import suppress
 from operator import index
 from pathlib import Path
 
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, models
 
 from ..bpe import VERSION, Pair
 from .files import find_file, naming, read_json
@@ -84,6 +85,12 @@ def read_whole(whole: dict) -> tuple[dict[str, int], list[Pair], dict]:
     return dict(model["vocab"].items()), merges, {"text_pipeline": "basic"} if is_basic else {}
 
 
+def to_post_processor(told: dict | None):
+    """Make what adds special tokens to texts, as `tokenizer.json` describes it; None: nothing."""
+    whole = json.loads(Tokenizer(models.BPE()).to_str()) | {"post_processor": told}
+    return told and Tokenizer.from_str(json.dumps(whole)).post_processor
+
+
 def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list[Pair], dict, str]:
     """Read vocabulary, merges and settings from the files that exist.
 
@@ -95,7 +102,8 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list
     settings = read_page(checkpoint, "tokenizer_config.json", hub)
     is_whole = TOKENIZER_JSON in (path.name, other.name)
     is_old = "added_tokens_decoder" not in settings
-    whole = read_page(checkpoint, TOKENIZER_JSON, hub) if is_whole or is_old else {}
+    has_more = is_old or settings["added_tokens_decoder"]  # tokens that a template may need
+    whole = read_page(checkpoint, TOKENIZER_JSON, hub) if is_whole or has_more else {}
     names = [TOKENIZER_JSON] if is_whole else [path.name, other.name]
     source = f"{path.parent} ({', '.join([*names, 'tokenizer_config.json', *OLD * is_old])})"
     if not is_whole:
@@ -109,5 +117,6 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list
             added = {i: token for token, i in added.items()}
             added |= {x["id"]: x for x in whole.get("added_tokens") or ()}
             settings |= roles | ({"added_tokens_decoder": added} if added else {})
-    known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline")
+        settings["post_processor"] = to_post_processor(whole.get("post_processor"))
+    known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline", "post_processor")
     return vocab, merges, {x: settings[x] for x in known if x in settings}, source

@@ -98,8 +98,10 @@ def check_scores() -> None:
         raise ImportError("the scores need scikit-learn: pip install 'minigpt-notebooks[train]'")
 
 
-def find_task(name: str, source: DataSet, columns=("text",), label: str = "label") -> Task:
-    """Return the task of that name. "csv" has one column or two, and the labels of `train`.
+def find_task(
+    name: str, source: DataSet, columns=("text",), label: str = "label", labels=()
+) -> Task:
+    """Return the task of that name. "csv" has one column or two, and these labels or `train`'s.
 
     Raises ImportError without scikit-learn, ValueError for an unknown name.
     """
@@ -110,7 +112,9 @@ def find_task(name: str, source: DataSet, columns=("text",), label: str = "label
         raise ValueError(f"no task {name!r}; expected one of {', '.join(PAPER_TASKS)}, csv")
     kind = "classification" if len(columns) == 1 else "entailment"
     task = Task(kind, tuple(columns), label, files=("{}.csv", "{}.jsonl"))
-    labels = set(each(task, source, "train", lambda row: str(*values_of(row, [label]))))
+    labels = labels or set(each(task, source, "train", lambda row: str(*values_of(row, [label]))))
+    if len(labels) < 2:
+        raise ValueError(f"{label!r} is always {min(labels)!r} in the train part; pass two classes")
     return task._replace(labels=tuple(sorted(labels)))
 
 

@@ -1,0 +1,115 @@
+"""The commands `finetune`, a task's files in, a model out, and `evaluate`, which scores it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import MODEL, Command, Device
+from .pretrain import Json, Out, Resume
+from .run import to_device
+from .zero_shot import Folder
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="One of those listed below.")]
+Tuned = Annotated[str, typer.Argument(metavar="MODEL", help="Folder that finetune wrote.")]
+Pretrained = Annotated[str, typer.Option(help=MODEL)]
+Number = Annotated[int, typer.Option(min=1)]
+Limit = Annotated[int | None, typer.Option(min=1, help="Train with so many examples.")]
+Highest = Annotated[float, typer.Option(min=0, help="Highest learning rate.")]
+Lambda = Annotated[float, typer.Option(min=0, help="How much the loss of tokens counts.")]
+OneSeed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all random numbers.")]
+Column = Annotated[str, typer.Option(help="Of the task csv.")]
+Second = Annotated[str | None, typer.Option(help="Of csv, where an example is two texts.")]
+Split = Annotated[str, typer.Option(help="train, dev, test, or another one of the task.")]
+Answers = Annotated[Path | None, typer.Option(help="Write them as for a GLUE submission.")]
+
+
+class TaskCommand(Command):
+    """A command whose help lists the tasks and the files of each."""
+
+    def format_epilog(self, ctx, formatter):
+        from minigpt.training.datasets import PAPER_TASKS, Task, file_names
+
+        tasks = PAPER_TASKS | {"csv": Task("", (), "", files=("{}.csv", "{}.jsonl"))}
+        told = {
+            name: dict.fromkeys(" or ".join(file_names(task, split)) for split in task.splits)
+            for name, task in tasks.items()
+        }
+        with formatter.section("Tasks, and their files in FOLDER under their owners' names"):
+            formatter.write_dl([(name, ", ".join(files)) for name, files in told.items()])
+
+
+def finetune_command(
+    task: TaskName,
+    folder: Folder,
+    out: Out,
+    model: Pretrained = "tiny",
+    epochs: Number = 3,
+    batch_size: Number = 32,
+    rate: Highest = 6.25e-5,
+    lm_coef: Lambda = 0.5,
+    seed: OneSeed = 0,
+    limit: Limit = None,
+    device: Device = "auto",
+    text_column: Column = "text",
+    second_column: Second = None,
+    label_column: Column = "label",
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Teach a pre-trained model a task, and keep the best of all epochs.
+
+    \b
+    Examples:
+      minigpt finetune cola GLUE/CoLA OUT --model tiny
+      minigpt finetune csv FOLDER OUT --text-column review --label-column stars --json
+    """
+    from minigpt.training.finetune import finetune
+    from minigpt.training.pretrain import Diverged
+
+    settings = {"epochs": epochs, "batch_size": batch_size, "rate": rate, "lm_coef": lm_coef}
+    settings |= {"seed": seed, "limit": limit, "text_column": text_column}
+    settings |= {"second_column": second_column, "label_column": label_column, "resume": resume}
+    try:
+        result = finetune(task, folder, out, model, device=to_device(device), **settings)
+    except Diverged as error:
+        if as_json:
+            typer.echo(json.dumps(error.result, allow_nan=False))
+        raise
+    tell_scores(result, as_json)
+
+
+def evaluate_command(
+    task: TaskName,
+    folder: Folder,
+    model: Tuned,
+    split: Split = "dev",
+    predictions: Answers = None,
+    device: Device = "auto",
+    text_column: Column = "text",
+    second_column: Second = None,
+    label_column: Column = "label",
+    as_json: Json = False,
+) -> None:
+    """Score a model that was fine-tuned for a task.
+
+    \b
+    Examples:
+      minigpt evaluate cola GLUE/CoLA OUT
+      minigpt evaluate mnli GLUE/MNLI OUT --split test_mismatched --predictions MNLI-mm.tsv
+    """
+    from minigpt.training.finetune import evaluate
+
+    columns = {"text_column": text_column, "second_column": second_column}
+    columns |= {"label_column": label_column, "device": to_device(device)}
+    tell_scores(evaluate(task, folder, model, split, predictions, **columns), as_json)
+
+
+def tell_scores(result: dict, as_json: bool) -> None:
+    """Print a result as JSON, or its scores as a line."""
+    if as_json:
+        return typer.echo(json.dumps(result, allow_nan=False))
+    names = [name for name in ("accuracy", "f1", "matthews", "pearson") if name in result]
+    scores = "".join(f"{name} {result[name]:.4f}, " for name in names)
+    typer.echo(f"{result['task']}: {scores}{result['examples']} examples, {result['seconds']} s")

@@ -1,0 +1,226 @@
+"""Fine-tuning that survives: the files of a task in, the best model and its scores out."""
+
+import math
+import random
+import signal
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from minigpt.finetuning import FineTuning, fine_tune
+from minigpt.hf.files import json_writer, naming, read_json, save_files
+from minigpt.hf.loading import find_device
+from minigpt.pretraining import make_optimizer
+
+from .checkpoints import STATE
+from .datasets import PAPER_TASKS, DataSet, Task, find_task, load_task, metrics, write_predictions
+from .pretrain import READ_EVERY, RECIPE, Diverged, Stopped, find_run, signals
+from .task_model import (
+    Items,
+    Network,
+    bucketed,
+    open_finetuned,
+    open_pretrained,
+    predict,
+    save_network,
+)
+
+RESULT = "result.json"
+ABSURD = 3  # times the loss of guessing: a run with such losses is lost
+COMPILED_FROM = 2000  # steps; for fewer, torch.compile takes longer than it saves
+
+
+@dataclass
+class TaskRecipe(FineTuning):
+    """How a model learns a task; the defaults are the paper's. Source: section 4.1."""
+
+    steps: int | None = None  # those of the epochs
+    task: str = "csv"  # or a name of `PAPER_TASKS`
+    model: str = "tiny"  # what was pre-trained: folder or name on the hub
+    epochs: int = 3
+    batch_size: int = 32
+    seed: int = 0
+    limit: int | None = None  # train with so many examples, which the seed chooses
+    text_column: str = "text"  # of "csv"
+    second_column: str | None = None  # for two texts, of which the second may follow
+    label_column: str = "label"
+
+
+class TaskRun:
+    """A fine-tuning: its steps, the scores after each epoch, and what is saved."""
+
+    def __init__(self, out: Path, recipe: TaskRecipe, task: Task, network, tokenizer, items):
+        self.out, self.recipe, self.task, self.network = out, recipe, task, network
+        self.tokenizer, (self.train, self.dev) = tokenizer, items
+        self.per_epoch = math.ceil(len(self.train.labels) / recipe.batch_size)
+        recipe.steps = recipe.epochs * self.per_epoch
+        self.optimizer = make_optimizer(network, recipe.weight_decay)
+        self.step, self.epochs, self.best, self.losses = 0, [], None, []
+        squares = [x * x for x in self.train.labels]  # of scores; classes have logarithms
+        guessing = math.log(len(task.labels)) if task.labels else statistics.fmean(squares)
+        self.most = ABSURD * (guessing + math.log(network.config.vocab_size))
+
+    def save(self) -> None:
+        state = {name: getattr(self, name) for name in ("step", "epochs", "best", "losses")}
+        state |= {name: getattr(self, name).state_dict() for name in ("network", "optimizer")}
+        save_files(self.out, {STATE: partial(torch.save, state)})
+
+    def load(self) -> None:
+        """Go on from what was saved, if there is anything."""
+        if (path := self.out / STATE).is_file():
+            with naming(path):
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                for name in ("network", "optimizer"):
+                    getattr(self, name).load_state_dict(state.pop(name))
+                vars(self).update(state)
+
+    def batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the batches from this step on. All random numbers follow from seed and step."""
+        recipe = self.recipe
+        for epoch in range(self.step // self.per_epoch, recipe.epochs):
+            batches = bucketed(self.train.lengths, recipe.batch_size, (recipe.seed, epoch))
+            for chosen in batches[self.step % self.per_epoch :]:
+                torch.manual_seed(2**32 * recipe.seed + self.step)
+                yield tuple(self.train.batch(chosen, self.network.device))
+
+    def run(self, progress: bool) -> None:
+        """Make all steps. Raises `Diverged`; and `Stopped` if a signal has stopped the run."""
+        new, start = [], (self.network, self.batches(), self.recipe, self.optimizer, self.step)
+        bar = tqdm(total=self.recipe.steps, initial=self.step, desc="steps", disable=not progress)
+        with bar, signals() as caught:
+            for loss in fine_tune(*start):
+                self.step += 1
+                bar.update()
+                new.append(loss)
+                is_end = self.step % self.per_epoch == 0
+                if caught or is_end or self.step % READ_EVERY == 0:
+                    self.look(torch.stack(new).tolist(), bar)
+                    new = []
+                if is_end:
+                    self.end_epoch(progress)
+                if caught:
+                    self.save()
+                    what = f"stopped by {signal.Signals(caught[0]).name} after step {self.step}"
+                    raise Stopped(caught[0], f"{what}; the same command with --resume goes on")
+
+    def look(self, losses: list[float], bar: tqdm) -> None:
+        """Take note of losses. Raises `Diverged` if they are absurd."""
+        self.losses += losses
+        bar.set_postfix(loss=f"{statistics.fmean(losses):.3f}")
+        if not statistics.fmean(losses) < self.most:
+            what = f"diverged: loss {losses[-1]:.4g} at step {self.step}"
+            raise Diverged(f"{what}; pass a lower --rate and another folder", self.best or {})
+
+    def end_epoch(self, progress: bool) -> None:
+        """Measure, and save the model if it is the best so far."""
+        found, first = predict(self.task, self.network, self.dev, progress), self.task.metrics[0]
+        self.network.train()
+        row = {"epoch": len(self.epochs) + 1, "loss": statistics.fmean(self.losses)}
+        row |= metrics(self.task, found, self.dev.labels)
+        self.epochs, self.losses = [*self.epochs, row], []
+        if not self.best or row[first] > self.best[first]:
+            self.best = row
+            save_network(self.out, self.recipe.task, self.task, self.network, self.tokenizer)
+        self.save()
+
+
+def speed_up(network: Network, steps: int, dtype: str | None, compile: bool | None) -> None:
+    """Let training compute products in `dtype`, and compile it where that is worth the time."""
+    if is_gpu := network.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, also for the evaluation
+    dtype = dtype or ("bfloat16" if is_gpu and torch.cuda.is_bf16_supported(False) else "float32")
+    if compile or compile is None and is_gpu and steps >= COMPILED_FROM:
+        network.forward = torch.compile(network.forward, dynamic=True)
+    if dtype != "float32":
+        cast = torch.autocast(network.device.type, getattr(torch, dtype))
+        network.forward = cast(network.forward)
+
+
+def finetune(
+    task: str,
+    folder: DataSet,  # with the owners' files; or the rows of each split
+    out: str | Path,  # folder for the best model
+    model: str | Path = "tiny",
+    *,
+    device: int | str | torch.device | None = None,  # None: the GPU if there is one
+    resume: bool = False,  # go on with the run in `out`
+    dtype: str | None = None,  # "float32", or "bfloat16", by default on a GPU that has it
+    compile: bool | None = None,  # None: on a GPU, for many steps
+    progress: bool = True,
+    **settings,  # of `TaskRecipe`: epochs=3, batch_size=32, rate=6.25e-5, seed=0, ...
+) -> dict:
+    """Fine-tune a model for a task as the paper does, and keep the best of all epochs in `out`.
+
+    Returns its scores on dev, how many `examples` these are, `seconds`, and the scores of all
+    `epochs`. Raises ValueError, OSError or ImportError before the first step for what cannot be
+    trained; `Diverged`; and `Stopped` if SIGINT or SIGTERM stopped it.
+    """
+    began, out = time.perf_counter(), Path(out)
+    recipe = TaskRecipe(task=task, model=str(model), **settings)
+    if find_run(out, recipe, resume) and (out / RESULT).is_file():
+        return read_json(out / RESULT)
+    columns = [*filter(None, (recipe.text_column, recipe.second_column))]
+    found = find_task(task, folder, columns, recipe.label_column)
+    train, dev = (load_task(found, folder, split) for split in ("train", "dev"))
+    if recipe.limit and recipe.limit < len(train):
+        train = random.Random(recipe.seed).sample(train, recipe.limit)
+    network, tokenizer = open_pretrained(found, model, recipe.seed)
+    network.to(find_device("auto" if device is None else device))
+    items = [Items(found, x, tokenizer, network.config.n_positions) for x in (train, dev)]
+    run = TaskRun(out, recipe, found, network, tokenizer, items)
+    run.load()
+    save_files(out, {RECIPE: json_writer(asdict(recipe))})
+    speed_up(network, recipe.steps, dtype, compile)
+    run.run(progress)
+    result = {"task": task} | {name: run.best[name] for name in found.metrics}
+    result |= {"examples": len(dev), "seconds": round(time.perf_counter() - began, 2)}
+    result |= {"train_examples": len(train), "epochs": run.epochs, "model": str(out)}
+    save_files(out, {RESULT: json_writer(result)})
+    (out / STATE).unlink()
+    return result
+
+
+def evaluate(
+    task: str,
+    folder: DataSet,  # as for `finetune`
+    model: str | Path,  # that was fine-tuned for it
+    split: str = "dev",
+    predictions: str | Path | None = None,  # a file for them, as for a GLUE submission
+    *,
+    text_column: str = "text",
+    second_column: str | None = None,
+    label_column: str = "label",
+    device: int | str | torch.device | None = None,
+    progress: bool = True,
+) -> dict:
+    """Return the scores of a model on a split, without them if its labels are not public.
+
+    Also how many `examples` these are, and `seconds`. Raises ValueError for a model of another
+    task, and the errors of `load_task`.
+    """
+    began, columns = time.perf_counter(), [*filter(None, (text_column, second_column))]
+    found, network, tokenizer = open_finetuned(task, folder, model, columns, label_column)
+    network.to(find_device("auto" if device is None else device))
+    examples = load_task(found, folder, split)
+    items = Items(found, examples, tokenizer, network.config.n_positions)
+    answers = predict(found, network, items, progress)
+    if predictions:
+        write_predictions(predictions, found, answers)
+    scores = {} if None in items.labels else metrics(found, answers, items.labels)
+    seconds = round(time.perf_counter() - began, 2)
+    return {"task": task, "split": split, **scores, "examples": len(examples), "seconds": seconds}
+
+
+def summary(results: Sequence[dict]) -> dict[str, dict[str, float]]:
+    """Return median, lowest and highest of each score, of runs that differ in their seed."""
+    names = {name for task in PAPER_TASKS.values() for name in task.metrics} & results[0].keys()
+    columns = {name: [result[name] for result in results] for name in sorted(names)}
+    spread = {"median": statistics.median, "lowest": min, "highest": max}
+    return {name: {x: f(column) for x, f in spread.items()} for name, column in columns.items()}
