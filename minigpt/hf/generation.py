@@ -205,9 +205,11 @@ class Request:
     def drafted(self, assistant_model: "GenerationMixin") -> Iterator[Tensor]:
         """Yield new ids (1, 1): `assistant_model` drafts them, and the model checks them.
 
-        Raises ValueError for another vocabulary and for several texts.
+        Raises ValueError for what is no such model, another vocabulary and several texts.
         """
         config, pair = self.config, (self.model, assistant_model)
+        if not isinstance(assistant_model, GenerationMixin):
+            raise ValueError(f"assistant_model={assistant_model!r:.40}; pass a language model")
         V, found = (one.config.vocab_size for one in pair)
         if found != V:
             way = "pass one that was made with the same tokenizer"

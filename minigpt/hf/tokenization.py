@@ -20,7 +20,7 @@ from .tokenizer_rules import original_normalizer, split_at_spaces
 
 LONG_CHUNK = 500  # characters; spaCy's time grows with the square of a chunk's length
 rules = cache(original_normalizer)
-Ids = namedtuple("Ids", "ids")  # an encoding without the rest
+OnlyIds = namedtuple("OnlyIds", "ids")  # an encoding without the rest
 
 
 def has_long_chunk(text: str) -> bool:
@@ -94,7 +94,7 @@ class OpenAIGPTTokenizer(TokenizerBase):
         kept = slice(limit if truncation else None)
         if truncation and self.truncation_side == "left":
             kept = slice(-limit, None)
-        return [Ids(self.core.encode(text)[kept]) for text in texts]
+        return [OnlyIds(self.core.encode(text)[kept]) for text in texts]
 
 
 class OpenAIGPTTokenizerFast(TokenizerBase):
