@@ -431,7 +431,7 @@ class TokenizerBase:
         name = str(pretrained_model_name_or_path)
         hub, options = split_hub_options(options)
         vocab, merges, settings, source = files.read_checkpoint(name, **hub)
-        post_processor = settings.pop("post_processor")
+        post_processor = settings.pop("post_processor", None)
         settings |= options | ({"text_pipeline": text_pipeline} if text_pipeline else {})
         with naming(source):
             tokenizer = cls(vocab, merges, **settings)

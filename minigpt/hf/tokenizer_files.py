@@ -85,10 +85,10 @@ def read_whole(whole: dict) -> tuple[dict[str, int], list[Pair], dict]:
     return dict(model["vocab"].items()), merges, {"text_pipeline": "basic"} if is_basic else {}
 
 
-def to_post_processor(told: dict | None):
-    """Make what adds special tokens to texts, as `tokenizer.json` describes it; None: nothing."""
+def to_post_processor(told: dict):
+    """Make what adds special tokens to texts, as `tokenizer.json` describes it."""
     whole = json.loads(Tokenizer(models.BPE()).to_str()) | {"post_processor": told}
-    return told and Tokenizer.from_str(json.dumps(whole)).post_processor
+    return Tokenizer.from_str(json.dumps(whole)).post_processor
 
 
 def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list[Pair], dict, str]:
@@ -117,6 +117,7 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list
             added = {i: token for token, i in added.items()}
             added |= {x["id"]: x for x in whole.get("added_tokens") or ()}
             settings |= roles | ({"added_tokens_decoder": added} if added else {})
-        settings["post_processor"] = to_post_processor(whole.get("post_processor"))
+        if told := whole.get("post_processor"):
+            settings["post_processor"] = to_post_processor(told)
     known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline", "post_processor")
     return vocab, merges, {x: settings[x] for x in known if x in settings}, source
