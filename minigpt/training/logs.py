@@ -1,12 +1,12 @@
 """What a run tells: tables of losses, samples, learning curves, TensorBoard."""
 
-import csv
 import os
 import re
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 
 STEPS, MEASURED, SAMPLES, CURVES = "log.csv", "measured.csv", "samples.txt", "curves.png"
@@ -79,13 +79,6 @@ def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
     return times * 2 * n**3 / (time.perf_counter() - begin)
 
 
-def read_table(path: Path) -> dict[str, list[float]]:
-    """Read a table of `TABLES`: name of a column -> its values."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in TABLES[path.name]}
-
-
 def plot(out: str | Path) -> Path:
     """Draw the losses of a run, of training and held out, as `curves.png`; return its path.
 
@@ -97,7 +90,8 @@ def plot(out: str | Path) -> Path:
     out = Path(out)
     if not (out / STEPS).is_file():
         raise FileNotFoundError(f"{out} holds no {STEPS}; pass the folder OUT of a run")
-    steps, measured = read_table(out / STEPS), read_table(out / MEASURED)
+    tables = (out / STEPS, out / MEASURED)
+    steps, measured = (np.genfromtxt(x, delimiter=",", names=True) for x in tables)
     axes = (figure := Figure(figsize=(8, 5), layout="constrained")).subplots()
     axes.plot(steps["step"], steps["loss"], linewidth=0.5, label="train")
     axes.plot(measured["step"], measured["held_out_loss"], "o-", markersize=3, label="held out")
