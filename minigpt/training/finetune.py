@@ -2,7 +2,6 @@
 
 import math
 import random
-import signal
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -92,31 +91,31 @@ class TaskRun:
 
     def run(self, progress: bool) -> None:
         """Make all steps. Raises `Diverged`; and `Stopped` if a signal has stopped the run."""
-        new, start = [], (self.network, self.batches(), self.recipe, self.optimizer, self.step)
         bar = tqdm(total=self.recipe.steps, initial=self.step, desc="steps", disable=not progress)
+        start = self.network, self.batches(), self.recipe, self.optimizer, self.step
         with bar, signals() as caught:
             for loss in fine_tune(*start):
+                self.losses.append(loss)
                 self.step += 1
                 bar.update()
-                new.append(loss)
                 is_end = self.step % self.per_epoch == 0
                 if caught or is_end or self.step % READ_EVERY == 0:
-                    self.look(torch.stack(new).tolist(), bar)
-                    new = []
+                    self.look(bar)
                 if is_end:
                     self.end_epoch(progress)
                 if caught:
                     self.save()
-                    what = f"stopped by {signal.Signals(caught[0]).name} after step {self.step}"
-                    raise Stopped(caught[0], f"{what}; the same command with --resume goes on")
+                    way = "the same command with --resume goes on"
+                    raise Stopped(caught[0], self.step, way)
 
-    def look(self, losses: list[float], bar: tqdm) -> None:
-        """Take note of losses. Raises `Diverged` if they are absurd."""
-        self.losses += losses
-        bar.set_postfix(loss=f"{statistics.fmean(losses):.3f}")
-        if not statistics.fmean(losses) < self.most:
-            what = f"diverged: loss {losses[-1]:.4g} at step {self.step}"
-            raise Diverged(f"{what}; pass a lower --rate and another folder", self.best or {})
+    def look(self, bar: tqdm) -> None:
+        """Read the losses of this epoch. Raises `Diverged` if the last ones are absurd."""
+        self.losses = [float(loss) for loss in self.losses]  # waits for a GPU
+        recent = statistics.fmean(self.losses[-READ_EVERY:])
+        bar.set_postfix(loss=f"{recent:.3f}")
+        if not recent < self.most:
+            way = "pass a lower --rate and another folder"
+            raise Diverged(self.losses[-1], self.step, way, self.best or {})
 
     def end_epoch(self, progress: bool) -> None:
         """Measure, and save the model if it is the best so far."""
