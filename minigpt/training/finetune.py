@@ -21,15 +21,7 @@ from minigpt.pretraining import make_optimizer
 from .checkpoints import STATE
 from .datasets import PAPER_TASKS, DataSet, Task, find_task, load_task, metrics, write_predictions
 from .pretrain import READ_EVERY, RECIPE, Diverged, Stopped, find_run, signals
-from .task_model import (
-    Items,
-    Network,
-    bucketed,
-    open_finetuned,
-    open_pretrained,
-    predict,
-    save_network,
-)
+from .task_model import Items, Network, bucketed, open_finetuned, open_pretrained, predict
 
 RESULT = "result.json"
 ABSURD = 3  # times the loss of guessing: a run with such losses is lost
@@ -126,7 +118,7 @@ class TaskRun:
         self.epochs, self.losses = [*self.epochs, row], []
         if not self.best or row[first] > self.best[first]:
             self.best = row
-            save_network(self.out, self.recipe.task, self.task, self.network, self.tokenizer)
+            self.network.save(self.out, self.recipe.task, self.tokenizer)
         self.save()
 
 
@@ -148,7 +140,7 @@ def finetune(
     out: str | Path,  # folder for the best model
     model: str | Path = "tiny",
     *,
-    device: int | str | torch.device | None = None,  # None: the GPU if there is one
+    device: int | str | torch.device = "auto",  # the GPU if there is one
     resume: bool = False,  # go on with the run in `out`
     dtype: str | None = None,  # "float32", or "bfloat16", by default on a GPU that has it
     compile: bool | None = None,  # None: on a GPU, for many steps
@@ -171,7 +163,7 @@ def finetune(
     if recipe.limit and recipe.limit < len(train):
         train = random.Random(recipe.seed).sample(train, recipe.limit)
     network, tokenizer = open_pretrained(found, model, recipe.seed)
-    network.to(find_device("auto" if device is None else device))
+    network.to(find_device(device))
     items = [Items(found, x, tokenizer, network.config.n_positions) for x in (train, dev)]
     run = TaskRun(out, recipe, found, network, tokenizer, items)
     run.load()
@@ -196,7 +188,7 @@ def evaluate(
     text_column: str = "text",
     second_column: str | None = None,
     label_column: str = "label",
-    device: int | str | torch.device | None = None,
+    device: int | str | torch.device = "auto",
     progress: bool = True,
 ) -> dict:
     """Return the scores of a model on a split, without them if its labels are not public.
@@ -206,7 +198,7 @@ def evaluate(
     """
     began, columns = time.perf_counter(), [*filter(None, (text_column, second_column))]
     found, network, tokenizer = open_finetuned(task, folder, model, columns, label_column)
-    network.to(find_device("auto" if device is None else device))
+    network.to(find_device(device))
     examples = load_task(found, folder, split)
     items = Items(found, examples, tokenizer, network.config.n_positions)
     answers = predict(found, network, items, progress)

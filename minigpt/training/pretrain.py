@@ -21,7 +21,7 @@ from typing import get_type_hints
 import torch
 from tqdm import tqdm
 
-from minigpt import OpenAIGPTConfig, OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
+from minigpt import AutoTokenizer, OpenAIGPTConfig
 from minigpt.hf.files import json_writer, naming, read_json, save_files
 from minigpt.hf.loading import save_model
 from minigpt.pretraining import Recipe, learning_rate, window_starts
@@ -305,8 +305,7 @@ def prepare(
         tokenizer = learn_vocabulary(sources[1], recipe.vocab_size, **how)
     if isinstance(tokenizer, str | Path):
         has_original = find_spec("ftfy") and find_spec("spacy")
-        kind = OpenAIGPTTokenizer if has_original else OpenAIGPTTokenizerFast
-        tokenizer = kind.from_pretrained(tokenizer)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer, use_fast=not has_original)
     try:
         place = data or out / DATA
         texts = [prepare_shards(source, tokenizer, place, **how) for source in sources]
@@ -337,7 +336,7 @@ def pretrain(
     data: str | Path | None = None,  # folder of shards, which runs may share; None: in `out`
     resume: bool = False,  # go on with the run in `out`
     fsdp: bool = False,  # several processes: each keeps a part of the parameters
-    device: int | str | torch.device | None = None,  # None: the GPU if there is one
+    device: int | str | torch.device = "auto",  # the GPU if there is one
     workers: int | None = None,  # processes that read texts; None: as many as cores
     tensorboard: bool = False,
     progress: bool = True,

@@ -23,9 +23,9 @@ class Processes:
     Raises ValueError, naming it, for a device that is not there.
     """
 
-    def __init__(self, device: int | str | torch.device | None = None):
+    def __init__(self, device: int | str | torch.device = "auto"):
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        self.device = find_device("auto" if device is None else device)
+        self.device = find_device(device)
         self.is_first, is_gpu = self.rank == 0, self.device.type == "cuda"
         if self.world > 1 and is_gpu:
             self.device = find_device(f"cuda:{os.environ['LOCAL_RANK']}")
