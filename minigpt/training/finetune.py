@@ -19,7 +19,7 @@ from minigpt.hf.loading import find_device
 from minigpt.pretraining import make_optimizer
 
 from .checkpoints import STATE
-from .datasets import PAPER_TASKS, DataSet, Task, find_task, load_task, metrics, write_predictions
+from .datasets import PAPER_TASKS, DataSet, find_task, load_task, metrics, write_predictions
 from .pretrain import READ_EVERY, RECIPE, Diverged, Stopped, find_run, signals
 from .task_model import Items, Network, bucketed, open_finetuned, open_pretrained, predict
 
@@ -47,16 +47,24 @@ class TaskRecipe(FineTuning):
 class TaskRun:
     """A fine-tuning: its steps, the scores after each epoch, and what is saved."""
 
-    def __init__(self, out: Path, recipe: TaskRecipe, task: Task, network, tokenizer, items):
-        self.out, self.recipe, self.task, self.network = out, recipe, task, network
-        self.tokenizer, (self.train, self.dev) = tokenizer, items
-        self.per_epoch = math.ceil(len(self.train.labels) / recipe.batch_size)
+    def __init__(self, out: Path, recipe: TaskRecipe, folder: DataSet, device: torch.device):
+        self.out, self.recipe = out, recipe
+        columns = [*filter(None, (recipe.text_column, recipe.second_column))]
+        self.task = task = find_task(recipe.task, folder, columns, recipe.label_column)
+        train, dev = (load_task(task, folder, split) for split in ("train", "dev"))
+        if recipe.limit and recipe.limit < len(train):
+            train = random.Random(recipe.seed).sample(train, recipe.limit)
+        self.network, tokenizer = open_pretrained(task, recipe.model, recipe.seed)
+        config, self.tokenizer = self.network.to(device).config, tokenizer
+        self.train, self.dev = (Items(task, x, tokenizer, config.n_positions) for x in (train, dev))
+        self.per_epoch = math.ceil(len(train) / recipe.batch_size)
         recipe.steps = recipe.epochs * self.per_epoch
-        self.optimizer = make_optimizer(network, recipe.weight_decay)
-        self.step, self.epochs, self.best, self.losses = 0, [], None, []
+        self.optimizer = make_optimizer(self.network, recipe.weight_decay)
         squares = [x * x for x in self.train.labels]  # of scores; classes have logarithms
         guessing = math.log(len(task.labels)) if task.labels else statistics.fmean(squares)
-        self.most = ABSURD * (guessing + math.log(network.config.vocab_size))
+        self.most = ABSURD * (guessing + math.log(config.vocab_size))
+        self.step, self.epochs, self.best, self.losses = 0, [], None, []
+        self.load()
 
     def save(self) -> None:
         state = {name: getattr(self, name) for name in ("step", "epochs", "best", "losses")}
@@ -157,22 +165,13 @@ def finetune(
     recipe = TaskRecipe(task=task, model=str(model), **settings)
     if find_run(out, recipe, resume) and (out / RESULT).is_file():
         return read_json(out / RESULT)
-    columns = [*filter(None, (recipe.text_column, recipe.second_column))]
-    found = find_task(task, folder, columns, recipe.label_column)
-    train, dev = (load_task(found, folder, split) for split in ("train", "dev"))
-    if recipe.limit and recipe.limit < len(train):
-        train = random.Random(recipe.seed).sample(train, recipe.limit)
-    network, tokenizer = open_pretrained(found, model, recipe.seed)
-    network.to(find_device(device))
-    items = [Items(found, x, tokenizer, network.config.n_positions) for x in (train, dev)]
-    run = TaskRun(out, recipe, found, network, tokenizer, items)
-    run.load()
+    run = TaskRun(out, recipe, folder, find_device(device))
     save_files(out, {RECIPE: json_writer(asdict(recipe))})
-    speed_up(network, recipe.steps, dtype, compile)
+    speed_up(run.network, recipe.steps, dtype, compile)
     run.run(progress)
-    result = {"task": task} | {name: run.best[name] for name in found.metrics}
-    result |= {"examples": len(dev), "seconds": round(time.perf_counter() - began, 2)}
-    result |= {"train_examples": len(train), "epochs": run.epochs, "model": str(out)}
+    result = {"task": task} | {name: run.best[name] for name in run.task.metrics}
+    result |= {"examples": len(run.dev.labels), "seconds": round(time.perf_counter() - began, 2)}
+    result |= {"train_examples": len(run.train.labels), "epochs": run.epochs, "model": str(out)}
     save_files(out, {RESULT: json_writer(result)})
     (out / STATE).unlink()
     return result

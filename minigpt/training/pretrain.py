@@ -310,10 +310,8 @@ def prepare(
         place = data or out / DATA
         texts = [prepare_shards(source, tokenizer, place, **how) for source in sources]
         for source, text in zip(sources, texts, strict=True):
-            if len(text) < recipe.n_positions:
-                what = f"{name_of(source)} has {len(text)} tokens"
-                way = "pass more text, or fewer positions"
-                raise ValueError(f"{what}, fewer than the {recipe.n_positions} of a window; {way}")
+            with naming(name_of(source)):
+                window_starts(len(text), recipe.n_positions, recipe, 0)  # long enough?
     except Exception:
         if is_new:
             shutil.rmtree(out, ignore_errors=True)
