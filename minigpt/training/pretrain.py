@@ -203,7 +203,7 @@ class Run:
         length, count = self.trainer.length, len(self.held_out)
         loss = self.trainer.measure(self.held_out, torch.arange(0, count - length + 1, length))
         self.check(loss, self.step, math.inf)
-        per_word = loss * count / max(self.held_out.words, 1)
+        per_word = loss * count / self.held_out.words
         values = self.step, loss, *(math.exp(min(x, 700)) for x in (loss, per_word))
         row = dict(zip(TABLES[MEASURED], values, strict=True))
         sample = self.trainer.sample(self.held_out)
@@ -349,7 +349,7 @@ def pretrain(
     processes, out, sources = Processes(device), Path(out), [held_out, books]
     resume |= int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     how, plan = {"workers": workers or os.cpu_count(), "progress": progress}, None
-    with processes.watched():
+    with processes.together():
         if processes.is_first:
             check_machine(recipe, processes, tensorboard)
             recipe, tokenizer, texts = prepare(sources, out, recipe, tokenizer, data, resume, **how)
@@ -358,7 +358,6 @@ def pretrain(
         trainer = Trainer(recipe.config(vocab_size), recipe, processes, fsdp)
         run = Run(out, trainer, [Shards(folder) for folder in folders], tokenizer, tensorboard)
         result = run.train(progress)
-    processes.close()
     if processes.is_first and find_spec("matplotlib"):
         plot(out)
     return result

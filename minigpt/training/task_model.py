@@ -64,7 +64,7 @@ def bucketed(lengths: Sequence[int], batch_size: int, seed: tuple[int, ...]) -> 
 
 # -- the model, from a checkpoint and into one
 
-HEADS = {  # whether the model chooses -> its public class, and the head there
+TASK_HEADS = {  # whether the model chooses -> its public class, and the head there
     True: (models.OpenAIGPTDoubleHeadsModel, "multiple_choice_head.summary"),
     False: (models.OpenAIGPTForSequenceClassification, "score"),
 }
@@ -91,7 +91,7 @@ class Network(TaskModel):
 
     def save(self, out: Path, name: str, tokenizer) -> None:
         """Write a folder that `from_pretrained` loads, here and in transformers."""
-        (kind, head), weights, config = HEADS[self.chooses], self.state_dict(), self.config
+        (kind, head), weights, config = TASK_HEADS[self.chooses], self.state_dict(), self.config
         weights[f"{head}.weight"] = weights.pop("score.weight")
         config.pad_token_id = tokenizer.pad_token_id
         if self.chooses:
@@ -133,7 +133,7 @@ def open_finetuned(
     names = [*config.id2label.values()]
     task = find_task(name, folder, columns, label, names)
     chooses = task.kind == "multiple_choice"
-    kind, head = HEADS[chooses]
+    kind, head = TASK_HEADS[chooses]
     right = config.architectures == [kind.__name__]
     if not (right and (chooses or names == list(task.labels or [SCORE]))):
         way = f"make one with minigpt finetune {name}"
