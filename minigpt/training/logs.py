@@ -2,12 +2,12 @@
 
 import os
 import re
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.benchmark import Timer
 
 STEPS, MEASURED, SAMPLES, CURVES = "log.csv", "measured.csv", "samples.txt", "curves.png"
 TABLES = {
@@ -66,17 +66,10 @@ class Logs:
             self.board.flush()
 
 
-def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+def matrix_peak(device: torch.device, dtype: torch.dtype, n: int = 8192) -> float:
     """Measure how fast a GPU multiplies large matrices, in FLOP/s."""
-    n, times = 8192, 10
     x = torch.randn(n, n, device=device, dtype=dtype)
-    for _ in range(2):  # the first round is warm-up
-        torch.cuda.synchronize()
-        begin = time.perf_counter()
-        for _ in range(times):
-            x @ x
-        torch.cuda.synchronize()
-    return times * 2 * n**3 / (time.perf_counter() - begin)
+    return 2 * n**3 / Timer("x @ x", globals={"x": x}).blocked_autorange().median
 
 
 def plot(out: str | Path) -> Path:
