@@ -334,7 +334,7 @@ def test_an_unknown_task_and_an_unknown_column_are_named(put):
 
 
 def test_a_missing_extra_is_named_before_anything_is_read(monkeypatch):
-    monkeypatch.setattr("minigpt.training.datasets.find_spec", lambda name: None)
+    monkeypatch.setattr("minigpt.training.logs.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"minigpt-notebooks\[train\]"):
         find_task("rte", None)
 

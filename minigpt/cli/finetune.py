@@ -1,14 +1,12 @@
 """The commands `finetune`, a task's files in, a model out, and `evaluate`, which scores it."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .common import MODEL, Command, Device
-from .pretrain import Json, Out, Resume
-from .run import to_device
+from .pretrain import Json, Out, Resume, run_and_tell
 from .zero_shot import Folder
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="One of those listed below.")]
@@ -41,6 +39,7 @@ class TaskCommand(Command):
 
 
 def finetune_command(
+    ctx: typer.Context,
     task: TaskName,
     folder: Folder,
     out: Out,
@@ -66,21 +65,12 @@ def finetune_command(
       minigpt finetune csv FOLDER OUT --text-column review --label-column stars --json
     """
     from minigpt.training.finetune import finetune
-    from minigpt.training.pretrain import Diverged
 
-    settings = {"epochs": epochs, "batch_size": batch_size, "rate": rate, "lm_coef": lm_coef}
-    settings |= {"seed": seed, "limit": limit, "text_column": text_column}
-    settings |= {"second_column": second_column, "label_column": label_column, "resume": resume}
-    try:
-        result = finetune(task, folder, out, model, device=to_device(device), **settings)
-    except Diverged as error:
-        if as_json:
-            typer.echo(json.dumps(error.result, allow_nan=False))
-        raise
-    tell_scores(result, as_json)
+    run_and_tell(finetune, scores, **ctx.params)
 
 
 def evaluate_command(
+    ctx: typer.Context,
     task: TaskName,
     folder: Folder,
     model: Tuned,
@@ -101,15 +91,11 @@ def evaluate_command(
     """
     from minigpt.training.finetune import evaluate
 
-    columns = {"text_column": text_column, "second_column": second_column}
-    columns |= {"label_column": label_column, "device": to_device(device)}
-    tell_scores(evaluate(task, folder, model, split, predictions, **columns), as_json)
+    run_and_tell(evaluate, scores, **ctx.params)
 
 
-def tell_scores(result: dict, as_json: bool) -> None:
-    """Print a result as JSON, or its scores as a line."""
-    if as_json:
-        return typer.echo(json.dumps(result, allow_nan=False))
+def scores(result: dict) -> str:
+    """Return the scores of a result as a line."""
     names = [name for name in ("accuracy", "f1", "matthews", "pearson") if name in result]
-    scores = "".join(f"{name} {result[name]:.4f}, " for name in names)
-    typer.echo(f"{result['task']}: {scores}{result['examples']} examples, {result['seconds']} s")
+    told = "".join(f"{name} {result[name]:.4f}, " for name in names)
+    return f"{result['task']}: {told}{result['examples']} examples, {result['seconds']} s"

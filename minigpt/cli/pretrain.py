@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -79,16 +80,14 @@ def pretrain_command(
       minigpt pretrain BOOKS HELD_OUT OUT
       torchrun --nproc-per-node 8 -m minigpt pretrain BOOKS HELD_OUT OUT --dtype bfloat16
     """
-    result = run_pretraining(**ctx.params)
-    if int(os.environ.get("RANK", 0)) == 0:
-        text = f"{out}: perplexity {result['perplexity']:.2f} on {held_out}"
-        typer.echo(json.dumps(result, allow_nan=False) if as_json else text)
+    line = f"{out}: perplexity {{perplexity:.2f}} on {held_out}".format_map
+    run_and_tell(run_pretraining, line, **ctx.params)
 
 
-def run_pretraining(books, held_out, out, config, resume, device, as_json, **options) -> dict:
-    """Find the recipe that options describe, and follow it; of a run that diverges, show JSON."""
+def run_pretraining(books, held_out, out, config, **options) -> dict:
+    """Find the recipe that options describe, and follow it."""
     from minigpt.hf.files import read_json
-    from minigpt.training.pretrain import Diverged, PretrainingRecipe, pretrain
+    from minigpt.training.pretrain import PretrainingRecipe, pretrain
 
     names = PretrainingRecipe.__dataclass_fields__.keys() & options.keys()
     changes = given(**{name: options.pop(name) for name in names})
@@ -96,15 +95,24 @@ def run_pretraining(books, held_out, out, config, resume, device, as_json, **opt
     if config:
         recipe = PretrainingRecipe.from_toml(config, **changes)
     else:
-        told = read_json(saved) if resume and saved.is_file() else {}
+        told = read_json(saved) if options["resume"] and saved.is_file() else {}
         recipe = PretrainingRecipe(**told | changes)
-    options |= {"resume": resume, "device": to_device(device)}
+    return pretrain(books, held_out, out, recipe, **options)
+
+
+def run_and_tell(run: Callable, line: Callable, device: str, as_json: bool, **options) -> None:
+    """Print what `run` returns, as JSON or a line; of one that diverges, the JSON, too."""
+    from minigpt.training.pretrain import Diverged
+
+    is_first = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun started
     try:
-        return pretrain(books, held_out, out, recipe, **options)
+        result = run(device=to_device(device), **options)
     except Diverged as error:
-        if as_json:
+        if is_first and as_json:
             typer.echo(json.dumps(error.result, allow_nan=False))
         raise
+    if is_first:
+        typer.echo(json.dumps(result, allow_nan=False) if as_json else line(result))
 
 
 def plot_command(out: Out) -> None:

@@ -4,7 +4,6 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minigpt.hf.files import naming, read_json
+
+from .logs import need
 
 DataSet = str | Path | Mapping[str, Iterable[Mapping]]  # a folder, or the rows of each split
 SPLITS = {"train": "train", "dev": "dev", "test": "test"}
@@ -92,12 +93,6 @@ PAPER_TASKS = {
 }
 
 
-def check_scores() -> None:
-    """Raise ImportError if there is nothing to compute `metrics` with."""
-    if not find_spec("sklearn"):
-        raise ImportError("the scores need scikit-learn: pip install 'minigpt-notebooks[train]'")
-
-
 def find_task(
     name: str, source: DataSet, columns=("text",), label: str = "label", labels=()
 ) -> Task:
@@ -105,7 +100,7 @@ def find_task(
 
     Raises ImportError without scikit-learn, ValueError for an unknown name.
     """
-    check_scores()
+    need("sklearn", "the score of a task")
     if name in PAPER_TASKS:
         return PAPER_TASKS[name]
     if name != "csv":

@@ -2,7 +2,6 @@
 
 import math
 import random
-import signal
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -20,17 +19,9 @@ from minigpt.hf.loading import find_device
 from minigpt.pretraining import make_optimizer
 
 from .checkpoints import STATE
-from .datasets import PAPER_TASKS, DataSet, Task, find_task, load_task, metrics, write_predictions
+from .datasets import PAPER_TASKS, DataSet, find_task, load_task, metrics, write_predictions
 from .pretrain import READ_EVERY, RECIPE, Diverged, Stopped, find_run, signals
-from .task_model import (
-    Items,
-    Network,
-    bucketed,
-    open_finetuned,
-    open_pretrained,
-    predict,
-    save_network,
-)
+from .task_model import Items, Network, bucketed, open_finetuned, open_pretrained, predict
 
 RESULT = "result.json"
 ABSURD = 3  # times the loss of guessing: a run with such losses is lost
@@ -56,16 +47,24 @@ class TaskRecipe(FineTuning):
 class TaskRun:
     """A fine-tuning: its steps, the scores after each epoch, and what is saved."""
 
-    def __init__(self, out: Path, recipe: TaskRecipe, task: Task, network, tokenizer, items):
-        self.out, self.recipe, self.task, self.network = out, recipe, task, network
-        self.tokenizer, (self.train, self.dev) = tokenizer, items
-        self.per_epoch = math.ceil(len(self.train.labels) / recipe.batch_size)
+    def __init__(self, out: Path, recipe: TaskRecipe, folder: DataSet, device: torch.device):
+        self.out, self.recipe = out, recipe
+        columns = [*filter(None, (recipe.text_column, recipe.second_column))]
+        self.task = task = find_task(recipe.task, folder, columns, recipe.label_column)
+        train, dev = (load_task(task, folder, split) for split in ("train", "dev"))
+        if recipe.limit and recipe.limit < len(train):
+            train = random.Random(recipe.seed).sample(train, recipe.limit)
+        self.network, tokenizer = open_pretrained(task, recipe.model, recipe.seed)
+        config, self.tokenizer = self.network.to(device).config, tokenizer
+        self.train, self.dev = (Items(task, x, tokenizer, config.n_positions) for x in (train, dev))
+        self.per_epoch = math.ceil(len(train) / recipe.batch_size)
         recipe.steps = recipe.epochs * self.per_epoch
-        self.optimizer = make_optimizer(network, recipe.weight_decay)
-        self.step, self.epochs, self.best, self.losses = 0, [], None, []
+        self.optimizer = make_optimizer(self.network, recipe.weight_decay)
         squares = [x * x for x in self.train.labels]  # of scores; classes have logarithms
         guessing = math.log(len(task.labels)) if task.labels else statistics.fmean(squares)
-        self.most = ABSURD * (guessing + math.log(network.config.vocab_size))
+        self.most = ABSURD * (guessing + math.log(config.vocab_size))
+        self.step, self.epochs, self.best, self.losses = 0, [], None, []
+        self.load()
 
     def save(self) -> None:
         state = {name: getattr(self, name) for name in ("step", "epochs", "best", "losses")}
@@ -92,31 +91,31 @@ class TaskRun:
 
     def run(self, progress: bool) -> None:
         """Make all steps. Raises `Diverged`; and `Stopped` if a signal has stopped the run."""
-        new, start = [], (self.network, self.batches(), self.recipe, self.optimizer, self.step)
         bar = tqdm(total=self.recipe.steps, initial=self.step, desc="steps", disable=not progress)
+        start = self.network, self.batches(), self.recipe, self.optimizer, self.step
         with bar, signals() as caught:
             for loss in fine_tune(*start):
+                self.losses.append(loss)
                 self.step += 1
                 bar.update()
-                new.append(loss)
                 is_end = self.step % self.per_epoch == 0
                 if caught or is_end or self.step % READ_EVERY == 0:
-                    self.look(torch.stack(new).tolist(), bar)
-                    new = []
+                    self.look(bar)
                 if is_end:
                     self.end_epoch(progress)
                 if caught:
                     self.save()
-                    what = f"stopped by {signal.Signals(caught[0]).name} after step {self.step}"
-                    raise Stopped(caught[0], f"{what}; the same command with --resume goes on")
+                    way = "the same command with --resume goes on"
+                    raise Stopped(caught[0], self.step, way)
 
-    def look(self, losses: list[float], bar: tqdm) -> None:
-        """Take note of losses. Raises `Diverged` if they are absurd."""
-        self.losses += losses
-        bar.set_postfix(loss=f"{statistics.fmean(losses):.3f}")
-        if not statistics.fmean(losses) < self.most:
-            what = f"diverged: loss {losses[-1]:.4g} at step {self.step}"
-            raise Diverged(f"{what}; pass a lower --rate and another folder", self.best or {})
+    def look(self, bar: tqdm) -> None:
+        """Read the losses of this epoch. Raises `Diverged` if the last ones are absurd."""
+        self.losses = [float(loss) for loss in self.losses]  # waits for a GPU
+        recent = statistics.fmean(self.losses[-READ_EVERY:])
+        bar.set_postfix(loss=f"{recent:.3f}")
+        if not recent < self.most:
+            way = "pass a lower --rate and another folder"
+            raise Diverged(self.losses[-1], self.step, way, self.best or {})
 
     def end_epoch(self, progress: bool) -> None:
         """Measure, and save the model if it is the best so far."""
@@ -127,7 +126,7 @@ class TaskRun:
         self.epochs, self.losses = [*self.epochs, row], []
         if not self.best or row[first] > self.best[first]:
             self.best = row
-            save_network(self.out, self.recipe.task, self.task, self.network, self.tokenizer)
+            self.network.save(self.out, self.recipe.task, self.tokenizer)
         self.save()
 
 
@@ -149,7 +148,7 @@ def finetune(
     out: str | Path,  # folder for the best model
     model: str | Path = "tiny",
     *,
-    device: int | str | torch.device | None = None,  # None: the GPU if there is one
+    device: int | str | torch.device = "auto",  # the GPU if there is one
     resume: bool = False,  # go on with the run in `out`
     dtype: str | None = None,  # "float32", or "bfloat16", by default on a GPU that has it
     compile: bool | None = None,  # None: on a GPU, for many steps
@@ -166,22 +165,13 @@ def finetune(
     recipe = TaskRecipe(task=task, model=str(model), **settings)
     if find_run(out, recipe, resume) and (out / RESULT).is_file():
         return read_json(out / RESULT)
-    columns = [*filter(None, (recipe.text_column, recipe.second_column))]
-    found = find_task(task, folder, columns, recipe.label_column)
-    train, dev = (load_task(found, folder, split) for split in ("train", "dev"))
-    if recipe.limit and recipe.limit < len(train):
-        train = random.Random(recipe.seed).sample(train, recipe.limit)
-    network, tokenizer = open_pretrained(found, model, recipe.seed)
-    network.to(find_device("auto" if device is None else device))
-    items = [Items(found, x, tokenizer, network.config.n_positions) for x in (train, dev)]
-    run = TaskRun(out, recipe, found, network, tokenizer, items)
-    run.load()
+    run = TaskRun(out, recipe, folder, find_device(device))
     save_files(out, {RECIPE: json_writer(asdict(recipe))})
-    speed_up(network, recipe.steps, dtype, compile)
+    speed_up(run.network, recipe.steps, dtype, compile)
     run.run(progress)
-    result = {"task": task} | {name: run.best[name] for name in found.metrics}
-    result |= {"examples": len(dev), "seconds": round(time.perf_counter() - began, 2)}
-    result |= {"train_examples": len(train), "epochs": run.epochs, "model": str(out)}
+    result = {"task": task} | {name: run.best[name] for name in run.task.metrics}
+    result |= {"examples": len(run.dev.labels), "seconds": round(time.perf_counter() - began, 2)}
+    result |= {"train_examples": len(run.train.labels), "epochs": run.epochs, "model": str(out)}
     save_files(out, {RESULT: json_writer(result)})
     (out / STATE).unlink()
     return result
@@ -197,7 +187,7 @@ def evaluate(
     text_column: str = "text",
     second_column: str | None = None,
     label_column: str = "label",
-    device: int | str | torch.device | None = None,
+    device: int | str | torch.device = "auto",
     progress: bool = True,
 ) -> dict:
     """Return the scores of a model on a split, without them if its labels are not public.
@@ -207,7 +197,7 @@ def evaluate(
     """
     began, columns = time.perf_counter(), [*filter(None, (text_column, second_column))]
     found, network, tokenizer = open_finetuned(task, folder, model, columns, label_column)
-    network.to(find_device("auto" if device is None else device))
+    network.to(find_device(device))
     examples = load_task(found, folder, split)
     items = Items(found, examples, tokenizer, network.config.n_positions)
     answers = predict(found, network, items, progress)

@@ -21,7 +21,7 @@ from typing import get_type_hints
 import torch
 from tqdm import tqdm
 
-from minigpt import OpenAIGPTConfig, OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
+from minigpt import AutoTokenizer, OpenAIGPTConfig
 from minigpt.hf.files import json_writer, naming, read_json, save_files
 from minigpt.hf.loading import save_model
 from minigpt.pretraining import Recipe, learning_rate, window_starts
@@ -94,16 +94,16 @@ class PretrainingRecipe(Recipe):
 class Diverged(ValueError):
     """The loss is not a number, infinite or far above that of guessing. `result`: as of a run."""
 
-    def __init__(self, message: str, result: dict):
-        super().__init__(message)
+    def __init__(self, loss: float, step: int, way: str, result: dict):
+        super().__init__(f"diverged: loss {loss:.4g} at step {step}; {way}")
         self.result = result
 
 
 class Stopped(KeyboardInterrupt):
     """A signal has stopped the run, which is saved. `exit_code`: as a shell has it."""
 
-    def __init__(self, number: int, message: str):
-        super().__init__(message)
+    def __init__(self, number: int, step: int, way: str):
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; {way}")
         self.exit_code = 128 + number
 
 
@@ -151,12 +151,14 @@ class Run:
                 measuring = is_last or self.step % recipe.measure_every == 0
                 saving = is_last or self.step % recipe.save_every == 0
                 if measuring or saving or self.must_look(caught):
-                    is_last |= (stopping := self.look(caught))
+                    stopping = self.look(caught)
                     better = self.measure() if measuring else None
                     if better or saving or stopping:
-                        self.save(better, is_last)
+                        self.save(better, is_last or stopping)
                     if stopping:
-                        self.stop(caught)
+                        number = caught[0] if caught else signal.SIGTERM  # another process's
+                        raise Stopped(number, self.step, self.whereabouts())
+                    self.since = time.perf_counter()
         return self.result()
 
     def must_look(self, caught: list) -> bool:
@@ -187,31 +189,27 @@ class Run:
             share = speed * self.trainer.work() / (self.peak * self.processes.world)
             facts["of the peak"] = f"{share:.0%}"
         self.bar.set_postfix(facts)
-        self.since = now
         return flag > 0
 
     def check(self, loss: float, step: int, most: float | None = None) -> None:
         """Raise `Diverged` if a loss is above `most`, by default twice that of guessing, or NaN."""
-        guessing = math.log(self.trainer.config.vocab_size)
-        if not loss < (most or 2 * guessing):
+        if not loss < (most or 2 * math.log(self.trainer.config.vocab_size)):
             self.loss = loss if math.isfinite(loss) else None
-            what = f"diverged: loss {loss:.4g} at step {step}, where guessing has {guessing:.4g}"
-            way = "pass a lower --peak or a longer --warmup"
-            raise Diverged(f"{what}; {way}; {self.whereabouts()}", self.result())
+            way = f"pass a lower --peak or a longer --warmup; {self.whereabouts()}"
+            raise Diverged(loss, step, way, self.result())
 
     def measure(self) -> dict | None:
         """Measure the held-out text and write a sample; return the row if it is the best one."""
         length, count = self.trainer.length, len(self.held_out)
         loss = self.trainer.measure(self.held_out, torch.arange(0, count - length + 1, length))
         self.check(loss, self.step, math.inf)
-        per_word = loss * count / max(self.held_out.words, 1)
-        values = loss, *(math.exp(min(x, 700)) for x in (loss, per_word))
-        row = dict(zip(TABLES[MEASURED], (self.step, *values), strict=True))
+        per_word = loss * count / self.held_out.words
+        values = self.step, loss, *(math.exp(min(x, 700)) for x in (loss, per_word))
+        row = dict(zip(TABLES[MEASURED], values, strict=True))
         sample = self.trainer.sample(self.held_out)
         if self.logs:
-            self.logs.add(MEASURED, tuple(row.values()))
+            self.logs.add(MEASURED, values)
             self.logs.sample(self.step, self.tokenizer.decode(sample))
-        self.since = time.perf_counter()
         return row if not self.best or loss < self.best["held_out_loss"] else None
 
     def save(self, better: dict | None, must: bool = False) -> None:
@@ -229,7 +227,7 @@ class Run:
                 if better:
                     save_model(trainer.empty, self.out, state_dict=weights)
                     self.best = better
-                state = {"step": self.step, "loss": self.loss, "best": self.best}
+                state = {name: getattr(self, name) for name in ("step", "loss", "best")}
                 state |= {"optimizer": moments, "scaler": trainer.scaler.state_dict()}
                 state["text"] = self.books.folder.name
                 self.checkpoints.save(self.step, trainer.empty, weights, state)
@@ -239,7 +237,6 @@ class Run:
                     raise OSError(f"{error}; {self.whereabouts()}") from error
                 warnings.warn(f"{error}; going on; {self.whereabouts()}", stacklevel=2)
         self.best = self.processes.share(self.best)
-        self.since = time.perf_counter()
 
     def whereabouts(self) -> str:
         """Say from where the run can go on, and how."""
@@ -247,33 +244,26 @@ class Run:
             return f"the checkpoint of step {steps[0]} is in {self.out}, --resume goes on from it"
         return f"{self.out} has no checkpoint yet"
 
-    def stop(self, caught: list) -> None:
-        number = signal.Signals(caught[0] if caught else signal.SIGTERM)
-        what = f"stopped by {number.name} after step {self.step}"
-        raise Stopped(number, f"{what}; {self.whereabouts()}")
-
     def result(self) -> dict:
         """Return what `--json` shows: the last loss, and the facts of the best model, in OUT."""
-        best = {name: value for name, value in (self.best or {}).items() if name != "step"}
         speed = self.speed and round(self.speed)
-        facts = {"steps": self.step, "loss": self.loss, **best, "tokens_per_second": speed}
-        return facts | {"checkpoint": str(self.out)}
+        facts = {"steps": self.step, "loss": self.loss, **(self.best or {})}
+        facts.pop("step", None)  # of the best model
+        return facts | {"tokens_per_second": speed, "checkpoint": str(self.out)}
 
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in a list, for whoever finishes a step first."""
-    caught = []
-    numbers = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
-    old = {number: signal.getsignal(number) for number in numbers}
-    heeded = [number for number in old if old[number] not in (signal.SIG_IGN, None)]
-    for number in heeded:
-        signal.signal(number, lambda number, _: caught.append(number))
+    caught, old = [], {}
+    for number in (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ():
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            old[number] = signal.signal(number, lambda number, _: caught.append(number))
     try:
         yield caught
     finally:
-        for number in heeded:
-            signal.signal(number, old[number])
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def find_run(out: Path, recipe: PretrainingRecipe, resume: bool) -> PretrainingRecipe | None:
@@ -315,16 +305,13 @@ def prepare(
         tokenizer = learn_vocabulary(sources[1], recipe.vocab_size, **how)
     if isinstance(tokenizer, str | Path):
         has_original = find_spec("ftfy") and find_spec("spacy")
-        kind = OpenAIGPTTokenizer if has_original else OpenAIGPTTokenizerFast
-        tokenizer = kind.from_pretrained(tokenizer)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer, use_fast=not has_original)
     try:
         place = data or out / DATA
         texts = [prepare_shards(source, tokenizer, place, **how) for source in sources]
         for source, text in zip(sources, texts, strict=True):
-            if len(text) < recipe.n_positions:
-                what = f"{name_of(source)} has {len(text)} tokens"
-                way = "pass more text, or fewer positions"
-                raise ValueError(f"{what}, fewer than the {recipe.n_positions} of a window; {way}")
+            with naming(name_of(source)):
+                window_starts(len(text), recipe.n_positions, recipe, 0)  # long enough?
     except Exception:
         if is_new:
             shutil.rmtree(out, ignore_errors=True)
@@ -347,7 +334,7 @@ def pretrain(
     data: str | Path | None = None,  # folder of shards, which runs may share; None: in `out`
     resume: bool = False,  # go on with the run in `out`
     fsdp: bool = False,  # several processes: each keeps a part of the parameters
-    device: int | str | torch.device | None = None,  # None: the GPU if there is one
+    device: int | str | torch.device = "auto",  # the GPU if there is one
     workers: int | None = None,  # processes that read texts; None: as many as cores
     tensorboard: bool = False,
     progress: bool = True,
@@ -362,7 +349,7 @@ def pretrain(
     processes, out, sources = Processes(device), Path(out), [held_out, books]
     resume |= int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     how, plan = {"workers": workers or os.cpu_count(), "progress": progress}, None
-    with processes.watched():
+    with processes.together():
         if processes.is_first:
             check_machine(recipe, processes, tensorboard)
             recipe, tokenizer, texts = prepare(sources, out, recipe, tokenizer, data, resume, **how)
@@ -371,7 +358,6 @@ def pretrain(
         trainer = Trainer(recipe.config(vocab_size), recipe, processes, fsdp)
         run = Run(out, trainer, [Shards(folder) for folder in folders], tokenizer, tensorboard)
         result = run.train(progress)
-    processes.close()
     if processes.is_first and find_spec("matplotlib"):
         plot(out)
     return result

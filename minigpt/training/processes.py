@@ -23,9 +23,9 @@ class Processes:
     Raises ValueError, naming it, for a device that is not there.
     """
 
-    def __init__(self, device: int | str | torch.device | None = None):
+    def __init__(self, device: int | str | torch.device = "auto"):
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        self.device = find_device("auto" if device is None else device)
+        self.device = find_device(device)
         self.is_first, is_gpu = self.rank == 0, self.device.type == "cuda"
         if self.world > 1 and is_gpu:
             self.device = find_device(f"cuda:{os.environ['LOCAL_RANK']}")
@@ -38,21 +38,21 @@ class Processes:
             dist.init_process_group("nccl" if is_gpu else "gloo", **own)
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Say in plain words that another process has ended, which each exchange would notice."""
+    def together(self) -> Iterator[None]:
+        """Begin and end together; say in plain words that another process has ended before.
+
+        A process that leaves alone looks like one that was killed, which each exchange notices.
+        """
         try:
             yield
+            if self.world > 1:
+                self.total(torch.zeros(1, device=self.device)).item()  # waits for all
+                dist.destroy_process_group()
         except RuntimeError as error:
             if self.world > 1 and "onnect" in str(error):
                 way = "its own message stands above, if it had time for one; go on with --resume"
                 raise ConnectionError(f"another process of this run has ended; {way}") from error
             raise
-
-    def close(self) -> None:
-        """End together: a process that leaves alone looks like one that was killed."""
-        if self.world > 1:
-            self.total(torch.zeros(1, device=self.device)).item()  # waits for all
-            dist.destroy_process_group()
 
     def total(self, values: Tensor) -> Tensor:
         """Add up the values of all processes, in place."""
@@ -62,10 +62,10 @@ class Processes:
 
     def share(self, value):
         """Return what the first process has."""
+        values = [value]
         if self.world > 1:
-            dist.broadcast_object_list(values := [value], device=self.device)
-            return values[0]
-        return value
+            dist.broadcast_object_list(values, device=self.device)
+        return values[0]
 
     def wrap(self, model: nn.Module, shard: bool) -> nn.Module:
         """Return a model whose gradients are the mean over all processes.

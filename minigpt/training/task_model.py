@@ -64,6 +64,11 @@ def bucketed(lengths: Sequence[int], batch_size: int, seed: tuple[int, ...]) -> 
 
 # -- the model, from a checkpoint and into one
 
+TASK_HEADS = {  # whether the model chooses -> its public class, and the head there
+    True: (models.OpenAIGPTDoubleHeadsModel, "multiple_choice_head.summary"),
+    False: (models.OpenAIGPTForSequenceClassification, "score"),
+}
+
 
 class Network(TaskModel):
     """`TaskModel` around the public network, with its fast ways to compute."""
@@ -72,6 +77,7 @@ class Network(TaskModel):
         chooses = task.kind == "multiple_choice"
         L = 1 if chooses else len(task.labels) or 1
         super().__init__(transformer.config, L, transformer, chooses=chooses)
+        self.labels = task.labels
 
     device = property(lambda self: self.score.weight.device)
 
@@ -82,6 +88,21 @@ class Network(TaskModel):
         if faithful:
             return super().token_loss(states, labels, faithful)
         return models.score_tokens(self.lm_head, states, labels)[1]
+
+    def save(self, out: Path, name: str, tokenizer) -> None:
+        """Write a folder that `from_pretrained` loads, here and in transformers."""
+        (kind, head), weights, config = TASK_HEADS[self.chooses], self.state_dict(), self.config
+        weights[f"{head}.weight"] = weights.pop("score.weight")
+        config.pad_token_id = tokenizer.pad_token_id
+        if self.chooses:
+            weights[f"{head}.bias"] = torch.zeros(1)
+        else:
+            config.id2label = dict(enumerate(self.labels or [SCORE]))
+            config.problem_type = None if self.labels else "regression"
+        with torch.device("meta"):
+            empty = kind(config)
+        more = {CARD: lambda path: path.write_text(USE.format(name, out.name), encoding="utf-8")}
+        save_model(empty, out, state_dict=weights, more=more | tokenizer.writers())
 
 
 def add_specials(tokenizer) -> None:
@@ -104,41 +125,22 @@ def open_pretrained(task: Task, model: str | Path, seed: int) -> tuple[Network, 
     return Network(task, transformer), tokenizer
 
 
-def save_network(out: Path, name: str, task: Task, network: Network, tokenizer) -> None:
-    """Write a folder that `from_pretrained` loads, here and in transformers."""
-    weights, config = network.state_dict(), network.config
-    config.pad_token_id = tokenizer.pad_token_id
-    if network.chooses:
-        head, kind = weights.pop("score.weight"), models.OpenAIGPTDoubleHeadsModel
-        weights["multiple_choice_head.summary.weight"] = head
-        weights["multiple_choice_head.summary.bias"] = head.new_zeros(1)
-    else:
-        kind = models.OpenAIGPTForSequenceClassification
-        config.id2label = dict(enumerate(task.labels or [SCORE]))
-        config.problem_type = None if task.labels else "regression"
-    with torch.device("meta"):
-        empty = kind(config)
-    more = {CARD: lambda path: path.write_text(USE.format(name, out.name), encoding="utf-8")}
-    save_model(empty, out, state_dict=weights, more=more | tokenizer.writers())
-
-
 def open_finetuned(
     name: str, folder: DataSet, model: str | Path, columns: Sequence[str], label: str
 ) -> tuple[Task, Network, object]:
-    """Load what `save_network` wrote. Raises ValueError for a model of another task."""
+    """Load what `Network.save` wrote. Raises ValueError for a model of another task."""
     config = auto.AutoConfig.from_pretrained(model)
     names = [*config.id2label.values()]
     task = find_task(name, folder, columns, label, names)
     chooses = task.kind == "multiple_choice"
-    kind = "DoubleHeadsModel" if chooses else "ForSequenceClassification"
-    right = config.architectures == [f"OpenAIGPT{kind}"]
+    kind, head = TASK_HEADS[chooses]
+    right = config.architectures == [kind.__name__]
     if not (right and (chooses or names == list(task.labels or [SCORE]))):
         way = f"make one with minigpt finetune {name}"
         raise ValueError(f"{model} was not fine-tuned for {name}, or for other labels; {way}")
-    public = getattr(models, f"OpenAIGPT{kind}").from_pretrained(model, dtype=torch.float32)
+    public = kind.from_pretrained(model, dtype=torch.float32)
     network = Network(task, public.transformer)
-    head = public.multiple_choice_head.summary if chooses else public.score
-    network.score.weight = head.weight
+    network.score.weight = public.get_submodule(head).weight
     return task, network, auto.AutoTokenizer.from_pretrained(model)
 
 

@@ -88,14 +88,13 @@ class Trainer:
         N, L, C = self.plain.num_parameters(), self.config.n_layer, self.config.n_embd
         return 6 * N + 12 * L * C * self.length
 
-    def sample(self, ids: Shards, new: int = 48) -> Tensor:
+    def sample(self, ids: Shards) -> Tensor:
         """Continue the beginning of a text: (T,)."""
         prompt = windows(ids, torch.zeros(1, dtype=torch.long), min(16, self.length // 2))
-        new = min(new, self.length - prompt.shape[1])
         torch.manual_seed(self.recipe.seed)
         self.model.eval()
         with torch.compiler.set_stance("force_eager"):  # every length would be compiled
-            settings = {"max_new_tokens": new, "do_sample": True, "top_k": 40}
+            settings = {"max_length": min(64, self.length), "do_sample": True, "top_k": 40}
             found = self.plain.generate(prompt.to(self.device), **settings)
         self.model.train()
         return found[0]

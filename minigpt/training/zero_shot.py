@@ -2,20 +2,18 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from minigpt import zero_shot as core
-from minigpt.training.datasets import (
-    PAPER_TASKS,
-    DataSet,
-    Example,
-    Task,
-    check_scores,
-    load_task,
-    metrics,
-)
+from minigpt.tasks import Ids
 
+from .datasets import PAPER_TASKS, DataSet, Task, load_task, metrics
+from .logs import need
+
+Rows = list[list[Ids]]  # the texts of each example
 WINOGRAD = Task(
     *("winograd", ("beginning", "first", "second", "rest"), "answer"),
     files=("wsc273.txt",),
@@ -23,31 +21,29 @@ WINOGRAD = Task(
 )
 
 
-def judge(model, encode: Callable, examples: list[Example], load: Callable):
+def judge(model, encode: Callable, rows: Rows, load: Callable) -> Tensor:
     """CoLA; the threshold is chosen on the training part."""
     training, stop = load("train"), encode(".")
     pairs = [(stop, encode(*x.texts)) for x in training]
     labels = torch.tensor([x.label for x in training])
     threshold = core.best_threshold(core.mean_log_probability(model, pairs), labels)
-    return core.acceptable(model, stop, [encode(*x.texts) for x in examples], threshold).int()
+    return core.acceptable(model, stop, [row[0] for row in rows], threshold).int()
 
 
-def feel(model, encode: Callable, examples: list[Example], _):
+def feel(model, encode: Callable, rows: Rows, _) -> Tensor:
     """SST-2."""
     words = [encode("negative"), encode("positive")]
-    return core.sentiment(model, [encode(*x.texts) for x in examples], encode("very"), words)
+    return core.sentiment(model, [row[0] for row in rows], encode("very"), words)
 
 
-def answer(model, encode: Callable, examples: list[Example], _):
+def answer(model, _, rows: Rows, __) -> Tensor:
     """RACE and Story Cloze; the texts are a passage, a question and the answers."""
-    rows = [[*map(encode, x.texts)] for x in examples]
-    return core.choose(model, [x[0] + x[1] for x in rows], [x[2:] for x in rows])
+    return core.choose(model, [row[0] + row[1] for row in rows], [row[2:] for row in rows])
 
 
-def resolve(model, encode: Callable, examples: list[Example], _):
+def resolve(model, _, rows: Rows, __) -> Tensor:
     """Winograd schemas."""
-    rows = [[*map(encode, x.texts)] for x in examples]
-    starts, referents, rests = zip(*((x[0], x[1:3], x[3]) for x in rows), strict=True)
+    starts, referents, rests = zip(*((row[0], row[1:3], row[3]) for row in rows), strict=True)
     return core.winograd(model, starts, referents, rests)
 
 
@@ -66,13 +62,14 @@ def zero_shot(name: str, source: DataSet, model, tokenizer, split: str = "dev") 
     Raises what `load_task` does, ImportError without scikit-learn, and ValueError for a split whose
     labels are not public.
     """
-    check_scores()
+    need("sklearn", "the score of a task")
     task, predict = HEURISTICS[name]
     start, examples = time.perf_counter(), load_task(task, source, split)
     labels = [x.label for x in examples]
     if None in labels:
         raise ValueError(f"the labels of {split!r} are not public; choose the split 'dev'")
-    encode = tokenizer.encode
-    predictions = predict(model, encode, examples, lambda part: load_task(task, source, part))
+    rows = [[*map(tokenizer.encode, x.texts)] for x in examples]
+    load = partial(load_task, task, source)
+    predictions = predict(model, tokenizer.encode, rows, load)
     found = metrics(task, predictions.tolist(), labels)
     return found | {"examples": len(examples), "seconds": round(time.perf_counter() - start, 1)}
