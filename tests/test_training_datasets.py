@@ -285,6 +285,14 @@ WRONG = {  # what -> task, split, files, the error and what it says
         *("stsb", "dev", {"dev.tsv": "sentence1\tsentence2\tscore\na\tb\thigh\n"}, ValueError),
         "dev.tsv, line 2: .*'high'",
     ),
+    "a score that is not a number": (
+        *("stsb", "dev", {"dev.tsv": "sentence1\tsentence2\tscore\na\tb\tnan\n"}, ValueError),
+        "dev.tsv, line 2: the score is 'nan', expected a number",
+    ),
+    "no agreed label": (
+        *("snli", "dev", {"snli_1.0_dev.jsonl": objects(pair("-"))}, ValueError),
+        "no examples with a label for 'dev' in ",
+    ),
     "no label outside the test part": (
         *("cola", "dev", {"dev.tsv": "a\n"}, ValueError),
         "dev.tsv, line 1: expected sentence; found source",
@@ -356,6 +364,7 @@ def test_the_names_of_the_files():
         ("cola", [1, 1, 0, 1], [1, 0, 0, 1], {"matthews": 4**0.5 / (3 * 2 * 2) ** 0.5}),
         ("cola", [1, 1, 1, 1], [1, 0, 0, 1], {"matthews": 0.0}),
         ("stsb", [1.0, 2.0, 3.0], [0.0, 2.0, 1.0], {"pearson": 0.5}),
+        ("stsb", [1.0], [1.0], {"pearson": 0.0}),
         ("race", [3, 0], [3, 1], {"accuracy": 0.5}),
     ],
 )
