@@ -5,6 +5,7 @@ import math
 import re
 import signal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from minigpt import (
     OpenAIGPTLMHeadModel,
 )
 from minigpt.cli.app import app
+from minigpt.cli.finetune import AnyTask
 from minigpt.tasks import SPECIAL
 from minigpt.training import finetune as module
 from minigpt.training.datasets import PAPER_TASKS, load_task
@@ -366,6 +368,10 @@ def test_one_class_is_nothing_to_learn(reviews, tmp_path):
     assert told.exit_code == 1 and "'all' is always 'b'" in told.stderr
 
 
+def test_the_command_line_has_all_tasks():
+    assert {*get_args(AnyTask)} == {*PAPER_TASKS, "csv"}
+
+
 @pytest.mark.parametrize("command", ["finetune", "evaluate"])
 def test_help_tells_the_files_of_each_task(command):
     told = " ".join(call(command, "--help").stdout.split())
@@ -384,7 +390,7 @@ def test_help_tells_the_files_of_each_task(command):
     "words, said",
     [
         (["cola", "nowhere"], "no nowhere.*train.tsv"),
-        (["glue", "."], "no task 'glue'; expected one"),
+        (["csv", "nowhere"], "no nowhere.*train.csv"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(words, said, tmp_path):

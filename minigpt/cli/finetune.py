@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,7 +11,9 @@ from .pretrain import Json, Out, Resume
 from .run import to_device
 from .zero_shot import Folder
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="One of those listed below.")]
+PaperTask = Literal["snli", "mnli", "qnli", "scitail", "rte", "race", "storycloze", "mrpc", "qqp"]
+AnyTask = Literal[PaperTask, "stsb", "sst2", "cola", "csv"]
+TaskName = Annotated[AnyTask, typer.Argument(metavar="TASK", help="One of those listed below.")]
 Tuned = Annotated[str, typer.Argument(metavar="MODEL", help="Folder that finetune wrote.")]
 Pretrained = Annotated[str, typer.Option(help=MODEL)]
 Number = Annotated[int, typer.Option(min=1)]
