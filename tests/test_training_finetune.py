@@ -178,6 +178,12 @@ def test_predictions_without_labels(tuned, tmp_path):
 # -- seeds, batches, arithmetic
 
 
+@pytest.mark.parametrize("place", ["", "missing/p.tsv"])
+def test_predictions_need_a_folder_before_anything_is_computed(place, tmp_path):
+    with pytest.raises(FileNotFoundError, match=" is no file in a folder that exists"):
+        evaluate("rte", "nowhere", "no-such/model", predictions=tmp_path / place, **QUIET)
+
+
 def test_a_seed_repeats_a_run_and_another_does_not(pretrained, tmp_path):
     results = [
         run("cola", tmp_path / f"{n}", pretrained, seed=seed) for n, seed in enumerate((1, 1, 2))
