@@ -330,7 +330,7 @@ def test_a_wrong_file_is_named(what, put):
 
 def test_bytes_that_are_not_utf_8_are_named_with_their_line(tmp_path):
     (tmp_path / "dev.tsv").write_bytes(HEADER.encode() + b"fun\t1\ncaf\xe9\t0\n")
-    with pytest.raises(ValueError, match="dev.tsv, line 3: .*0xe9"):
+    with pytest.raises(ValueError, match="dev.tsv, line 3: .*0xe9.*; convert it to UTF-8"):
         load_task(PAPER_TASKS["sst2"], tmp_path, "dev")
 
 

@@ -195,8 +195,11 @@ def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file, with or without a byte-order mark."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            with naming(f"{path}, line {number}"):
+            try:
                 text = line.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                what = f"{path}, line {number}: {error}"
+                raise ValueError(f"{what}; convert it to UTF-8") from error
             yield text
 
 
