@@ -119,6 +119,9 @@ WRONG = [
     "no-such-command",
     "generate",  # the standard input is empty
     "generate Hello --seed 99999999999999999999",
+    "pretrain BOOKS HELD_OUT OUT --seed 99999999999999999999",
+    "finetune glue FOLDER OUT",
+    "evaluate glue FOLDER MODEL",
 ]
 
 

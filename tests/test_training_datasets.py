@@ -285,6 +285,14 @@ WRONG = {  # what -> task, split, files, the error and what it says
         *("stsb", "dev", {"dev.tsv": "sentence1\tsentence2\tscore\na\tb\thigh\n"}, ValueError),
         "dev.tsv, line 2: .*'high'",
     ),
+    "a score that is not a number": (
+        *("stsb", "dev", {"dev.tsv": "sentence1\tsentence2\tscore\na\tb\tnan\n"}, ValueError),
+        "dev.tsv, line 2: the score is 'nan', expected a number",
+    ),
+    "no agreed label": (
+        *("snli", "dev", {"snli_1.0_dev.jsonl": objects(pair("-"))}, ValueError),
+        "no examples with a label for 'dev' in ",
+    ),
     "no label outside the test part": (
         *("cola", "dev", {"dev.tsv": "a\n"}, ValueError),
         "dev.tsv, line 1: expected sentence; found source",
@@ -322,7 +330,7 @@ def test_a_wrong_file_is_named(what, put):
 
 def test_bytes_that_are_not_utf_8_are_named_with_their_line(tmp_path):
     (tmp_path / "dev.tsv").write_bytes(HEADER.encode() + b"fun\t1\ncaf\xe9\t0\n")
-    with pytest.raises(ValueError, match="dev.tsv, line 3: .*0xe9"):
+    with pytest.raises(ValueError, match="dev.tsv, line 3: .*0xe9.*; convert it to UTF-8"):
         load_task(PAPER_TASKS["sst2"], tmp_path, "dev")
 
 
@@ -356,6 +364,7 @@ def test_the_names_of_the_files():
         ("cola", [1, 1, 0, 1], [1, 0, 0, 1], {"matthews": 4**0.5 / (3 * 2 * 2) ** 0.5}),
         ("cola", [1, 1, 1, 1], [1, 0, 0, 1], {"matthews": 0.0}),
         ("stsb", [1.0, 2.0, 3.0], [0.0, 2.0, 1.0], {"pearson": 0.5}),
+        ("stsb", [1.0], [1.0], {"pearson": 0.0}),
         ("race", [3, 0], [3, 1], {"accuracy": 0.5}),
     ],
 )

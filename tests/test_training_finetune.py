@@ -5,6 +5,7 @@ import math
 import re
 import signal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from minigpt import (
     OpenAIGPTLMHeadModel,
 )
 from minigpt.cli.app import app
+from minigpt.cli.finetune import AnyTask
 from minigpt.tasks import SPECIAL
 from minigpt.training import finetune as module
 from minigpt.training.datasets import PAPER_TASKS, load_task
@@ -174,6 +176,12 @@ def test_predictions_without_labels(tuned, tmp_path):
 
 
 # -- seeds, batches, arithmetic
+
+
+@pytest.mark.parametrize("place", ["", "missing/p.tsv"])
+def test_predictions_need_a_folder_before_anything_is_computed(place, tmp_path):
+    with pytest.raises(FileNotFoundError, match=" is no file in a folder that exists"):
+        evaluate("rte", "nowhere", "no-such/model", predictions=tmp_path / place, **QUIET)
 
 
 def test_a_seed_repeats_a_run_and_another_does_not(pretrained, tmp_path):
@@ -366,6 +374,10 @@ def test_one_class_is_nothing_to_learn(reviews, tmp_path):
     assert told.exit_code == 1 and "'all' is always 'b'" in told.stderr
 
 
+def test_the_command_line_has_all_tasks():
+    assert {*get_args(AnyTask)} == {*PAPER_TASKS, "csv"}
+
+
 @pytest.mark.parametrize("command", ["finetune", "evaluate"])
 def test_help_tells_the_files_of_each_task(command):
     told = " ".join(call(command, "--help").stdout.split())
@@ -384,7 +396,7 @@ def test_help_tells_the_files_of_each_task(command):
     "words, said",
     [
         (["cola", "nowhere"], "no nowhere.*train.tsv"),
-        (["glue", "."], "no task 'glue'; expected one"),
+        (["csv", "nowhere"], "no nowhere.*train.csv"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(words, said, tmp_path):

@@ -1,6 +1,8 @@
 """What all commands share: one-line errors, exit codes, Ctrl-C, the options' types."""
 
+import os
 import signal
+import sys
 import warnings
 from contextlib import suppress
 from importlib import import_module
@@ -66,6 +68,8 @@ class Command(TyperCommand):
     """A command. While it works, Ctrl-C is an exception, so that half-written files are removed."""
 
     def invoke(self, ctx):
+        if sys.stderr is None:  # closed, but bars are drawn there
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")
         import_module("torch")  # imported first, so that Ctrl-C cannot interrupt the import
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # if ignored, it stays so
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,7 @@
 """The commands `finetune`, a task's files in, a model out, and `evaluate`, which scores it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -9,7 +9,9 @@ from .common import MODEL, Command, Device
 from .pretrain import Json, Out, Resume, run_and_tell
 from .zero_shot import Folder
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="One of those listed below.")]
+PaperTask = Literal["snli", "mnli", "qnli", "scitail", "rte", "race", "storycloze", "mrpc", "qqp"]
+AnyTask = Literal[PaperTask, "stsb", "sst2", "cola", "csv"]
+TaskName = Annotated[AnyTask, typer.Argument(metavar="TASK", help="One of those listed below.")]
 Tuned = Annotated[str, typer.Argument(metavar="MODEL", help="Folder that finetune wrote.")]
 Pretrained = Annotated[str, typer.Option(help=MODEL)]
 Number = Annotated[int, typer.Option(min=1)]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -121,7 +122,9 @@ def load_task(task: Task, source: DataSet, split: str = "train") -> list[Example
     line, for other contents.
     """
     read = partial(read_example, task, has_label=not split.startswith("test"))
-    return task.choose(list(each(task, source, split, read)), split)
+    if not (examples := list(each(task, source, split, read))):
+        raise ValueError(f"no examples with a label for {split!r} in {source}")
+    return task.choose(examples, split)
 
 
 def each(task: Task, source: DataSet, split: str, read: Callable) -> Iterator:
@@ -164,7 +167,9 @@ def read_example(task: Task, row: Mapping, has_label: bool) -> Example | None:
         return Example(texts, None)
     label = str(*values_of(row, [task.label]))
     if not task.labels:
-        return Example(texts, float(label))
+        if not math.isfinite(score := float(label)):
+            raise ValueError(f"the score is {label!r}, expected a number")
+        return Example(texts, score)
     if label in task.labels:
         return Example(texts, task.labels.index(label))
     if label == "-":
@@ -185,8 +190,11 @@ def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file, with or without a byte-order mark."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            with naming(f"{path}, line {number}"):
+            try:
                 text = line.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                what = f"{path}, line {number}: {error}"
+                raise ValueError(f"{what}; convert it to UTF-8") from error
             yield text
 
 
@@ -245,13 +253,13 @@ READERS |= {".txt": read_schemas, "": read_passages}
 def metrics(task: Task, predictions: Sequence, labels: Sequence) -> dict[str, float]:
     """Score predictions, which are what labels are, by the metrics of the task.
 
-    Pearson's correlation has no value if all predictions are the same, and counts as 0.
+    Pearson's correlation has no value if all predictions are the same or there is one, and is 0.
     """
     from scipy.stats import pearsonr
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
     known = {"accuracy": accuracy_score, "f1": f1_score, "matthews": matthews_corrcoef}
-    known["pearson"] = lambda *both: np.nan_to_num(pearsonr(*both).statistic)
+    known["pearson"] = lambda *both: len(labels) > 1 and np.nan_to_num(pearsonr(*both).statistic)
     return {name: float(known[name](labels, predictions)) for name in task.metrics}
 
 

@@ -195,6 +195,8 @@ def evaluate(
     Also how many `examples` these are, and `seconds`. Raises ValueError for a model of another
     task, and the errors of `load_task`.
     """
+    if predictions and (Path(predictions).is_dir() or not Path(predictions).parent.is_dir()):
+        raise FileNotFoundError(f"{predictions} is no file in a folder that exists; pass one")
     began, columns = time.perf_counter(), [*filter(None, (text_column, second_column))]
     found, network, tokenizer = open_finetuned(task, folder, model, columns, label_column)
     network.to(find_device(device))
