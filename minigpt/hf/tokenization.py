@@ -87,10 +87,14 @@ class OpenAIGPTTokenizer(TokenizerBase):
     def align(self, texts, pairs, is_split, special, truncation, limit, stride, quick=False):
         """For ids only, use the tokenizer of chapter 02 where it is enough: half the time."""
         special = special and self.backend_tokenizer.post_processor
-        if not quick or pairs or is_split or special or not self.is_plain(texts):
+        by_library = not quick or is_split or special or (pairs and truncation)
+        if by_library or not self.is_plain([*texts, *(pairs or ())]):
             how = texts, pairs, is_split, special, truncation, limit, stride
             return super().align(*how, quick=quick)
         self.core = self.core or Tokenizer(self.vocab, self.merges, self.unk_token)
+        if pairs:
+            both = zip(texts, pairs, strict=True)
+            return [OnlyIds([*self.core.encode(x), *self.core.encode(y)]) for x, y in both]
         kept = slice(limit if truncation else None)
         if truncation and self.truncation_side == "left":
             kept = slice(-limit, None)
