@@ -19,11 +19,13 @@ from minigpt import OpenAIGPTConfig, OpenAIGPTModel
 from minigpt.cli.verify import CONTINUATION, VOCABULARY
 from minigpt.hf.hub import OFFICIAL_NAME
 from minigpt.hf.loading import convert
+from tests import run_notebooks
 from tests.helpers import NO_OFFICIAL, OFFICIAL, ROOT
 from tests.house import IGNORED, code_cells, output_text, read
 from tests.hub import LARGE, running_hub
 
-CELLS = code_cells(read(ROOT / "notebooks/further/official_weights.ipynb"))
+NOTEBOOK = ROOT / "notebooks/further/official_weights.ipynb"
+CELLS = code_cells(read(NOTEBOOK))
 PUBLISHED = next(n for n, cell in enumerate(CELLS) if "print(written" in cell.source)
 
 
@@ -36,6 +38,12 @@ def test_no_output_is_stored_that_only_we_have_seen():
             assert stored == ""
         else:
             assert stored in ("", "True", "[]", "(13, True, True)")
+
+
+def test_without_its_name_it_does_not_run_and_says_why(capsys):
+    assert run_notebooks.can_run(NOTEBOOK, is_named=True)
+    assert not run_notebooks.can_run(NOTEBOOK, is_named=False)
+    assert "make official" in capsys.readouterr().out
 
 
 def published_files(folder: Path) -> dict[str, bytes]:
