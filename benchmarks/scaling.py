@@ -21,7 +21,7 @@ from typing import Annotated
 
 import torch
 import typer
-from torch.profiler import profile
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.common import machine, write_result
 from minigpt.training.logs import matrix_peak
@@ -35,6 +35,7 @@ FULL = {"vocab_size": 40478, "dtype": "bfloat16"}
 SMALL = {"vocab_size": 500, "n_positions": 64, "n_embd": 64, "n_layer": 2, "n_head": 2}
 KERNELS = ("kernel", "gpu_memcpy", "gpu_memset"), "nccl"  # kinds in a trace, name of communication
 OPERATIONS = ("cpu_op", "user_annotation"), "gloo"
+SEEN = {True: ProfilerActivity.CUDA, False: ProfilerActivity.CPU}
 
 
 # -- one process of a run
@@ -60,7 +61,7 @@ def split_time(trace: list[dict], kinds: tuple[str, ...], mark: str) -> dict[str
         covered([(a, b) for a, b, talks in spans if talks in wanted])
         for wanted in ((True, False), (False,), (True,))
     )
-    whole = max(b for _, b, _ in spans) - min(a for a, _, _ in spans)
+    whole = max((b for _, b, _ in spans), default=0) - min((a for a, _, _ in spans), default=0)
     parts = {"computing": computing, "communication": talking, "exposed": everything - computing}
     parts["idle"] = whole - everything
     return {name: round(x / 1000 / PROFILED, 3) for name, x in parts.items()}
@@ -94,7 +95,7 @@ def worker(fsdp: bool = False, dry: bool = False) -> None:
         memory = torch.zeros(world, device=trainer.device, dtype=torch.float64)
         memory[rank] = torch.cuda.max_memory_allocated() / 2**30 if is_gpu else 0
         memory = processes.total(memory).tolist()
-        with profile() as watched:
+        with profile(activities=[SEEN[is_gpu]]) as watched:
             steps(PROFILED)
         if rank == 0:
             with tempfile.TemporaryDirectory() as folder:
