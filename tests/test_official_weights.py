@@ -78,7 +78,8 @@ def test_with_random_weights_all_but_the_published_tokens_pass():
         (place / "hub").mkdir()
         hub.repositories[OFFICIAL_NAME] = files = published_files(place / "hub")
         convert(place / "hub", place / "release", "openai")
-        env = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(place)}
+        env = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
+        env |= {"HF_HUB_CACHE": str(place / "cache"), "HF_HOME": str(place)}  # never the user's own
         env["MINIGPT_OFFICIAL_DIR"] = str(place / "release")
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     told = done.stdout + done.stderr
