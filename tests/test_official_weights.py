@@ -58,8 +58,9 @@ OLD_SETTINGS = {  # which only the hub's config has
 def published_files(folder: Path) -> dict[str, bytes]:
     """Write random weights as the hub has OpenAI's: old settings, bare names, masks."""
     model = OpenAIGPTModel(OpenAIGPTConfig())
-    config = json.dumps(model.config.to_dict() | OLD_SETTINGS)
-    (folder / "config.json").write_text(config, encoding="utf-8")
+    model.config.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_bytes()) | OLD_SETTINGS
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     masks = {f"h.{layer}.attn.bias": torch.ones(1, 1, 512, 512).tril() for layer in range(12)}
     save_file(model.state_dict() | masks, folder / LARGE, metadata={"format": "pt"})
     for old, name in zip(VOCABULARY, ("vocab.json", "merges.txt"), strict=True):
