@@ -10,11 +10,11 @@
 #   2 keep a file                                          2
 #   3 unpack 15; tokenize: count words 15, learn 5, encode 4 x 15;
 #     speed: 500 steps x 32,768 tokens at 600,000 a second 27, compile, measure, save 30;
-#     trials: 10 at most of 45 s (30 of training), none begins later than 560 s after the start
+#     trials: 9, each on 100 million tokens, 50 s with compilation
 #   4 tiny: ARGUMENT seconds (default 430), beside it on cores of their own `cpu` 200, `ngram` 200
 # Together 80 + 60 + 125 + 2 + 560 + 450 = 1,277 s. Optional: `5 BATCH`, speed at another batch: 100.
 # The results of 2026-11-30 were made in less time (850 s): SHORT=1 in all calls, in call 3
-# SIZES="4096 8192" LIMIT=335 TRIALS="--seconds 20", in call 4 425 seconds and
+# SIZES="4096 8192", trials of 20 seconds, in call 4 425 seconds and
 # NGRAM=8192 TINY='{"vocab_size": 8192, "n_embd": 256, "n_layer": 8, "n_head": 4}', the old shape.
 # Comes back in $OUT: log.txt, results.tar.gz, and tiny.tar in pieces.
 set -u
@@ -42,7 +42,7 @@ case $1 in
     mkdir -p "$out-smoke"
     cp -r "$BASE/vocabulary" "$out-smoke/vocabulary-40478"
     [ -n "${SHORT:-}" ] || bench speed "$held_out" "$held_out" "$out-smoke" --changes "${SPEED:-$few}"
-    bench trials "$held_out" "$held_out" "$out-smoke" --seconds 5 --limit 1
+    bench trials "$held_out" "$held_out" "$out-smoke" --tokens 2000000
     [ -n "${SHORT:-}" ] || bench tiny "$held_out" "$held_out" "$out-smoke" 30
     ;;
 2) ;;
@@ -54,7 +54,7 @@ case $1 in
     wait $pid
     bench tokenize "$books" "$out" ${SIZES:+--sizes "$SIZES"}
     [ -n "${SHORT:-}" ] || bench speed "$books" "$held_out" "$out" ${SPEED:+--changes "$SPEED"}
-    bench trials "$books" "$held_out" "$out" --limit $((${LIMIT:-560} - SECONDS)) ${TRIALS:-}
+    bench trials "$books" "$held_out" "$out" ${TRIALS:-}
     ;;
 4)
     best=$($PYTHON -c "import json, benchmarks.pretraining as p

@@ -120,6 +120,9 @@ def untrained(data: Path, model: Path, job: dict) -> dict:
 
 def perform(data: Path, model: Path, job: dict) -> dict:
     torch.set_num_threads(1)
+    if count := torch.cuda.device_count():
+        number = int(multiprocessing.current_process().name.rpartition("-")[2])
+        torch.cuda.set_device(number % count)
     torch.set_float32_matmul_precision("high")
     begin = time.perf_counter()
     found = (untrained if job["kind"] == "zero-shot" else fine_tuned)(data, model, job)

@@ -3,7 +3,7 @@
 `tokenize`: seconds to count words, to learn vocabularies and to encode, on all cores. `speed`:
 tokens a second at full size, everything included, and the share of the measured matrix peak. `cpu`:
 the same at a small size beside transformers' Trainer, in turns. `trials`: models of at most 20 MB,
-each trained for the same short time. `tiny`: the best of them, trained for as long as there is
+each trained on as many tokens. `tiny`: the best of them, trained for as long as there is
 time. All but `cpu` share a folder OUT. Each writes results/pretraining-QUESTION.json.
 """
 
@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -255,22 +254,16 @@ CHANGES = ({"peak": 2e-3}, {"batch_size": 64}, {"batch_size": 256}, {"peak": 5e-
 
 
 def train_small(
-    folders: tuple[Path, Path, Path], fields: dict, end: Callable[[], float], name: str, parts: int
+    folders: tuple[Path, Path, Path], fields: dict, name: str, steps: int, parts: int
 ) -> tuple[dict, PretrainingRecipe]:
-    """Find the speed in a few steps, then train for `end()` seconds; return result and recipe.
-
-    `parts`: how often the held-out text is measured on the way.
-    """
+    """Train for some steps; return result and recipe. `parts`: how often is measured on the way."""
     books, held_out, out = folders
     how = {"tokenizer": vocabulary(out, fields["vocab_size"]), "data": out / DATA}
     kind = {"dtype": "float16" if torch.cuda.is_available() else "float32"}
-    recipe = PretrainingRecipe(**kind | fields, steps=40)
-    probe = pretrain(books, held_out, out / f"{name}-probe", recipe, **how, progress=False)
-    steps = end() * probe["tokens_per_second"] / (recipe.batch_size * recipe.n_positions)
-    steps = max(20, int(steps))
     every = math.ceil(steps / parts)
-    recipe = replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 4))
-    recipe = replace(recipe, save_every=every, measure_every=every, keep=1)
+    when = {"save_every": every, "measure_every": every, "keep": 1}
+    recipe = PretrainingRecipe(**kind | fields | when, steps=steps)
+    recipe = replace(recipe, warmup=min(recipe.warmup, steps // 4))
     return pretrain(books, held_out, out / name, recipe, **how, progress=False), recipe
 
 
@@ -286,32 +279,29 @@ def trials(
     books: Path,
     held_out: Path,
     out: Path,
-    seconds: Annotated[float, typer.Option(help="Of training, each.")] = 30,
-    limit: Annotated[float, typer.Option(help="Seconds for all; no trial begins late.")] = 400,
+    tokens: Annotated[int, typer.Option(help="That each reads.")] = 10**8,
     extra: Annotated[str, typer.Option(help="Of all recipes, as JSON.")] = "{}",
 ) -> None:
-    """Train the SHAPES, then CHANGES of the best one, each for the same time."""
-    end, rows, longest = time.perf_counter() + limit, [], seconds
+    """Train the SHAPES, then CHANGES of the best one, each on as many tokens."""
+    rows = []
 
     def attempt(fields: dict) -> None:
-        nonlocal longest
-        begin = time.perf_counter()
-        if rows and begin + longest > end or size_of(fields, out) > LARGEST:
-            print("left out", fields, flush=True)
+        begin, steps = time.perf_counter(), tokens // (512 * fields["batch_size"])
+        row = {"fields": fields, "bytes": size_of(fields, out), "steps": steps}
+        if row["bytes"] > LARGEST:
+            print("left out", row, flush=True)
             return
-        row = {"fields": fields, "bytes": size_of(fields, out)}
         try:
             name = f"trial-{len(rows)}"
-            result, recipe = train_small((books, held_out, out), fields, lambda: seconds, name, 1)
+            result, _ = train_small((books, held_out, out), fields, name, steps, 1)
             names = "loss", "perplexity", "perplexity_per_word", "tokens_per_second"
-            row |= {"steps": recipe.steps} | {name: result[name] for name in names}
+            row |= {name: result[name] for name in names}
         except Exception as error:  # a trial that fails must not end the others
             row["error"] = f"{type(error).__name__}: {error!s:.300}"
         torch.compiler.reset()
-        longest = max(longest, time.perf_counter() - begin)
         rows.append(row | {"seconds": round(time.perf_counter() - begin, 1)})
         print(rows[-1], flush=True)
-        report("trials", **{"seconds of training, each": seconds, "trials": rows})
+        report("trials", **{"tokens, each": tokens, "trials": rows})
 
     common = BASE | json.loads(extra)
     for shape in SHAPES:
@@ -358,6 +348,7 @@ def tiny(
     If the run collapses, another one with half the rate gets the time that is left.
     """
     begin, number = time.perf_counter(), 0
+    folders = books, held_out, out
 
     def left() -> float:  # a twentieth is for measuring
         return 0.95 * (seconds - (time.perf_counter() - begin)) - 15
@@ -369,7 +360,10 @@ def tiny(
         watch = Watch(folder / "measured.csv")
         watch.start()
         try:
-            train_small((books, held_out, out), fields, left, folder.name, 12)
+            probe, recipe = train_small(folders, fields, f"{folder.name}-probe", 40, 1)
+            size = recipe.batch_size * recipe.n_positions
+            steps = int(left() * probe["tokens_per_second"] / size)
+            train_small(folders, fields, folder.name, steps, 12)
         except (Stopped, Diverged) as error:
             print(f"{error}", fields, flush=True)
             watch.collapsed |= isinstance(error, Diverged)
