@@ -1,37 +1,56 @@
 """What the models return: named results, with the reference's names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from torch import Tensor
+from torch.utils._pytree import register_pytree_node
 
 from minigpt.model import KeyValueCache
 
 
-class ModelOutput(Mapping):
-    """Named results: a mapping of names and, by index and slice, a tuple; None is left out."""
+class ModelOutput(dict):
+    """Named results: a dictionary of those that were computed; by index and slice, a tuple.
 
-    def keys(self) -> list[str]:
-        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+    Its entries are attributes, too; those that were not computed are None. As in the reference, it
+    can also be made of a dictionary or of pairs, and PyTorch looks inside (`torch.export`).
+    """
+
+    def __init_subclass__(cls):
+        register_pytree_node(
+            cls,
+            lambda output: (list(output.values()), list(output)),
+            lambda values, names: cls(dict(zip(names, values, strict=True))),
+            serialized_type_name=f"{cls.__module__}.{cls.__name__}",
+        )
+
+    def __post_init__(self):
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        first = next(iter(named))
+        if isinstance(named[first], Mapping | Iterator):
+            named |= {first: None} | dict(named[first])
+        for name, value in named.items():
+            setattr(self, name, value)
+            if value is not None:
+                self[name] = value
 
     def to_tuple(self) -> tuple:
-        return tuple(getattr(self, name) for name in self.keys())
+        return tuple(self.values())
 
     def __getitem__(self, key: str | int | slice):
-        if not isinstance(key, str):
-            return self.to_tuple()[key]
-        if key not in self.keys():
-            raise KeyError(f"{key!r} was not computed; there are: {', '.join(self.keys())}")
-        return getattr(self, key)
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
+
+    def __missing__(self, key: str):
+        raise KeyError(f"{key!r} was not computed; there are: {', '.join(self)}")
 
     def __setitem__(self, key: str, value) -> None:
-        setattr(self, key, value)
+        super().__setitem__(key, value)
+        super().__setattr__(key, value)
 
-    def __iter__(self):
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self.keys())
+    def __setattr__(self, name: str, value) -> None:
+        super().__setattr__(name, value)
+        if name in self:
+            super().__setitem__(name, value)
 
 
 @dataclass
