@@ -50,6 +50,10 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
 # -- loading
 
 
+def is_ours(cls: type) -> bool:
+    return cls.__module__.startswith("minigpt.")
+
+
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and saved buffers of a model; tied ones only under their first name."""
     names: dict[Tensor, str] = {}
@@ -85,12 +89,12 @@ def compare(own: Mapping, weights: Mapping[str, Stored], may_differ: bool) -> di
     }
 
 
-def first_values(model: nn.Module, name: str, **kind) -> Tensor:
+def first_values(model: nn.Module, name: str) -> Tensor:
     """Make a parameter that a checkpoint lacks, with the values of a new model."""
     layer, _, name = name.rpartition(".")
     layer = deepcopy(model.get_submodule(layer)).to_empty(device="cpu")
     model._init_weights(layer)
-    return layer.get_parameter(name).data.to(**kind)
+    return layer.get_parameter(name).data
 
 
 class WithoutValues(TorchFunctionMode):
@@ -101,37 +105,33 @@ class WithoutValues(TorchFunctionMode):
         return kwargs["tensor"] if is_normal else function(*args, **(kwargs or {}))
 
 
-def build(
-    cls: type, config: OpenAIGPTConfig, weights: Mapping[str, Stored], device, may_differ: bool
-) -> tuple[nn.Module, dict]:
-    """Build a model without values, then insert the weights; return it and the info.
-
-    The largest weights are read first: a page of a file is in memory until its tensor is converted.
-    """
-    last = f"h.{config.n_layer - 1}.ln_1.weight"  # checked before a model that is too deep is built
-    if last not in weights:
-        raise ValueError(f"the checkpoint lacks {last}; is n_layer={config.n_layer} right?")
-    config.dtype = config.dtype or weights[last].mapped.dtype
-    is_ours = cls.__module__.startswith("minigpt.")  # a class of the user's makes its own values
+def build(cls: type, config: OpenAIGPTConfig, **arguments) -> nn.Module:
+    """Make a model without values; a class of the user's makes its own."""
     with ExitStack() as modes:
-        for mode in (torch.device("meta"), WithoutValues()) if is_ours else ():
+        for mode in (torch.device("meta"), WithoutValues()) if is_ours(cls) else ():
             modes.enter_context(mode)
-        model = cls(config)
+        model = cls(config, **arguments)
     if not config.tie_word_embeddings and hasattr(model, "lm_head"):
         way = "pass tie_word_embeddings=True if they are tied"
         raise ValueError(f"tie_word_embeddings=False, but GPT-1 ties its LM head; {way}")
-    own = tensors_of(model)
+    return model
+
+
+def fill(model: nn.Module, weights: Mapping[str, Stored], device, may_differ: bool) -> dict:
+    """Insert weights into a model that was built; return the info.
+
+    The largest weights are read first: a page of a file is in memory until its tensor is converted.
+    """
+    own, made = tensors_of(model), {}
     info = compare(own, weights, may_differ)
     new = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
-    made = {}
     for name, empty in sorted(own.items(), key=lambda pair: -pair[1].numel()):
-        kind = {"dtype": config.dtype if empty.is_floating_point() else None, "device": device}
+        dtype = model.config.dtype if empty.is_floating_point() else None
         if name not in new:
-            values = weights[name.removeprefix("transformer.")].read(**kind)
-        elif is_ours:
-            values = first_values(model, name, **kind)
+            values = weights[name.removeprefix("transformer.")].read(dtype, device)
         else:
-            values = empty.detach().to(**kind)
+            values = first_values(model, name) if empty.is_meta else empty.detach()
+            values = values.to(device, dtype)
         made[empty] = nn.Parameter(values) if isinstance(empty, nn.Parameter) else values
     tied = model.state_dict(keep_vars=True)  # tied parameters stay tied
     model.load_state_dict({name: made[empty] for name, empty in tied.items()}, assign=True)
@@ -139,8 +139,8 @@ def build(
         more, unused = ", ".join(sorted(new)) or "nothing", sorted(info["unexpected_keys"])
         less = f"{len(unused)} of its tensors are not used: {', '.join(unused[:3]) or 'none'}"
         told = f"not in the checkpoint, so random, to be trained: {more}"
-        warn_caller(f"{cls.__name__}: {told}; {less}")
-    return model.eval(), info
+        warn_caller(f"{type(model).__name__}: {told}; {less}")
+    return info
 
 
 def load_model(
@@ -170,16 +170,26 @@ def load_model(
     if config is None:
         page = find_file(name, *CONFIG_FILES, **hub)
         saved = version(page.stat())
-        config = cls.config_class.from_pretrained(name, **options)
+        options["return_unused_kwargs"] = True
+        config, arguments = cls.config_class.from_pretrained(name, **options)
     else:
-        page, config = None, type(config).from_dict(vars(config), **changes)
+        changes["return_unused_kwargs"], page = True, None
+        config, arguments = cls.config_class.from_dict(config.to_dict(), **changes)
     if state_dict is None:
         weights = formats.open_weights(name, **hub)
     else:
         copies = {name: x.clone() for name, x in state_dict.items()}
         weights = formats.own_names(formats.in_memory(copies))
+    last = f"h.{config.n_layer - 1}.ln_1.weight"  # a model that is too deep would take long
+    if last not in weights:
+        lacks = f"the checkpoint lacks {last}; is n_layer={config.n_layer} right?"
+        raise ValueError(f"{page or name}: {lacks}")
+    if arguments and is_ours(cls):
+        raise TypeError(f"from_pretrained has no option {', '.join(arguments)}; see its help")
+    config.dtype = config.dtype or weights[last].mapped.dtype
+    model = build(cls, config, **arguments)
     with naming(page or name):
-        model, info = build(cls, config, weights, device, ignore_mismatched_sizes)
+        info = fill(model.eval(), weights, device, ignore_mismatched_sizes)
     model.name_or_path = str(name or "")
     if name is not None and hasattr(model, "generation_config"):
         with suppress(FileNotFoundError):  # many checkpoints have none
@@ -219,7 +229,7 @@ def save_model(
     if hasattr(model, "generation_config") and (told := model.generation_config.to_diff_dict()):
         writers[GENERATION_FILE] = json_writer(told)
     writers |= (more or {}) | formats.weight_writers(weights, max_shard_size, to)
-    writers["config.json"] = json_writer(config.to_dict())  # last: see `save_files`
+    writers["config.json"] = json_writer(config.to_diff_dict())  # last: see `save_files`
     stale = formats.PATTERNS[to].format(suffix=r"(-\d{5}-of-\d{5})?") + r"(\.index\.json)?"
     return save_files(save_directory, writers, f"{stale}|{GENERATION_FILE}")
 

@@ -95,7 +95,9 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
     def get_memory_footprint(self, return_buffers: bool = True) -> int:
         """Count the bytes of all parameters and buffers."""
-        return sum(x.nbytes for x in (*self.parameters(), *(self.buffers() if return_buffers else ())))
+        return sum(
+            x.nbytes for x in (*self.parameters(), *(self.buffers() if return_buffers else ()))
+        )
 
     # -- first values
 
@@ -323,8 +325,8 @@ def score_tokens(
 ) -> tuple[Tensor, Tensor | None]:
     """Return logits, (.., T, C) -> (.., T, V), and with labels (.., T) their mean loss.
 
-    `num_items_in_batch`: divide the sum by it, as if this were one part of a batch with so many
-    labels. With many positions, a vocabulary padded to a multiple of 64 is faster; only a plain layer
+    With `num_items_in_batch`, their sum is divided by it: the share of one part of a batch.
+    With many positions, a vocabulary padded to a multiple of 64 is faster; only a plain layer
     without hooks may be replaced like this. Raises ValueError for labels of another shape.
     """
     V = head.out_features
@@ -356,6 +358,9 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
     def __init__(self, config: OpenAIGPTConfig):
         LanguageModel.__init__(self, config, OpenAIGPTModel(config))
         self.generation_config = GenerationConfig.from_model_config(config)
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **options) -> dict:
+        return {"input_ids": input_ids} | options
 
     def forward(
         self,
