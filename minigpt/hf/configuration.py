@@ -93,12 +93,15 @@ class OpenAIGPTConfig(GPTConfig):
     architectures: list[str] | None = None  # the class that was saved
     tie_word_embeddings: bool = True  # models with an LM head refuse False
     is_encoder_decoder: bool = False
-    model_type: str = MODEL_TYPE
     _name_or_path: str = ""  # where it was loaded from; never saved
     id2label: dict[int, str] | None = None  # names of the classes; None: LABEL_0, LABEL_1
 
+    model_type = MODEL_TYPE
+    push_to_hub = push_to_hub
+
     def __init__(self, **settings):
         labels = {name: settings.pop(name) for name in LABELS if name in settings}
+        settings.pop("model_type", None)  # that of the class
         vars(self)["id2label"] = name_labels(**labels) if labels else dict(NAMES)
         usual = {one.name: one.default for one in fields(self) if one.name != "id2label"}
         for name, value in (usual | settings).items():
@@ -201,8 +204,6 @@ class OpenAIGPTConfig(GPTConfig):
     def from_json_file(cls, json_file: str | Path) -> "OpenAIGPTConfig":
         return cls(**files.read_json(Path(json_file)))
 
-    push_to_hub = push_to_hub
-
     def save_pretrained(self, save_directory: str | Path, **_) -> None:
         """Write `config.json`, as transformers reads it; options of models change nothing."""
         self.validate()
@@ -210,7 +211,8 @@ class OpenAIGPTConfig(GPTConfig):
 
     def to_dict(self) -> dict:
         """Return all settings."""
-        told = {"model_type": MODEL_TYPE, **deepcopy(vars(self)), "label2id": self.label2id}
+        told = {"model_type": type(self).model_type} | deepcopy(vars(self))
+        told["label2id"] = self.label2id
         told["dtype"] = self.dtype and str(self.dtype).removeprefix("torch.")
         del told["_name_or_path"]
         return told

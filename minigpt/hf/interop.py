@@ -16,6 +16,10 @@ from importlib.abc import MetaPathFinder
 COUNTERPARTS: dict[str, list[tuple[type, str]]] = {}  # module of transformers -> our class, its one
 
 
+class Joinable:
+    """A base for a class that needs none: Python can exchange it, but not `object`."""
+
+
 def counterpart(module: str, name: str) -> Callable[[type], type]:
     """Decorate a class of ours: it becomes a subclass of `module.name`, once that is imported."""
 

@@ -113,9 +113,9 @@ class OpenAIGPTPreTrainedModel(nn.Module):
     def init_weights(self) -> None:
         """Give the layers of a head their first values, and tie an LM head; see `_init_weights`."""
         bodies = (module for module in self.modules() if isinstance(module, OpenAIGPTModel))
-        done = {module for body in bodies for module in body.modules()}
+        done = {x for body in bodies for x in body.parameters()}
         for module in self.modules():
-            if module not in done:
+            if {*module.parameters(recurse=False)} - done:
                 self._init_weights(module)
         self.tie_weights()
 

@@ -1,15 +1,18 @@
 """What the models return: named results, with the reference's names."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from torch import Tensor
 from torch.utils._pytree import register_pytree_node
 
-from minigpt.model import KeyValueCache
+from ..model import KeyValueCache
+from .interop import counterpart
 
 
-class ModelOutput(dict):
+@counterpart("transformers.utils.generic", "ModelOutput")
+class ModelOutput(OrderedDict):
     """Named results: a dictionary of those that were computed; by index and slice, a tuple.
 
     Its entries are attributes, too; those that were not computed are None. As in the reference, it
@@ -25,32 +28,30 @@ class ModelOutput(dict):
         )
 
     def __post_init__(self):
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        first = next(iter(named))
-        if isinstance(named[first], Mapping | Iterator):
-            named |= {first: None} | dict(named[first])
-        for name, value in named.items():
-            setattr(self, name, value)
-            if value is not None:
-                self[name] = value
+        first = fields(self)[0].name
+        if isinstance(value := getattr(self, first), Mapping | Iterator):
+            OrderedDict.__delitem__(self, first)
+            for name, x in {first: None, **dict(value)}.items():
+                setattr(self, name, x)
 
     def to_tuple(self) -> tuple:
         return tuple(self.values())
 
     def __getitem__(self, key: str | int | slice):
-        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
-
-    def __missing__(self, key: str):
-        raise KeyError(f"{key!r} was not computed; there are: {', '.join(self)}")
+        if not isinstance(key, str):
+            return self.to_tuple()[key]
+        if key not in self:
+            raise KeyError(f"{key!r} was not computed; there are: {', '.join(self)}")
+        return OrderedDict.__getitem__(self, key)
 
     def __setitem__(self, key: str, value) -> None:
-        super().__setitem__(key, value)
-        super().__setattr__(key, value)
+        OrderedDict.__setitem__(self, key, value)
+        object.__setattr__(self, key, value)
 
     def __setattr__(self, name: str, value) -> None:
-        super().__setattr__(name, value)
-        if name in self:
-            super().__setitem__(name, value)
+        object.__setattr__(self, name, value)
+        if value is not None:
+            OrderedDict.__setitem__(self, name, value)
 
 
 @dataclass
