@@ -329,15 +329,15 @@ def score_tokens(
     With many positions, a vocabulary padded to a multiple of 64 is faster; only a plain layer
     without hooks may be replaced like this. Raises ValueError for labels of another shape.
     """
-    V = head.out_features
     if labels is not None and labels.shape != hidden.shape[:-1]:
         shapes = f"labels {tuple(labels.shape)} for logits of {tuple(hidden.shape[:-1])}"
         raise ValueError(f"{shapes} tokens; pass one for each")
     many = not torch.compiler.is_exporting() and hidden[..., 0].numel() >= 256
     faster = hidden.is_cuda or (labels is None and not torch.compiler.is_compiling())
-    if not (many and faster and V % 64 and is_stock(head, nn.Linear)):
+    if not (many and faster and is_stock(head, nn.Linear) and head.out_features % 64):
         logits = head(hidden)
     else:
+        V = head.out_features
         padded = F.linear(hidden, F.pad(head.weight, (0, 0, 0, -V % 64)))  # (.., T, W)
         logits = padded[..., :V]
         if labels is not None and find_spec("triton"):
