@@ -57,8 +57,6 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
     config_class, base_model_prefix, main_input_name = OpenAIGPTConfig, "transformer", "input_ids"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["Block"]
-    _tied_weights_keys = {"lm_head.weight": "transformer.tokens_embed.weight"}
     push_to_hub = push_to_hub
 
     def __init__(self, config: OpenAIGPTConfig, *_, **__):
@@ -82,9 +80,7 @@ class OpenAIGPTPreTrainedModel(nn.Module):
     dtype = property(lambda self: next(self.parameters()).dtype)
     name_or_path = ""  # where it was loaded from
 
-    @classmethod
-    def can_generate(cls) -> bool:
-        return issubclass(cls, GenerationMixin)
+    can_generate = classmethod(lambda cls: issubclass(cls, GenerationMixin))
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Count the parameters: all, those that learn, or those outside `nn.Embedding` layers."""
@@ -355,6 +351,8 @@ def score_tokens(
 class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageModel):
     """GPT-1 as a language model: it scores the next token, (B, T) -> (B, T, V), and generates."""
 
+    _tied_weights_keys = {"lm_head.weight": "transformer.tokens_embed.weight"}
+
     def __init__(self, config: OpenAIGPTConfig):
         LanguageModel.__init__(self, config, OpenAIGPTModel(config))
         self.generation_config = GenerationConfig.from_model_config(config)
@@ -429,6 +427,8 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
 
     Beside them the logits of the next token, as in `OpenAIGPTLMHeadModel`.
     """
+
+    _tied_weights_keys = {"lm_head.weight": "transformer.tokens_embed.weight"}
 
     def __init__(self, config: OpenAIGPTConfig):
         config = copy(config)
