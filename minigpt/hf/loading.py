@@ -191,8 +191,7 @@ def load_model(
         model.generation_config = generation_config
     elif name is not None and hasattr(model, "generation_config"):
         with suppress(FileNotFoundError):  # many checkpoints have none
-            settings = type(model.generation_config)
-            model.generation_config = settings.from_pretrained(name, **hub)
+            model.generation_config = type(model.generation_config).from_pretrained(name, **hub)
     # saving removes this file first and writes it last
     if page and not (page.exists() and version(page.stat()) == saved):
         raise OSError(f"{page} was saved again while its checkpoint was read; load it again")
