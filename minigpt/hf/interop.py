@@ -1,13 +1,12 @@
-"""Our classes as subclasses of those of transformers, for libraries that ask with `isinstance`.
+"""Our classes as subclasses of those of transformers, for libraries that ask with `isinstance`."""
 
-`transformers.Trainer`, accelerate and peft test whether a model is a `PreTrainedModel`, a layer a
-`Conv1D` and so on. minigpt itself never imports transformers; instead, `counterpart` notes the name
-of such a class. As soon as a program imports the module of transformers that defines it, Python's
-import system calls `join`, which adds that class to the bases of ours. The order of imports does
-not matter, and neither does when an object was made: its class is the same, with one base more. So
-`type(model)`, pickle, copy and our own methods stay what they are; methods that only transformers
-has are found behind ours.
-"""
+# `transformers.Trainer`, accelerate and peft test whether a model is a `PreTrainedModel`, a layer a
+# `Conv1D` and so on. minigpt itself never imports transformers; instead, `counterpart` notes the
+# name of such a class. As soon as a program imports the module of transformers that defines it,
+# Python's import system calls `join`, which adds that class to the bases of ours. The order of
+# imports does not matter, and neither does when an object was made: its class is the same, with
+# one base more. So `type(model)`, pickle, copy and our own methods stay what they are; methods that
+# only transformers has are found behind ours.
 
 import sys
 from collections.abc import Callable
