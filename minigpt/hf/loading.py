@@ -169,7 +169,7 @@ def load_model(
         device = find_device(device)
     hub, changes = split_hub_options(options)
     if isinstance(config, str | Path):
-        config = OpenAIGPTConfig.from_pretrained(config, **hub)
+        config = OpenAIGPTConfig.from_pretrained(config)
     if config is None:
         page = find_file(name, *CONFIG_FILES, **hub)
         saved = version(page.stat())
@@ -194,12 +194,10 @@ def load_model(
     with naming(page or name):
         info = fill(model.eval(), weights, device, ignore_mismatched_sizes)
     model.name_or_path = str(name or "")
-    if generation_config is not None:
-        model.generation_config = generation_config
-    elif name is not None and hasattr(model, "generation_config"):
+    if hasattr(model, "generation_config") and (generation_config or name is not None):
         with suppress(FileNotFoundError):  # many checkpoints have none
             settings = type(model.generation_config)
-            model.generation_config = settings.from_pretrained(name, **hub)
+            model.generation_config = generation_config or settings.from_pretrained(name, **hub)
     # saving removes this file first and writes it last
     if page and not (page.exists() and version(page.stat()) == saved):
         raise OSError(f"{page} was saved again while its checkpoint was read; load it again")
