@@ -1,8 +1,10 @@
 """`generate`: one settings object, checked once, around the pure functions of chapter 08."""
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -26,6 +28,13 @@ WITHOUT_EFFECT = frozenset(  # settings of transformers that do not change what 
     "target_lookbehind token_healing transformers_version trust_remote_code".split()
 )
 STATES = "hidden_states", "attentions"
+
+
+def set_seed(seed: int) -> None:
+    """Seed the random numbers of Python, numpy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def merge(model_config, call_config, settings: dict) -> GenerationConfig:

@@ -137,11 +137,13 @@ def fill(model: nn.Module, weights: Mapping[str, Stored], device, may_differ: bo
     return info
 
 
-def open_config(cls: type, config: OpenAIGPTConfig | str | Path, options: Mapping) -> tuple:
-    """Return a config, changed by options, and the options that are none of its settings."""
+def open_config(cls: type, name, config, options: Mapping) -> tuple:
+    """Return a checkpoint's config, or another, changed by options, and those that are no setting."""
     more = {"return_unused_kwargs": True}
+    if config is None:
+        return cls.config_class.from_pretrained(name, **options, **more)
     if isinstance(config, str | Path):
-        return cls.config_class.from_pretrained(config, **options, **more)
+        config = cls.config_class.from_pretrained(config)
     return cls.config_class.from_dict(config.to_dict(), **split_hub_options(options)[1], **more)
 
 
@@ -172,7 +174,7 @@ def load_model(
     hub, _ = split_hub_options(options)
     page = None if config is not None else find_file(name, *CONFIG_FILES, **hub)
     saved = page and version(page.stat())
-    config, arguments = open_config(cls, name if config is None else config, options)
+    config, arguments = open_config(cls, name, config, options)
     if state_dict is None:
         weights = formats.open_weights(name, **hub)
     else:
@@ -187,11 +189,10 @@ def load_model(
     with naming(page or name):
         info = fill(model.eval(), weights, device, ignore_mismatched_sizes)
     model.name_or_path = str(name or "")
-    if generation_config is not None:
-        model.generation_config = generation_config
-    elif name is not None and hasattr(model, "generation_config"):
+    if hasattr(model, "generation_config") and (generation_config or name is not None):
         with suppress(FileNotFoundError):  # many checkpoints have none
-            model.generation_config = type(model.generation_config).from_pretrained(name, **hub)
+            kind = type(model.generation_config)
+            model.generation_config = generation_config or kind.from_pretrained(name, **hub)
     # saving removes this file first and writes it last
     if page and not (page.exists() and version(page.stat()) == saved):
         raise OSError(f"{page} was saved again while its checkpoint was read; load it again")
