@@ -1,10 +1,7 @@
 """`AutoModel.from_pretrained(name)` and the other auto classes: the class for a checkpoint."""
 
 from contextlib import suppress
-from copy import copy
 from pathlib import Path
-
-import torch
 
 from minigpt.hf import models
 from minigpt.hf.configuration import MODEL_TYPE, OpenAIGPTConfig
@@ -34,18 +31,10 @@ class AutoClass:
         return (OpenAIGPTTokenizer if is_slow else cls.target).from_pretrained(name, **options)
 
     @classmethod
-    def from_config(
-        cls,
-        config: OpenAIGPTConfig,
-        attn_implementation: str | None = None,
-        dtype: torch.dtype | str | None = None,
-        **_,  # options of transformers that change nothing here
-    ):
-        """Make a model with new weights; the caller's config does not change."""
-        model = cls.target(copy(config))
-        if attn_implementation is not None:
-            model.set_attn_implementation(attn_implementation)
-        return model.to(OpenAIGPTConfig(dtype=dtype).dtype)
+    def from_config(cls, config: OpenAIGPTConfig, **changes):
+        """Make a model with new weights; `changes`: settings, such as `dtype`, for it alone."""
+        config = OpenAIGPTConfig.from_dict(config.to_dict(), **changes)
+        return cls.target(config).to(config.dtype)
 
 
 class AutoConfig(AutoClass):

@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from itertools import compress
+from operator import attrgetter
 from pathlib import Path
 
 import tokenizers
@@ -294,10 +295,8 @@ class TokenizerBase(Joinable):
             found = [each for one in found for each in (one, *one.overflowing)]
         columns = {"input_ids": [one.ids for one in found]}
         for name in names:
-            attribute = COLUMNS[name]
-            columns[name] = [
-                getattr(x, attribute) if attribute else [1] * len(x.ids) for x in found
-            ]
+            get = attrgetter(COLUMNS[name]) if COLUMNS[name] else lambda x: [1] * len(x.ids)
+            columns[name] = [get(one) for one in found]
         columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
         return BatchEncoding(columns), [] if quick else found
 
