@@ -4,7 +4,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
 BENCHMARKS := $(filter-out demo,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 
-.PHONY: help demo test lab export bench lock proof clean
+.PHONY: help demo test official lab export bench lock proof clean
 
 help:   ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +16,10 @@ test: .venv/ready   ## export in sync, every notebook compared with its stored o
 	$(BIN)/ruff check .
 	$(BIN)/python -m tests.run_notebooks
 	$(BIN)/python -m pytest --numprocesses auto
+
+official: .venv/ready   ## with a network: download OpenAI's weights, compare with what is published
+	$(BIN)/python -m minigpt download openai-community/openai-gpt
+	$(BIN)/python -m tests.run_notebooks official_weights
 
 lab: .venv/ready   ## open the notebooks
 	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/00_tour.ipynb
