@@ -1,7 +1,6 @@
 """`AutoModel.from_pretrained(name)` and the other auto classes: the class for a checkpoint."""
 
 from contextlib import suppress
-from copy import copy
 from pathlib import Path
 
 from minigpt.hf import models
@@ -32,15 +31,23 @@ class AutoClass:
         return (OpenAIGPTTokenizer if is_slow else cls.target).from_pretrained(name, **options)
 
     @classmethod
-    def from_config(cls, config: OpenAIGPTConfig, attn_implementation: str | None = None):
-        """Make a model with new weights; the caller's config does not change."""
-        model = cls.target(copy(config))
-        if attn_implementation is not None:
-            model.set_attn_implementation(attn_implementation)
-        return model
+    def from_config(cls, config: OpenAIGPTConfig, **changes):
+        """Make a model with new weights; `changes`: settings, such as `dtype`, for it alone."""
+        config = OpenAIGPTConfig.from_dict(config.to_dict(), **changes)
+        return cls.target(config).to(config.dtype)
 
 
-AutoConfig = type("AutoConfig", (AutoClass,), {"target": OpenAIGPTConfig})
+class AutoConfig(AutoClass):
+    """The config of a checkpoint."""
+
+    target = OpenAIGPTConfig
+
+    @staticmethod
+    def for_model(model_type: str, **settings) -> OpenAIGPTConfig:
+        """Make a new config; `model_type` is always "openai-gpt"."""
+        return OpenAIGPTConfig(**settings)
+
+
 AutoTokenizer = type("AutoTokenizer", (AutoClass,), {"target": OpenAIGPTTokenizerFast})
 AutoModel = type("AutoModel", (AutoClass,), {"target": models.OpenAIGPTModel})
 AutoModelForCausalLM = type(

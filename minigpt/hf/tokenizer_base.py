@@ -1,7 +1,9 @@
 """What both tokenizers share: the interface of transformers, on the library `tokenizers`."""
 
+import json
 from functools import partial
 from itertools import compress
+from operator import attrgetter
 from pathlib import Path
 
 import tokenizers
@@ -15,6 +17,8 @@ from . import batch_encoding as batches
 from . import tokenizer_files as files
 from .batch_encoding import BatchEncoding, to_ids
 from .files import json_writer, naming, save_files, split_hub_options
+from .hub import push_to_hub
+from .interop import Joinable, counterpart
 from .tokenizer_files import EXTRA, ROLES, SETTINGS, check, to_token
 from .tokenizer_rules import original_normalizer, split_at_spaces
 
@@ -22,6 +26,7 @@ ENDLESS = 10**18  # tokens; as in transformers, this model_max_length means no l
 JOIN = TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
 COLUMNS = {  # what a call can return beside ids -> its name in the library
     "token_type_ids": "type_ids",
+    "attention_mask": None,  # 1 for all tokens
     "special_tokens_mask": "special_tokens_mask",
     "offset_mapping": "offsets",
 }
@@ -44,19 +49,23 @@ def clean_up(text: str) -> str:
     return text
 
 
-class TokenizerBase:
+@counterpart("transformers.tokenization_utils_base", "PreTrainedTokenizerBase")
+class TokenizerBase(Joinable):
     """The base class of both tokenizers.
 
     `vocab` maps the tokens of the checkpoint to ids, `roles` names like `"pad_token"` to tokens;
     `backend_tokenizer` is the library's tokenizer, which knows the added tokens too.
     """
 
+    __setattr__ = object.__setattr__
+    push_to_hub = push_to_hub
     is_fast = True
     model_input_names = ["input_ids", "attention_mask"]
     padding_side, truncation_side = "right", "right"
     model_max_length = 512  # the positions of GPT-1
     name_or_path = ""  # the checkpoint that it was loaded from
     do_lower_case = True
+    clean_up_tokenization_spaces = False  # kept and saved; as in transformers, without effect
     steps = {  # pipeline -> functions that make the library's two steps from a text to words
         "original": (original_normalizer, split_at_spaces),
         "basic": (normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer),
@@ -70,8 +79,18 @@ class TokenizerBase:
         unk_token: str | dict | AddedToken = UNKNOWN,
         **options,  # special tokens (added if new), sides, lengths; vocab_file, merges_file
     ):
-        """Raises ValueError for an unknown pipeline or a vocabulary without `unk_token`."""
+        """`tokenizer_file` or `tokenizer_object`, of the library, may stand for the first three.
+
+        Raises ValueError for an unknown pipeline or a vocabulary without `unk_token`.
+        """
         vocab, merges = options.pop("vocab_file", vocab), options.pop("merges_file", merges)
+        whole, file = options.pop("tokenizer_object", None), options.pop("tokenizer_file", None)
+        if whole is not None or file is not None:
+            whole = files.read_json(Path(file)) if whole is None else json.loads(whole.to_str())
+            vocab, merges, found = files.read_whole(whole)
+            text_pipeline = text_pipeline or found.pop("text_pipeline", None)
+            added = {x["id"]: x for x in whole.get("added_tokens") or ()}
+            options = {"added_tokens_decoder": added} | found | options
         unknown = unk_token if isinstance(unk_token, str) else to_token(unk_token).content
         if isinstance(vocab, str | Path):
             vocab = files.read_json(Path(vocab))
@@ -79,7 +98,7 @@ class TokenizerBase:
             merges = files.read_checked_merges(Path(merges))
         self.vocab = {unknown: 0} if vocab is None else vocab
         self.merges, self.roles = [tuple(pair) for pair in merges or ()], {"unk_token": unknown}
-        self.text_pipeline = check("text_pipeline", text_pipeline or "original")
+        self.text_pipeline = self.choose_pipeline(text_pipeline)
         if unknown not in self.vocab:
             raise ValueError(f"the vocabulary lacks {unknown!r}; pass its unk_token")
         if missing := set(range(len(self.vocab))) - set(self.vocab.values()):
@@ -92,6 +111,10 @@ class TokenizerBase:
         backend.decoder, self.backend_tokenizer = decoders.BPEDecoder(suffix="</w>"), backend
         if options or self.text_pipeline == "basic":
             self.configure(options)
+
+    @staticmethod
+    def choose_pipeline(wanted: str | None) -> str:
+        return check("text_pipeline", wanted or "original")
 
     def configure(self, options: dict) -> None:
         """Set added and special tokens, sides and length; ValueError for wrong ones."""
@@ -128,6 +151,7 @@ class TokenizerBase:
     def __len__(self) -> int:
         return self.backend_tokenizer.get_vocab_size()
 
+    max_len_single_sentence = max_len_sentences_pair = property(lambda self: self.model_max_length)
     vocab_size = property(lambda self: len(self.vocab))  # without added tokens
     added_tokens_decoder = property(lambda self: self.backend_tokenizer.get_added_tokens_decoder())
     special_tokens_map = property(lambda self: dict(self.roles))
@@ -136,7 +160,7 @@ class TokenizerBase:
     @property
     def all_special_ids(self) -> list[int]:
         added = [i for i, token in self.added_tokens_decoder.items() if token.special]
-        return sorted({*added, *map(self.backend_tokenizer.token_to_id, self.roles.values())})
+        return sorted({*added, *map(self.convert_tokens_to_ids, self.roles.values())})
 
     @property
     def added_tokens_encoder(self) -> dict[str, int]:
@@ -158,7 +182,8 @@ class TokenizerBase:
     def set_role(self, name: str, token: str | int | AddedToken | None) -> None:
         """Give a role to a token or id, which is then found in texts; None removes the role.
 
-        Raises ValueError for a token without an id, and for another `unk_token`.
+        As in transformers, a token without an id gets that of `unk_token`: `add_special_tokens`
+        adds one. Raises ValueError for another `unk_token`.
         """
         token = self.convert_ids_to_tokens(token) if isinstance(token, int) else token
         token = None if token is None else to_token(token).content
@@ -167,11 +192,9 @@ class TokenizerBase:
         if token is None:
             self.roles.pop(name, None)
             return
-        if token not in self.vocab and token not in self.added_tokens_encoder:
-            add = f"tokenizer.add_special_tokens({{{name!r}: {token!r}}})"
-            raise ValueError(f"{name}={token!r} is not in the vocabulary; add it: {add}")
-        known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
-        self.add_tokens(known, special_tokens=True)  # an added one keeps its flags
+        if token in self.vocab or token in self.added_tokens_encoder:
+            known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
+            self.add_tokens(known, special_tokens=True)  # an added one keeps its flags
         self.roles[name] = token
 
     def add_tokens(self, new_tokens, special_tokens: bool = False) -> int:
@@ -263,13 +286,15 @@ class TokenizerBase:
         names = list(compress(COLUMNS, wanted))
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
             raise NotImplementedError("this tokenizer has no offsets; use OpenAIGPTTokenizerFast")
-        quick = not (names or overflows)
+        quick = not ({*names} - {"attention_mask"} or overflows)
         found, samples = self.align(*how, quick=quick), []
         if overflows:
             samples = [i for i, one in enumerate(found) for _ in (one, *one.overflowing)]
             found = [each for one in found for each in (one, *one.overflowing)]
         columns = {"input_ids": [one.ids for one in found]}
-        columns |= {name: [getattr(one, COLUMNS[name]) for one in found] for name in names}
+        for name in names:
+            get = attrgetter(COLUMNS[name]) if COLUMNS[name] else lambda x: [1] * len(x.ids)
+            columns[name] = [get(one) for one in found]
         columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
         return BatchEncoding(columns), [] if quick else found
 
@@ -305,7 +330,8 @@ class TokenizerBase:
             truncation = max_length is not None and padding != "max_length"
         strategy = STRATEGIES.get(check("truncation", truncation), truncation)
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
-        wanted = return_token_type_ids, return_special_tokens_mask, return_offsets_mapping
+        wanted = return_token_type_ids, return_attention_mask is not False
+        wanted += return_special_tokens_mask, return_offsets_mapping
         texts, pairs, single = batches.to_texts(text, text_pair, is_split_into_words)
         how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
         batch, found = self.columns_of(how, wanted, return_overflowing_tokens)
@@ -477,11 +503,12 @@ class TokenizerBase:
         }
 
     def save_pretrained(self, save_directory: str | Path, **options) -> tuple[str, ...]:
-        """Write four files into a folder, for minigpt and transformers; returns their names.
+        """Write four files into a folder, for minigpt and transformers; returns their paths.
 
         `options` of a model's method are accepted and have no effect.
         """
-        return tuple(save_files(save_directory, self.writers()))
+        names = save_files(save_directory, self.writers())
+        return tuple(str(Path(save_directory, name)) for name in names)
 
 
 def remake(kind: type, name: str, vocab, merges, settings: dict, post_processor) -> TokenizerBase:
@@ -491,8 +518,8 @@ def remake(kind: type, name: str, vocab, merges, settings: dict, post_processor)
     return made
 
 
-for name in ROLES:  # pad_token and pad_token_id, and so on; "" has no id
+for name in ROLES:  # pad_token and pad_token_id, and so on
     token = property(lambda t, n=name: t.roles.get(n), lambda t, x, n=name: t.set_role(n, x))
-    find = property(lambda t, n=name: t.backend_tokenizer.token_to_id(t.roles.get(n, "")))
+    find = property(lambda t, n=name: t.convert_tokens_to_ids(t.roles[n]) if n in t.roles else None)
     setattr(TokenizerBase, name, token)
     setattr(TokenizerBase, f"{name}_id", find.setter(token.fset))
