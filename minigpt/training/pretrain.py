@@ -67,8 +67,8 @@ class PretrainingRecipe(Recipe):
             value = getattr(self, name)
             if not isinstance(value, kind | int if kind is float else kind):
                 raise ValueError(f"{name}={value!r}; pass {getattr(kind, '__name__', kind)}")
-            if isinstance(value, int | float) and not (name in COUNTS) <= value < math.inf:
-                raise ValueError(f"{name}={value!r}; pass {int(name in COUNTS)} or more")
+            if isinstance(value, int | float) and not (name in COUNTS) <= value < 2**63:
+                raise ValueError(f"{name}={value!r}; pass {int(name in COUNTS)} to 2**63 - 1")
         if self.dtype not in PRECISIONS:
             raise ValueError(f"dtype={self.dtype!r}; choose from {', '.join(PRECISIONS)}")
 
@@ -79,9 +79,10 @@ class PretrainingRecipe(Recipe):
             found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
             known = [field.name for field in fields(cls)]
             if unknown := found.keys() - set(known):
-                way = f"choose from {', '.join(known)}"
+                way = f"choose from {', '.join(map(repr, known))}"
                 raise ValueError(f"no recipe has {min(unknown)!r}; {way}")
-        return cls(**found | changes)
+            recipe = cls(**found)
+        return replace(recipe, **changes)
 
     def config(self, vocab_size: int) -> OpenAIGPTConfig:
         """Return the config of the model, with as many tokens as were learned."""
@@ -273,7 +274,8 @@ def find_run(out: Path, recipe: PretrainingRecipe, resume: bool) -> PretrainingR
     field, for a run with another recipe.
     """
     if not (out / RECIPE).is_file():
-        if out.exists() and not out.is_dir() or (out / "config.json").exists():
+        found = {path.name for path in out.glob("[!.]*")}  # texts were read, and it was stopped
+        if out.exists() and not (out.is_dir() and found <= {DATA}):
             raise FileExistsError(f"{out} is not empty; pass a new folder")
         return None
     if not resume:
@@ -319,8 +321,7 @@ def prepare(
     passes = PASSES * len(texts[1]) / (recipe.batch_size * recipe.n_positions)
     recipe = replace(recipe, steps=recipe.steps or math.ceil(passes))
     if not found:
-        tokenizer.save_pretrained(out)
-        save_files(out, {RECIPE: json_writer(asdict(recipe))})
+        save_files(out, tokenizer.writers() | {RECIPE: json_writer(asdict(recipe))})
     return recipe, tokenizer, texts
 
 
