@@ -7,12 +7,14 @@ from minigpt.hf.auto import AutoTokenizer as AutoTokenizer
 from minigpt.hf.configuration import OpenAIGPTConfig as OpenAIGPTConfig
 from minigpt.hf.generation import speculate as speculate
 from minigpt.hf.generation_config import GenerationConfig as GenerationConfig
+from minigpt.hf.models import Conv1D as Conv1D
 from minigpt.hf.models import OpenAIGPTDoubleHeadsModel as OpenAIGPTDoubleHeadsModel
 from minigpt.hf.models import (
     OpenAIGPTForSequenceClassification as OpenAIGPTForSequenceClassification,
 )
 from minigpt.hf.models import OpenAIGPTLMHeadModel as OpenAIGPTLMHeadModel
 from minigpt.hf.models import OpenAIGPTModel as OpenAIGPTModel
+from minigpt.hf.models import OpenAIGPTPreTrainedModel as OpenAIGPTPreTrainedModel
 from minigpt.hf.pipeline import pipeline as pipeline
 from minigpt.hf.streamers import TextIteratorStreamer as TextIteratorStreamer
 from minigpt.hf.streamers import TextStreamer as TextStreamer

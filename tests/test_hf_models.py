@@ -1,11 +1,13 @@
 """The public models: what may be passed, what comes back, what is refused."""
 
+import pickle
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 from minigpt.attention import ATTENTION
 from minigpt.hf.configuration import PROBLEMS, OpenAIGPTConfig
@@ -164,7 +166,14 @@ def test_an_output_is_a_tuple_and_a_dictionary():
     with pytest.raises(KeyError, match="'loss' was not computed; there are: logits, hidden_states"):
         out["loss"]
     out["loss"] = 1
-    assert out.loss == out[0] == 1
+    out.logits = 2
+    assert (out.loss, out["logits"], out[0], out[-1]) == (1, 2, 2, 1)
+    again = pickle.loads(pickle.dumps(out))
+    assert type(again) is type(out) and list(again) == list(out) and again.attentions is None
+    for made in (type(out)(dict(out)), type(out)(iter(out.items())), type(out)(**out)):
+        assert list(made) == list(out) and made.logits == 2 and made.past_key_values is None
+    leaves, spec = pytree.tree_flatten(out)
+    assert pytree.tree_unflatten([x for x in leaves], spec).keys() == out.keys()
 
 
 @kinds
@@ -233,7 +242,10 @@ def test_new_rows_are_new_and_old_rows_are_kept():
     model = make(vocab_size=500, n_embd=64).bfloat16()
     old = model.lm_head.weight.data.clone()
     assert model.resize_token_embeddings() is model.get_input_embeddings()
-    table = model.resize_token_embeddings(2000)
+    table = model.resize_token_embeddings(501, pad_to_multiple_of=8)
+    torch.testing.assert_close(table.weight[500:], old.mean(0).expand(4, -1))
+    table = model.resize_token_embeddings(500)
+    table = model.resize_token_embeddings(2000, mean_resizing=False)
     assert torch.equal(table.weight[:500], old) and abs(table.weight[500:].std() - 0.02) < 1e-3
     assert model.get_output_embeddings().weight is model.transformer.tokens_embed.weight
     assert model.config.vocab_size == model.lm_head.out_features == 2000

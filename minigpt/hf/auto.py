@@ -40,7 +40,17 @@ class AutoClass:
         return model
 
 
-AutoConfig = type("AutoConfig", (AutoClass,), {"target": OpenAIGPTConfig})
+class AutoConfig(AutoClass):
+    """The config of a checkpoint."""
+
+    target = OpenAIGPTConfig
+
+    @staticmethod
+    def for_model(model_type: str, **settings) -> OpenAIGPTConfig:
+        """Make a new config; `model_type` is always "openai-gpt"."""
+        return OpenAIGPTConfig(**settings)
+
+
 AutoTokenizer = type("AutoTokenizer", (AutoClass,), {"target": OpenAIGPTTokenizerFast})
 AutoModel = type("AutoModel", (AutoClass,), {"target": models.OpenAIGPTModel})
 AutoModelForCausalLM = type(

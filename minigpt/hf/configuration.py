@@ -1,5 +1,6 @@
 """`OpenAIGPTConfig`: the settings of a model, as the reference's `config.json` holds them."""
 
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import torch
 from ..config import GPTConfig
 from . import files
 from .formats import release_sizes
+from .hub import push_to_hub
+from .interop import counterpart
 
 MODEL_TYPE = "openai-gpt"
 CONFIG_FILES = ("config.json", "params_shapes.json")  # today's name, and that of OpenAI's release
@@ -19,12 +22,16 @@ ALIASES = {
     "num_hidden_layers": "n_layer",
     "num_attention_heads": "n_head",
     "torch_dtype": "dtype",
+    "use_return_dict": "return_dict",
+    "name_or_path": "_name_or_path",
+    "_attn_implementation": "attn_implementation",
 }
 LABELS = ("num_labels", "label2id", "id2label")  # all are made from `id2label`
 NAMES = {0: "LABEL_0", 1: "LABEL_1"}  # default names of the classes
 QUIET = (  # saved if not the default
-    *("dtype", "architectures", "tie_word_embeddings"),
-    *("output_attentions", "output_hidden_states", "return_dict"),
+    *("dtype", "architectures", "tie_word_embeddings", "attn_implementation"),
+    *("output_attentions", "output_hidden_states", "return_dict", "is_encoder_decoder"),
+    *("id2label", "label2id"),
 )
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout")
@@ -60,6 +67,7 @@ def name_labels(num_labels=None, id2label=None, label2id=None) -> dict[int, str]
     raise ValueError(f"{given}; number the names 0, 1, 2, ... without a gap")
 
 
+@counterpart("transformers.configuration_utils", "PreTrainedConfig")
 @dataclass(init=False, eq=False, repr=False)
 class OpenAIGPTConfig(GPTConfig):
     """The sizes and settings of a GPT-1, under the names that `config.json` of the reference uses.
@@ -84,11 +92,16 @@ class OpenAIGPTConfig(GPTConfig):
     dtype: torch.dtype | None = None  # of the weights; a name such as "float16" is accepted, too
     architectures: list[str] | None = None  # the class that was saved
     tie_word_embeddings: bool = True  # models with an LM head refuse False
-    model_type: str = MODEL_TYPE
+    is_encoder_decoder: bool = False
+    _name_or_path: str = ""  # where it was loaded from; never saved
     id2label: dict[int, str] | None = None  # names of the classes; None: LABEL_0, LABEL_1
+
+    model_type = MODEL_TYPE
+    push_to_hub = push_to_hub
 
     def __init__(self, **settings):
         labels = {name: settings.pop(name) for name in LABELS if name in settings}
+        settings.pop("model_type", None)  # that of the class
         vars(self)["id2label"] = name_labels(**labels) if labels else dict(NAMES)
         usual = {one.name: one.default for one in fields(self) if one.name != "id2label"}
         for name, value in (usual | settings).items():
@@ -121,10 +134,10 @@ class OpenAIGPTConfig(GPTConfig):
         return {name: index for index, name in self.id2label.items()}
 
     def __eq__(self, other) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
+        return type(self) is type(other) and self.to_dict() == other.to_dict()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__} {self.to_json_string(use_diff=True)}"
+        return f"{type(self).__name__} {self.to_json_string()}"
 
     def validate(self) -> None:
         """Raise ValueError, naming it, for a setting that no model can be built from."""
@@ -145,15 +158,16 @@ class OpenAIGPTConfig(GPTConfig):
             setattr(self, name, value)
 
     @classmethod
-    def from_dict(cls, config_dict: dict, **changes) -> "OpenAIGPTConfig":
+    def from_dict(
+        cls, config_dict: dict, return_unused_kwargs: bool = False, **changes
+    ) -> "OpenAIGPTConfig | tuple[OpenAIGPTConfig, dict]":
         """Make a config from the contents of `config.json`, and settings that replace some of it.
 
-        Raises TypeError for a change that is not a setting.
+        Unknown changes are ignored; with `return_unused_kwargs` they are returned, too.
         """
         changes = {ALIASES.get(n, n): x for n, x in changes.items()}
         known = {*(one.name for one in fields(cls)), *LABELS, *config_dict}
-        if strange := sorted(changes.keys() - known):
-            raise TypeError(f"from_pretrained has no option {', '.join(strange)}; see its help")
+        unused = {name: changes.pop(name) for name in changes.keys() - known}
         if changes.get("dtype") in (None, "auto"):
             changes.pop("dtype", None)
         labels = {name: changes.pop(name) for name in LABELS if name in changes}
@@ -161,43 +175,55 @@ class OpenAIGPTConfig(GPTConfig):
         config = cls(**kept | changes)
         for name, value in labels.items():
             setattr(config, name, value)
-        return config
+        return (config, unused) if return_unused_kwargs else config
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options):
         """Read the config of `"tiny"`, a folder or a name on the hub.
 
-        `options` are `HUB_OPTIONS` and settings to replace, such as `n_head=4`. Raises ValueError,
-        naming file, key and value, for a wrong setting, TypeError for an option that is not one.
+        `options` are `HUB_OPTIONS`, settings to replace, such as `n_head=4`, and those of
+        `from_dict`. Raises ValueError, naming file, key and value, for a wrong setting.
         """
         hub, changes = files.split_hub_options(options)
         path = files.find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
         settings = files.read_json(path) if path.name == "config.json" else release_sizes(path)
+        settings["_name_or_path"] = str(pretrained_model_name_or_path)
         try:
             return cls.from_dict(settings, **changes)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path: str | Path, **options) -> tuple:
+        """Return all settings of a checkpoint, and the options that are none."""
+        name = pretrained_model_name_or_path
+        config, unused = cls.from_pretrained(name, return_unused_kwargs=True, **options)
+        return config.to_dict(), unused
+
+    @classmethod
+    def from_json_file(cls, json_file: str | Path) -> "OpenAIGPTConfig":
+        return cls(**files.read_json(Path(json_file)))
+
     def save_pretrained(self, save_directory: str | Path, **_) -> None:
         """Write `config.json`, as transformers reads it; options of models change nothing."""
         self.validate()
-        files.save_files(save_directory, {"config.json": files.json_writer(self.to_dict())})
+        files.save_files(save_directory, {"config.json": files.json_writer(self.to_diff_dict())})
 
     def to_dict(self) -> dict:
-        """Return what `config.json` holds."""
-        usual = {one.name: one.default for one in fields(self) if one.name in QUIET}
-        usual |= {"attn_implementation": self.attn_implementation, "id2label": NAMES}
-        kept = {n: x for n, x in vars(self).items() if n not in usual or x != usual[n]}
-        if self.dtype is not None:
-            kept["dtype"] = str(self.dtype).removeprefix("torch.")
-        if "id2label" in kept:
-            kept["label2id"] = self.label2id
-        return {"model_type": MODEL_TYPE} | kept
+        """Return all settings."""
+        told = {"model_type": type(self).model_type} | deepcopy(vars(self))
+        told["label2id"] = self.label2id
+        told["dtype"] = self.dtype and str(self.dtype).removeprefix("torch.")
+        del told["_name_or_path"]
+        return told
 
     def to_diff_dict(self) -> dict:
-        """Return what `config.json` holds, without the settings of a new config."""
-        usual = type(self)().to_dict() | {"model_type": None}
-        return {n: x for n, x in self.to_dict().items() if n not in usual or x != usual[n]}
+        """Return what `config.json` holds: all settings, those of `QUIET` only if changed."""
+        usual = type(self)().to_dict()
+        return {n: x for n, x in self.to_dict().items() if n not in QUIET or x != usual[n]}
 
-    def to_json_string(self, use_diff: bool = False) -> str:
+    def to_json_string(self, use_diff: bool = True) -> str:
         return files.json_text(self.to_diff_dict() if use_diff else self.to_dict())
+
+    def to_json_file(self, json_file_path: str | Path, use_diff: bool = True) -> None:
+        files.json_writer(self.to_diff_dict() if use_diff else self.to_dict())(Path(json_file_path))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import huggingface_hub as hub  # it imports its parts when they are needed
 
@@ -85,3 +86,21 @@ def download_file(
             f"{', '.join(names)}; pass another, or load it once with force_download=True"
         )
     return Path(path)
+
+
+def push_to_hub(
+    self, repo_id: str, *, commit_message: str | None = None, private: bool | None = None,
+    token: str | bool | None = None, revision: str | None = None, create_pr: bool = False, **options
+):  # fmt: skip
+    """Save this object into a repository of the hub, which is created if it is missing.
+
+    A method of models, configs and tokenizers; `options` are those of their `save_pretrained`.
+    Returns the hub's description of the commit.
+    """
+    with TemporaryDirectory() as folder:
+        self.save_pretrained(folder, **options)
+        api = hub.HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        message = commit_message or f"Upload {type(self).__name__}"
+        where = {"revision": revision, "create_pr": create_pr, "commit_message": message}
+        return api.upload_folder(repo_id=repo_id, folder_path=folder, **where)

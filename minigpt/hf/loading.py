@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -52,18 +53,30 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
 # -- loading
 
 
-def compare(model: nn.Module, weights: Mapping[str, Stored], may_differ: bool) -> dict[str, set]:
-    """Compare the parameters of a model with weights, and return what transformers' info has.
+def is_ours(cls: type) -> bool:
+    return cls.__module__.startswith("minigpt.")
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and saved buffers of a model; tied ones only under their first name."""
+    names: dict[Tensor, str] = {}
+    for name, x in model.state_dict(keep_vars=True).items():
+        names.setdefault(x, name)
+    return {name: x for x, name in names.items()}
+
+
+def compare(own: Mapping, weights: Mapping[str, Stored], may_differ: bool) -> dict[str, set]:
+    """Compare a model's `tensors_of` with weights, and return what transformers' info has.
 
     Raises ValueError, naming a parameter, if one is missing below the heads, holds no floats, or
     has another shape (unless `may_differ`).
     """
-    own = {name.removeprefix("transformer."): (name, x) for name, x in model.named_parameters()}
+    own = {name.removeprefix("transformer."): (name, x) for name, x in own.items()}
     missing = own.keys() - weights.keys()
     if lost := [name for name in missing if name.startswith(NETWORK)]:
         raise ValueError(f"the checkpoint lacks {min(lost)}; is it a GPT-1?")
     pairs = [(*own[name], weights[name].mapped) for name in own if name in weights]
-    if odd := [name for name, _, y in pairs if not y.is_floating_point()]:
+    if odd := [n for n, x, y in pairs if x.is_floating_point() != y.is_floating_point()]:
         raise ValueError(f"{odd[0]} holds no floats; copy the checkpoint again")
     mismatched = {(n, tuple(y.shape), tuple(x.shape)) for n, x, y in pairs if x.shape != y.shape}
     if mismatched and not may_differ:
@@ -79,12 +92,12 @@ def compare(model: nn.Module, weights: Mapping[str, Stored], may_differ: bool) -
     }
 
 
-def new_values(name: str, shape: torch.Size, std: float, dtype, device) -> Tensor:
+def first_values(model: nn.Module, name: str) -> Tensor:
     """Make a parameter that a checkpoint lacks, with the values of a new model."""
-    values = torch.zeros(shape, dtype=dtype, device=device)
-    if name.endswith("bias"):
-        return values
-    return values.fill_(1) if ".ln_" in name else values.normal_(std=std)
+    layer, _, name = name.rpartition(".")
+    layer = deepcopy(model.get_submodule(layer)).to_empty(device="cpu")
+    model._init_weights(layer)
+    return layer.get_parameter(name).data
 
 
 class WithoutValues(TorchFunctionMode):
@@ -95,39 +108,42 @@ class WithoutValues(TorchFunctionMode):
         return kwargs["tensor"] if is_normal else function(*args, **(kwargs or {}))
 
 
-def build(
-    cls: type, config: OpenAIGPTConfig, weights: Mapping[str, Stored], device, may_differ: bool
-) -> tuple[nn.Module, dict]:
-    """Build a model without values, then insert the weights; return it and the info.
-
-    The largest weights are read first: a page of a file is in memory until its tensor is converted.
-    """
-    last = f"h.{config.n_layer - 1}.ln_1.weight"  # checked before a model that is too deep is built
-    if last not in weights:
-        raise ValueError(f"the checkpoint lacks {last}; is n_layer={config.n_layer} right?")
-    config.dtype = config.dtype or weights[last].mapped.dtype
-    with torch.device("meta"), WithoutValues():
-        model = cls(config)
+def build(cls: type, config: OpenAIGPTConfig, **arguments) -> nn.Module:
+    """Make a model without values; a class of the user's makes its own."""
+    with ExitStack() as modes:
+        for mode in (torch.device("meta"), WithoutValues()) if is_ours(cls) else ():
+            modes.enter_context(mode)
+        model = cls(config, **arguments)
     if not config.tie_word_embeddings and hasattr(model, "lm_head"):
         way = "pass tie_word_embeddings=True if they are tied"
         raise ValueError(f"tie_word_embeddings=False, but GPT-1 ties its LM head; {way}")
-    info = compare(model, weights, may_differ)
+    return model
+
+
+def fill(model: nn.Module, weights: Mapping[str, Stored], device, may_differ: bool) -> dict:
+    """Insert weights into a model that was built; return the info.
+
+    The largest weights are read first: a page of a file is in memory until its tensor is converted.
+    """
+    own, made = tensors_of(model), {}
+    info = compare(own, weights, may_differ)
     new = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
-    kind, made = {"dtype": config.dtype, "device": device}, {}
-    for name, empty in sorted(model.named_parameters(), key=lambda pair: -pair[1].numel()):
-        if name in new:
-            values = new_values(name, empty.shape, config.initializer_range, **kind)
+    for name, empty in sorted(own.items(), key=lambda pair: -pair[1].numel()):
+        dtype = model.config.dtype if empty.is_floating_point() else None
+        if name not in new:
+            values = weights[name.removeprefix("transformer.")].read(dtype, device)
         else:
-            values = weights[name.removeprefix("transformer.")].read(**kind)
-        made[empty] = nn.Parameter(values)
-    tied = model.named_parameters(remove_duplicate=False)  # tied parameters stay tied
-    model.load_state_dict({name: made[empty] for name, empty in tied}, assign=True)
+            values = first_values(model, name) if empty.is_meta else empty.detach()
+            values = values.to(device, dtype)
+        made[empty] = nn.Parameter(values) if isinstance(empty, nn.Parameter) else values
+    tied = model.state_dict(keep_vars=True)  # tied parameters stay tied
+    model.load_state_dict({name: made[empty] for name, empty in tied.items()}, assign=True)
     if new or info["unexpected_keys"]:
         more, unused = ", ".join(sorted(new)) or "nothing", sorted(info["unexpected_keys"])
         less = f"{len(unused)} of its tensors are not used: {', '.join(unused[:3]) or 'none'}"
         told = f"not in the checkpoint, so random, to be trained: {more}"
-        warn_caller(f"{cls.__name__}: {told}; {less}")
-    return model.eval(), info
+        warn_caller(f"{type(model).__name__}: {told}; {less}")
+    return info
 
 
 def load_model(
@@ -157,16 +173,27 @@ def load_model(
     if config is None:
         page = find_file(name, *CONFIG_FILES, **hub)
         saved = version(page.stat())
-        config = OpenAIGPTConfig.from_pretrained(name, **options)
+        options["return_unused_kwargs"] = True
+        config, arguments = cls.config_class.from_pretrained(name, **options)
     else:
-        page, config = None, OpenAIGPTConfig.from_dict(vars(config), **changes)
+        changes["return_unused_kwargs"], page = True, None
+        config, arguments = cls.config_class.from_dict(config.to_dict(), **changes)
     if state_dict is None:
         weights = formats.open_weights(name, **hub)
     else:
         copies = {name: x.clone() for name, x in state_dict.items()}
         weights = formats.own_names(formats.in_memory(copies))
+    last = f"h.{config.n_layer - 1}.ln_1.weight"  # a model that is too deep would take long
+    if last not in weights:
+        lacks = f"the checkpoint lacks {last}; is n_layer={config.n_layer} right?"
+        raise ValueError(f"{page or name}: {lacks}")
+    if arguments and is_ours(cls):
+        raise TypeError(f"from_pretrained has no option {', '.join(arguments)}; see its help")
+    config.dtype = config.dtype or weights[last].mapped.dtype
+    model = build(cls, config, **arguments)
     with naming(page or name):
-        model, info = build(cls, config, weights, device, ignore_mismatched_sizes)
+        info = fill(model.eval(), weights, device, ignore_mismatched_sizes)
+    model.name_or_path = str(name or "")
     if name is not None and hasattr(model, "generation_config"):
         with suppress(FileNotFoundError):  # many checkpoints have none
             settings = type(model.generation_config)
@@ -197,7 +224,7 @@ def save_model(
     """
     if not is_main_process:
         return []
-    weights, config, writers = dict(state_dict or model.named_parameters()), model.config, {}
+    weights, config, writers = dict(state_dict or tensors_of(model)), model.config, {}
     if state_dict:
         weights.pop("lm_head.weight", None)  # the same as the embedding
     config.dtype, config.architectures = model.dtype, [type(model).__name__]
@@ -205,7 +232,7 @@ def save_model(
     if hasattr(model, "generation_config") and (told := model.generation_config.to_diff_dict()):
         writers[GENERATION_FILE] = json_writer(told)
     writers |= (more or {}) | formats.weight_writers(weights, max_shard_size, to)
-    writers["config.json"] = json_writer(config.to_dict())  # last: see `save_files`
+    writers["config.json"] = json_writer(config.to_diff_dict())  # last: see `save_files`
     stale = formats.PATTERNS[to].format(suffix=r"(-\d{5}-of-\d{5})?") + r"(\.index\.json)?"
     return save_files(save_directory, writers, f"{stale}|{GENERATION_FILE}")
 

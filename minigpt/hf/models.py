@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .. import block as core
 from ..attention import ATTENTION, make_mask
 from ..classification import Classifier, classification_loss, last_real, problem_of
 from ..double_heads import DoubleHeads, SequenceSummary, choice_loss, mean_over_texts, state_at
@@ -22,17 +23,45 @@ from ..model import GPT, KeyValueCache
 from . import outputs
 from .configuration import PROBLEMS, OpenAIGPTConfig
 from .generation import GenerationConfig, GenerationMixin
+from .hub import push_to_hub
+from .interop import counterpart
 from .loading import load_model, save_model
 
 ATTENTION["flash_attention_2"] = flash_attention
 
 
+DRAWN = nn.Linear, nn.Embedding, nn.modules.conv._ConvNd, core.Conv1D  # layers with a matrix
+
+
+@counterpart("transformers.pytorch_utils", "Conv1D")
+class Conv1D(core.Conv1D):
+    """The linear layer of chapter 05 with the reference's arguments: `nf` channels out, `nx` in."""
+
+    forward = core.Conv1D.forward
+    nx, nf = (property(lambda self, axis=axis: self.weight.shape[axis]) for axis in (0, 1))
+
+    def __init__(self, nf: int, nx: int):
+        core.Conv1D.__init__(self, nx, nf)
+
+    def __repr__(self) -> str:
+        return f"Conv1D(nf={self.nf}, nx={self.nx})"
+
+
+@counterpart("transformers.modeling_utils", "PreTrainedModel")
 class OpenAIGPTPreTrainedModel(nn.Module):
-    """What all GPT-1 models share: config, loading, saving, resizing the token embedding."""
+    """What all GPT-1 models share: config, loading, saving, resizing the token embedding.
+
+    Your own head: a subclass whose constructor calls `super().__init__(config)`, makes an
+    `OpenAIGPTModel(config)` named `transformer` and its layers, and ends with `self.post_init()`.
+    """
 
     config_class, base_model_prefix, main_input_name = OpenAIGPTConfig, "transformer", "input_ids"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Block"]
+    _tied_weights_keys = {"lm_head.weight": "transformer.tokens_embed.weight"}
+    push_to_hub = push_to_hub
 
-    def __init__(self, config: OpenAIGPTConfig):
+    def __init__(self, config: OpenAIGPTConfig, *_, **__):
         nn.Module.__init__(self)  # the core's constructors do it again
         self.config = config
 
@@ -49,23 +78,76 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         save_model(self, save_directory, **options)
 
     base_model = property(lambda self: getattr(self, "transformer", self))  # without a head
-    device = property(lambda self: self.base_model.tokens_embed.weight.device)
-    dtype = property(lambda self: self.base_model.tokens_embed.weight.dtype)
+    device = property(lambda self: next(self.parameters()).device)
+    dtype = property(lambda self: next(self.parameters()).dtype)
+    name_or_path = ""  # where it was loaded from
 
-    def num_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+    @classmethod
+    def can_generate(cls) -> bool:
+        return issubclass(cls, GenerationMixin)
+
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """Count the parameters: all, those that learn, or those outside `nn.Embedding` layers."""
+        layers = self.modules() if exclude_embeddings else ()
+        left_out = {layer.weight for layer in layers if isinstance(layer, nn.Embedding)}
+        counted = (x for x in self.parameters() if x.requires_grad or not only_trainable)
+        return sum(x.numel() for x in counted if x not in left_out)
+
+    def get_memory_footprint(self, return_buffers: bool = True) -> int:
+        """Count the bytes of all parameters and buffers."""
+        return sum(
+            x.nbytes for x in (*self.parameters(), *(self.buffers() if return_buffers else ()))
+        )
+
+    # -- first values
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Give one layer its first values: matrices with std `initializer_range`, biases 0."""
+        std, is_norm = self.config.initializer_range, "Norm" in type(module).__name__
+        if is_norm or isinstance(module, DRAWN):
+            for name, x in module.named_parameters(recurse=False):
+                is_matrix = name == "weight" and not is_norm
+                x.normal_(std=std) if is_matrix else x.fill_(name == "weight")
+
+    def init_weights(self) -> None:
+        """Give the layers of a head their first values, and tie an LM head; see `_init_weights`."""
+        bodies = (module for module in self.modules() if isinstance(module, OpenAIGPTModel))
+        done = {x for body in bodies for x in body.parameters()}
+        for module in self.modules():
+            if {*module.parameters(recurse=False)} - done:
+                self._init_weights(module)
+        self.tie_weights()
+
+    post_init = init_weights
+
+    # -- attention and memory
 
     def set_attn_implementation(self, attn_implementation: str) -> None:
         """Choose how attention is computed, also in the config."""
         self.config.attn_implementation = attn_implementation
         self.config.validate()
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None) -> None:
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None, **_) -> None:
         """In training, store only each block's input; the backward pass recomputes the rest."""
         self.base_model.gradient_checkpointing = True
 
     def gradient_checkpointing_disable(self) -> None:
         self.base_model.gradient_checkpointing = False
+
+    activation_checkpointing_enable = gradient_checkpointing_enable  # new names of the reference
+    activation_checkpointing_disable = gradient_checkpointing_disable
+    is_gradient_checkpointing = property(lambda self: self.base_model.gradient_checkpointing)
+
+    def enable_input_require_grads(self) -> None:
+        """Let gradients reach the embedding's output, where its own parameters do not learn."""
+        hook = self.get_input_embeddings().register_forward_hook(lambda _, x, y: y.requires_grad_())
+        self._require_grads_hook = hook
+
+    def disable_input_require_grads(self) -> None:
+        self._require_grads_hook.remove()
+
+    # -- the token embedding
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.base_model.tokens_embed
@@ -79,21 +161,34 @@ class OpenAIGPTPreTrainedModel(nn.Module):
     def get_output_embeddings(self) -> nn.Linear | None:
         return getattr(self, "lm_head", None)
 
-    def tie_weights(self) -> None:
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        """Replace the LM head; `tie_weights` would tie it to the token embedding again."""
+        self.lm_head = new_embeddings
+
+    def tie_weights(self, **_) -> None:
         """Tie the LM head, if there is one, to the token embedding."""
         if (head := self.get_output_embeddings()) is not None:
             head.weight = self.base_model.tokens_embed.weight  # the same tensor, not a copy
             head.out_features = len(head.weight)
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None) -> nn.Embedding:
-        """Cut the embedding to `new_num_tokens` rows, or add normal rows, std initializer_range.
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Embedding:
+        """Cut the embedding to `new_num_tokens` rows, or add new ones; None changes nothing.
 
-        Returns the embedding; None changes nothing.
+        New rows are the mean of the old ones, or random with standard deviation
+        `initializer_range` if `mean_resizing` is False. Returns the embedding.
         """
         old = self.get_input_embeddings().weight
         rows = int(new_num_tokens or len(old))
+        rows += -rows % (pad_to_multiple_of or 1)
         if rows != len(old):  # of the same dtype, on the same device
             new = old.data.new_empty(rows, old.shape[1]).normal_(std=self.config.initializer_range)
+            if mean_resizing:
+                new[:] = old.data.float().mean(0)
             new[: len(old)] = old.data[:rows]
             frozen = not old.requires_grad
             self.set_input_embeddings(nn.Embedding.from_pretrained(new, freeze=frozen))
@@ -155,6 +250,8 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         for layer in self.modules():
             if type(layer) is nn.Dropout and layer.p > 0:
                 layer.__class__ = Dropout  # the same result, cheaper under torch.compile
+            if type(layer) is core.Conv1D:
+                layer.__class__ = Conv1D
 
     def clearer(self, error: IndexError, *rows: Tensor | None) -> Exception:
         """Return a ValueError that names the unknown id in `rows`, three of them, or `error`."""
@@ -186,6 +283,7 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
         return_dict: bool | None = None,  # False: a tuple
         past_key_values: KeyValueCache | None = None,  # continue after it; it grows in place
         use_cache: bool = False,  # return a cache, to continue from later
+        **_,  # whatever trainers pass on
     ) -> outputs.BaseModelOutput | tuple:
         """Raises ValueError for texts longer than `n_positions` or without a token, an unknown id,
         both or neither of `input_ids` and `inputs_embeds`, and inputs that do not fit each other.
@@ -223,10 +321,11 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
 
 
 def score_tokens(
-    head: nn.Linear, hidden: Tensor, labels: Tensor | None
+    head: nn.Linear, hidden: Tensor, labels: Tensor | None, num_items_in_batch=None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return logits, (.., T, C) -> (.., T, V), and with labels (.., T) their loss.
+    """Return logits, (.., T, C) -> (.., T, V), and with labels (.., T) their mean loss.
 
+    With `num_items_in_batch`, their sum is divided by it: the share of one part of a batch.
     With many positions, a vocabulary padded to a multiple of 64 is faster; only a plain layer
     without hooks may be replaced like this. Raises ValueError for labels of another shape.
     """
@@ -244,8 +343,13 @@ def score_tokens(
         if labels is not None and find_spec("triton"):
             from ..fast.fused_loss import fused_loss
 
-            return logits, fused_loss(padded, shift_labels(labels), V)
-    return logits, None if labels is None else next_token_loss(logits, labels)
+            labels, n = shift_labels(labels), num_items_in_batch
+            part = 1 if n is None else (labels != -100).sum() / n
+            return logits, fused_loss(padded, labels, V) * part
+    if labels is None or num_items_in_batch is None:
+        return logits, None if labels is None else next_token_loss(logits, labels)
+    rows = logits.float().flatten(0, -2), shift_labels(labels).flatten()
+    return logits, F.cross_entropy(*rows, reduction="sum") / num_items_in_batch
 
 
 class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageModel):
@@ -255,6 +359,9 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
         LanguageModel.__init__(self, config, OpenAIGPTModel(config))
         self.generation_config = GenerationConfig.from_model_config(config)
 
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **options) -> dict:
+        return {"input_ids": input_ids} | options
+
     def forward(
         self,
         input_ids: Tensor | None = None,  # the first five: see `OpenAIGPTModel`
@@ -263,18 +370,21 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,  # (B, T): also compute the loss; -100 does not count
-        *,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,  # False: a tuple
         logits_to_keep: int | Tensor = 0,  # score only the last n positions, or those of a tensor
-        **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
+        **options,  # past_key_values, use_cache
     ) -> outputs.CausalLMOutput | tuple:
         """Raises ValueError as `OpenAIGPTModel` does, and for labels that do not fit."""
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
-        body = self.transformer(*inputs, return_dict=True, **options)
+        flags = output_attentions, output_hidden_states, True
+        body = self.transformer(*inputs, *flags, **options)
         kept = logits_to_keep  # 0 becomes slice(0, None): all of them
         if not isinstance(kept, Tensor) or kept.dim() == 0:
             kept = slice(-int(kept), None)
-        logits, loss = score_tokens(self.lm_head, body.last_hidden_state[..., kept, :], labels)
+        states = body.last_hidden_state[..., kept, :]
+        logits, loss = score_tokens(self.lm_head, states, labels, options.get("num_items_in_batch"))
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = outputs.CausalLMOutput(loss, logits, *rest)
         return output if self.chosen("return_dict", return_dict) else output.to_tuple()
@@ -336,10 +446,11 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         mc_token_ids: Tensor | None = None,  # (B, choices): where to read; default: the last token
         labels: Tensor | None = None,  # (B, choices, T): also compute `loss`; -100 does not count
         mc_labels: Tensor | None = None,  # (B,): the right answer; also compute `mc_loss`
-        *,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,  # False: a tuple
         openai_losses: bool = False,  # True: as in OpenAI's code; False: as in transformers
-        **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
+        **options,  # past_key_values, use_cache
     ) -> outputs.OpenAIGPTDoubleHeadsModelOutput | tuple:
         """With `openai_losses`, the logits also score the position rows, (B, choices, T, V + n);
         `loss` is the mean over texts; and in training the choices share one dropout mask.
@@ -347,7 +458,8 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         Raises ValueError as `OpenAIGPTModel` does, and for labels or positions that do not fit.
         """
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
-        body = self.transformer(*inputs, return_dict=True, **options)
+        flags = output_attentions, output_hidden_states, True
+        body = self.transformer(*inputs, *flags, **options)
         states = body.last_hidden_state
         logits, loss = self.score_tokens(states, labels, openai_losses)
         one_mask = {"one_mask": True} if openai_losses else {}  # not for a head that replaced ours
@@ -402,15 +514,17 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,  # (B,) or (B, L), see `classification_loss`
-        *,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,  # False: a tuple
-        **options,  # output_attentions, output_hidden_states, past_key_values, use_cache
+        **options,  # past_key_values, use_cache
     ) -> outputs.SequenceClassifierOutput | tuple:
         """Raises ValueError as `OpenAIGPTModel` does, for labels that do not fit, and for several
         texts if nothing says where each of them ends.
         """
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
-        body = self.transformer(*inputs, return_dict=True, **options)
+        flags = output_attentions, output_hidden_states, True
+        body = self.transformer(*inputs, *flags, **options)
         states = body.last_hidden_state
         T = states.shape[-2]
         mask = None if attention_mask is None else attention_mask[..., -T:]  # without the cache

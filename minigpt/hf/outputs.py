@@ -1,37 +1,57 @@
 """What the models return: named results, with the reference's names."""
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from torch import Tensor
+from torch.utils._pytree import register_pytree_node
 
-from minigpt.model import KeyValueCache
+from ..model import KeyValueCache
+from .interop import counterpart
 
 
-class ModelOutput(Mapping):
-    """Named results: a mapping of names and, by index and slice, a tuple; None is left out."""
+@counterpart("transformers.utils.generic", "ModelOutput")
+class ModelOutput(OrderedDict):
+    """Named results: a dictionary of those that were computed; by index and slice, a tuple.
 
-    def keys(self) -> list[str]:
-        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+    Its entries are attributes, too; those that were not computed are None. As in the reference, it
+    can also be made of a dictionary or of pairs, and PyTorch looks inside (`torch.export`).
+    """
+
+    def __init_subclass__(cls):
+        register_pytree_node(
+            cls,
+            lambda output: (list(output.values()), list(output)),
+            lambda values, names: cls(dict(zip(names, values, strict=True))),
+            serialized_type_name=f"{cls.__module__}.{cls.__name__}",
+        )
+
+    def __post_init__(self):
+        first = fields(self)[0].name
+        if isinstance(value := getattr(self, first), Mapping | Iterator):
+            OrderedDict.__delitem__(self, first)
+            for name, x in {first: None, **dict(value)}.items():
+                setattr(self, name, x)
 
     def to_tuple(self) -> tuple:
-        return tuple(getattr(self, name) for name in self.keys())
+        return tuple(self.values())
 
     def __getitem__(self, key: str | int | slice):
         if not isinstance(key, str):
             return self.to_tuple()[key]
-        if key not in self.keys():
-            raise KeyError(f"{key!r} was not computed; there are: {', '.join(self.keys())}")
-        return getattr(self, key)
+        if key not in self:
+            raise KeyError(f"{key!r} was not computed; there are: {', '.join(self)}")
+        return OrderedDict.__getitem__(self, key)
 
     def __setitem__(self, key: str, value) -> None:
-        setattr(self, key, value)
+        OrderedDict.__setitem__(self, key, value)
+        object.__setattr__(self, key, value)
 
-    def __iter__(self):
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self.keys())
+    def __setattr__(self, name: str, value) -> None:
+        object.__setattr__(self, name, value)
+        if value is not None:
+            OrderedDict.__setitem__(self, name, value)
 
 
 @dataclass

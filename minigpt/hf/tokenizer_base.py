@@ -15,6 +15,8 @@ from . import batch_encoding as batches
 from . import tokenizer_files as files
 from .batch_encoding import BatchEncoding, to_ids
 from .files import json_writer, naming, save_files, split_hub_options
+from .hub import push_to_hub
+from .interop import Joinable, counterpart
 from .tokenizer_files import EXTRA, ROLES, SETTINGS, check, to_token
 from .tokenizer_rules import original_normalizer, split_at_spaces
 
@@ -44,13 +46,16 @@ def clean_up(text: str) -> str:
     return text
 
 
-class TokenizerBase:
+@counterpart("transformers.tokenization_utils_base", "PreTrainedTokenizerBase")
+class TokenizerBase(Joinable):
     """The base class of both tokenizers.
 
     `vocab` maps the tokens of the checkpoint to ids, `roles` names like `"pad_token"` to tokens;
     `backend_tokenizer` is the library's tokenizer, which knows the added tokens too.
     """
 
+    __setattr__ = object.__setattr__
+    push_to_hub = push_to_hub
     is_fast = True
     model_input_names = ["input_ids", "attention_mask"]
     padding_side, truncation_side = "right", "right"

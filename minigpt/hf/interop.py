@@ -1,0 +1,59 @@
+"""Our classes as subclasses of those of transformers, for libraries that ask with `isinstance`.
+
+`transformers.Trainer`, accelerate and peft test whether a model is a `PreTrainedModel`, a layer a
+`Conv1D` and so on. minigpt itself never imports transformers; instead, `counterpart` notes the name
+of such a class. As soon as the program imports the module of transformers that defines it, that
+class is added to the bases of ours. The order of imports plays no part, and neither does the
+time at which an object was made: its class stays the same object, only with one base more. So
+`type(model)`, pickle, copy and our own methods do not change; methods of transformers that we do
+not have are found behind ours.
+"""
+
+import sys
+from collections.abc import Callable
+from importlib.abc import MetaPathFinder
+
+COUNTERPARTS: dict[str, list[tuple[type, str]]] = {}  # module of transformers -> our class, its one
+
+
+class Joinable:
+    """A base for a class that needs none: Python can exchange it, but not `object`."""
+
+
+def counterpart(module: str, name: str) -> Callable[[type], type]:
+    """Decorate a class of ours: it becomes a subclass of `module.name`, once that is imported."""
+
+    def note(cls: type) -> type:
+        COUNTERPARTS.setdefault(module, []).append((cls, name))
+        if module in sys.modules:
+            join(module)
+        return cls
+
+    return note
+
+
+def join(module: str) -> None:
+    """Put the classes that a module of transformers defines in front of the bases of ours."""
+    for cls, name in COUNTERPARTS[module]:
+        theirs = getattr(sys.modules[module], name)
+        if not issubclass(cls, theirs):
+            others = (base for base in cls.__bases__ if not issubclass(theirs, base))
+            cls.__bases__ = (theirs, *others)
+
+
+class JoinOnImport(MetaPathFinder):
+    """Calls `join` directly after one of the modules was imported; all else is left to Python."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in COUNTERPARTS:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        specs = (finder.find_spec(name, path, target) for finder in others)
+        spec = next(filter(None, specs), None)
+        if spec is not None:
+            run = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (run(module), join(name))
+        return spec
+
+
+sys.meta_path.insert(0, JoinOnImport())
