@@ -76,8 +76,8 @@ def test_all_settings_that_it_takes(model, seed, changed):
         settings |= {"do_sample": True, "top_k": 1, "num_return_sequences": 2}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = model.generate(ids, mask, **STATIC, **settings)
-    assert torch.equal(found, model.generate(ids, mask, **settings))
+        found = model.generate(ids, attention_mask=mask, **STATIC, **settings)
+    assert torch.equal(found, model.generate(ids, attention_mask=mask, **settings))
     assert [one.filename for one in caught] == [__file__] * changed
     assert not changed or "runs without its fast step" in str(caught[0].message)
 
@@ -214,7 +214,7 @@ def test_what_is_broken_names_step_and_row(model):
     ids, mask = torch.tensor([[1, 2, 3], [0, 1, 2]]), torch.tensor([[1, 1, 1], [0, 1, 1]])
     for way in ({}, STATIC):
         with pytest.raises(ValueError, match="step 2, row 0: the largest score is"):
-            model.generate(ids, mask, **way)
+            model.generate(ids, attention_mask=mask, **way)
     cold = {"do_sample": True, "temperature": 1e-45}
     with pytest.raises(ValueError, match="step 0, row 0: .*temperature too close to 0"):
         model.generate(torch.tensor([[1]]), **cold, **STATIC)

@@ -3,6 +3,7 @@
 `tests/parity/test_generation.py` compares with transformers.
 """
 
+import json
 from threading import Thread
 
 import numpy as np
@@ -95,7 +96,7 @@ PADDED = [
 def test_each_row_of_a_padded_batch_is_what_it_is_alone(lively, side, settings):
     mask = helpers.padded(side, (9, 5, 1), 11)  # two columns of padding alone
     ids = torch.randint(31, mask.shape).masked_fill(mask == 0, 4)  # 4 is a token, too
-    together = lively.generate(ids, mask, max_new_tokens=15, **settings)
+    together = lively.generate(ids, attention_mask=mask, max_new_tokens=15, **settings)
     assert torch.equal(together[:, :11], ids)
     for row, real, new in zip(ids, mask.bool(), together[:, 11:], strict=True):
         alone = lively.generate(row[real][None], max_new_tokens=15, **settings)[0, real.sum() :]
@@ -138,7 +139,7 @@ def test_an_empty_prompt_starts_with_the_start_token_or_says_what_to_pass(lively
     with pytest.raises(ValueError, match="prompt is empty.*bos_token_id"):
         lively.generate(empty)
     mask = None if empty is None else torch.ones_like(empty)
-    started = lively.generate(empty, mask, bos_token_id=7, max_new_tokens=4)
+    started = lively.generate(empty, attention_mask=mask, bos_token_id=7, max_new_tokens=4)
     assert torch.equal(started, lively.generate(torch.tensor([[7]]), max_new_tokens=4))
 
 
@@ -148,6 +149,7 @@ UNFIT = [
         r"attention_mask has shape \(2, 4\); pass that of input_ids, \(2, 3\)",
     ),
     ({"attention_mask": torch.tensor([[1, 1, 1], [0, 0, 0]])}, "row 1 of attention_mask"),
+    ({"input_ids": "hello"}, r"expected ids .* got 'hello'; pass tokenizer\(text"),
     ({"input_ids": zeros(1, 3)[0]}, r"shape \(3,\); pass \(B, T\)"),
     ({"stop_strings": "the"}, "stop_strings=.*pass tokenizer"),
     ({"num_beams": 3, "num_return_sequences": 4, "do_sample": True}, "4, but num_beams=3"),
@@ -156,7 +158,7 @@ UNFIT = [
 
 @pytest.mark.parametrize(("options", "message"), UNFIT)
 def test_what_does_not_fit_is_named(lively, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         lively.generate(**{"input_ids": zeros(2, 3)} | options)
 
 
@@ -233,11 +235,13 @@ def test_a_streamer_is_ended_whenever_generate_raises(tiny, tokenizer, wrong):
 
 
 def test_settings_that_minigpt_does_not_have(tmp_path, lively):
-    config = GenerationConfig(typical_p=0.9, top_k=7, transformers_version="5")
+    config = GenerationConfig(magic=0.9, top_k=7, transformers_version="5")
     config.save_pretrained(tmp_path)
     back = GenerationConfig.from_pretrained(tmp_path, max_new_tokens=3)
-    assert vars(back) == vars(config) | {"max_new_tokens": 3} and back.to_dict()["num_beams"] == 1
-    with pytest.warns(UserWarning, match="sets typical_p, which") as caught:
+    assert vars(back) == vars(config) | {"max_new_tokens": 3}
+    assert back.to_dict()["num_beams"] is None and json.loads(str(back)[17:])["magic"] == 0.9
+    assert back.update(top_k=8, more=1) == {"more": 1} and back.top_k == 8
+    with pytest.warns(UserWarning, match="sets magic, which") as caught:
         lively.generate(zeros(1, 2), generation_config=back)
     assert [one.filename for one in caught] == [__file__]
 

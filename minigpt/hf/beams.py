@@ -43,12 +43,13 @@ def pick_rows(rows: Tensor, indices: Tensor) -> Tensor:
 
 
 class Beams:
-    """The running texts: K for each of B prompts, the best first; one at the beginning."""
+    """The running texts: K for each of B prompts, the best first."""
 
-    def __init__(self, input_ids: Tensor):
-        self.ids = input_ids[:, None]  # (B, T) -> (B, K = 1, T)
-        self.parents = self.ids[..., :0]  # (B, K, new): the beam that each token extends
+    def __init__(self, input_ids: Tensor, K: int = 1):
+        self.ids = input_ids[:, None].expand(-1, K, -1)  # (B, T) -> (B, K, T)
+        self.parents = self.ids[..., :0]  # (B, K, new): the row of (B K) that each token extends
         self.scores = torch.zeros(self.ids.shape[:2], device=input_ids.device)  # (B, K)
+        self.scores[:, 1:] = -1e9  # copies of the first, which do not count; as in transformers
 
     def texts(self) -> Tensor:
         """Return all texts as one batch, (B K, T)."""
@@ -57,17 +58,19 @@ class Beams:
     def grow(self, logits: Tensor, n: int, do_sample: bool = False, generator=None) -> None:
         """Replace the K beams by their `n` best extensions by a token, or draw as many.
 
-        `logits` (B K, V) are the log-probabilities of one more token. Source of the noise: Kool,
-        van Hoof and Welling 2019, section 2.
+        `logits` (B K, V) are the log-probabilities of one more token.
         """
-        V, logits = logits.shape[-1], logits.view(*self.scores.shape, -1)  # (B K, V) -> (B, K, V)
-        sums = keys = (self.scores[..., None] + logits).flatten(1)  # (B, K, V) -> (B, K V)
+        (B, K), V = self.scores.shape, logits.shape[-1]
+        sums = (self.scores[..., None] + logits.view(B, K, V)).flatten(1)  # (B, K V)
+        n = min(n, K * V)
         if do_sample:
-            keys = sums - torch.empty_like(sums).exponential_(generator=generator).log()
-        chosen = keys.topk(min(n, sums.shape[-1])).indices  # (B, n)
+            chosen = torch.multinomial(sums.softmax(-1), n, generator=generator)  # (B, n)
+        else:
+            chosen = sums.topk(n).indices
         self.scores, origins, new = sums.gather(-1, chosen), chosen // V, chosen % V
+        rows = origins + K * torch.arange(B, device=origins.device)[:, None]  # of (B K)
         self.ids = torch.cat([pick_rows(self.ids, origins), new[..., None]], dim=-1)
-        self.parents = torch.cat([pick_rows(self.parents, origins), origins[..., None]], dim=-1)
+        self.parents = torch.cat([pick_rows(self.parents, origins), rows[..., None]], dim=-1)
 
     def prune(self, done: Tensor, K: int) -> None:
         """Keep the best K that are not `done` (B, n)."""
@@ -100,12 +103,14 @@ def beam_search(
     `next_logits` as for `stream`; a cache must have `reorder(rows)`. `ways_to_end` is the number of
     end tokens; `choice` goes to `Beams.grow`. Errors: those of `stream`.
     """
-    beams, num_beams = Beams(input_ids), finished[0].size
-    ids, cache = input_ids, None
+    num_beams = finished[0].size
+    beams = Beams(input_ids, num_beams)
+    ids, cache = input_ids, None  # each prompt once, as its beams are the same in the first step
     for length in range(1, max_new_tokens + 1):
         logits, cache = next_logits(ids, cache)  # (B K, T) -> (B K, V)
-        logits = process(processors, beams.texts(), logits.float().log_softmax(-1))
-        K = beams.scores.shape[1]
+        copies = len(beams.texts()) // len(ids)
+        logits = logits.float().log_softmax(-1).repeat_interleave(copies, dim=0)
+        logits = process(processors, beams.texts(), logits)
         beams.grow(logits, max(2, 1 + ways_to_end) * num_beams, **choice)
         best = beams.scores.amax(-1)  # -inf: no beam goes on
         check_finite(best.masked_fill(best == -torch.inf, 0), step=length - 1)
@@ -117,9 +122,8 @@ def beam_search(
             one.close_if_won(best, length, max_new_tokens)
         if all(one.closed for one in finished):
             break
-        if cache is not None:  # each beam from its parent: (B, 1) + (B, K) -> (B K,)
-            firsts = K * torch.arange(len(finished), device=ids.device)[:, None]
-            cache.reorder((firsts + beams.parents[..., -1]).flatten())
+        if cache is not None:  # each beam from its parent
+            cache.reorder(beams.parents[..., -1].flatten() // copies)
         ids = beams.texts() if cache is None else beams.texts()[:, -1:]
     return finished
 
@@ -138,7 +142,6 @@ def best_texts(
         way = "look for processors that forbid every token, or ask for fewer"
         raise ValueError(f"num_return_sequences={n}, but {found}; {way}")
     scores, ids, parents = zip(*texts, strict=True)
-    parents = [row + b // n * finished[0].size for b, row in enumerate(parents)]
     return (
         pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
         torch.tensor(scores, device=ids[0].device),

@@ -2,57 +2,49 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from math import inf
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from minigpt import generation as core
 from minigpt.fast import warn_caller
 from minigpt.fast.speculative import Reader, Speculation, rounds
 from minigpt.fast.static_cache import generate_static
-from minigpt.generation import Criterion, Processor, forbid_early_end
+from minigpt.generation import Processor
 from minigpt.hf.beams import Finished, beam_search, best_texts
-from minigpt.hf.generation_config import GenerationConfig, as_list
+from minigpt.hf.generation_config import DEFAULTS, GenerationConfig
 from minigpt.hf.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
+from minigpt.hf.processors import CRITERIA, FILTERS, LAST, OFF, PROCESSORS
 
-# Settings that become functions: a request r makes one from the value x of its config, if x has an
-# effect. Processors act in this order, which is that of transformers, and filters after them.
-PROCESSORS = {
-    "repetition_penalty": lambda x, r: x != 1 and r.hide_padding(core.penalize_repetition, x),
-    "no_repeat_ngram_size": lambda x, r: x and r.hide_padding(core.forbid_repeated_ngrams, x),
-    "min_length": lambda x, r: x and partial(forbid_early_end, eos=r.config.eos, length=x),
-    "suppress_tokens": lambda x, r: x is not None and partial(forbid_early_end, eos=x, length=inf),
-}
-FILTERS = {  # for sampling; they need only the logits
-    "temperature": lambda x, r: x != 1 and (lambda ids, logits: logits / x),
-    "top_k": lambda x, r: x and (lambda ids, logits: core.keep_top_k(logits, max(x, r.least))),
-    "top_p": lambda x, r: x != 1 and (lambda ids, logits: core.keep_top_p(logits, x, r.least)),
-}
-CRITERIA = {
-    "eos_token_id": lambda x, r: x is not None and partial(core.ends_with_token, eos=as_list(x)),
-    "stop_strings": lambda x, r: x and stop_at(as_list(x), r.tokenizer),
-}
-PLAIN_CACHE = "the cache grows: the static one takes only temperature, top_k, top_p, eos_token_id"
+PLAIN_CACHE = "the cache grows: the static one takes only filters of sampling and eos_token_id"
+WITHOUT_EFFECT = frozenset(  # settings of transformers that do not change what is generated here
+    "assistant_confidence_threshold assistant_lookbehind cache_config compile_config "
+    "decoder_start_token_id disable_compile encoder_no_repeat_ngram_size "
+    "encoder_repetition_penalty is_assistant low_memory max_cache_len max_matching_ngram_size "
+    "num_assistant_tokens_schedule prefill_chunk_size prompt_lookup_num_tokens synced_gpus "
+    "target_lookbehind token_healing transformers_version trust_remote_code".split()
+)
+STATES = "hidden_states", "attentions"
 
 
 def merge(model_config, call_config, settings: dict) -> GenerationConfig:
     """Merge settings: those of a call replace its config's, and both replace the model's.
 
     As in transformers, None in the keywords of a call restores a default, and top_k=None keeps all.
-    Raises ValueError for unknown keywords.
+    Raises ValueError for unknown keywords; warns of unknown settings of a config.
     """
-    known = GenerationConfig.__dataclass_fields__.keys()
-    if unknown := ", ".join(sorted(settings.keys() - known)):
+    known = GenerationConfig.__dataclass_fields__.keys() | WITHOUT_EFFECT
+    given = [name for name, x in settings.items() if x is not None and x != OFF.get(name)]
+    if unknown := ", ".join(name for name in given if name not in known):
         raise ValueError(f"generate has no setting {unknown}; see GenerationConfig for all names")
     if "top_k" in settings:
         settings = settings | {"top_k": settings["top_k"] or 0}
-    said = {name: x for name, x in vars(call_config or GenerationConfig()).items() if x is not None}
-    config = GenerationConfig(**vars(model_config) | said | settings)
-    strange = {name for name in vars(config).keys() - known if name[0] != "_"}
-    if strange := ", ".join(sorted(strange - {"transformers_version"})):
+    said = [vars(one or GenerationConfig()).items() for one in (model_config, call_config)]
+    said = {name: x for one in said for name, x in one if x is not None and name[0] != "_"}
+    if strange := ", ".join(sorted(said.keys() - known)):
         warn_caller(f"generation_config sets {strange}, which has no effect in minigpt")
-    return config
+    return GenerationConfig(**DEFAULTS | said | settings)
 
 
 def room_for(T: int, max_length: int | None) -> int:
@@ -66,28 +58,6 @@ def room_for(T: int, max_length: int | None) -> int:
     return 20 if max_length is None else max_length - T
 
 
-def can_occur(string: str, vocabulary: str) -> bool:
-    """Say whether each word of a string is part of a token, or can be written with several."""
-    return all(
-        word in vocabulary or (word.isalnum() and set(vocabulary).issuperset(word))
-        for word in string.split()
-    )
-
-
-def stop_at(strings: list[str], tokenizer) -> Criterion:
-    """Make the criterion for `stop_strings`.
-
-    Raises ValueError without a tokenizer, or if its vocabulary can write none of them.
-    """
-    if tokenizer is None:
-        raise ValueError(f"stop_strings={strings} need a tokenizer; pass tokenizer=")
-    vocabulary = " ".join(getattr(tokenizer, "get_vocab", dict)()).replace("</w>", "")
-    if vocabulary and not any(can_occur(string, vocabulary) for string in strings):
-        way = "it is lower case, with a space before punctuation; write them so"
-        raise ValueError(f"stop_strings={strings} never occur in a decoded text; {way}")
-    return partial(core.ends_with_string, strings=strings, decode=tokenizer.decode)
-
-
 def start_token(ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
     """Return the start token, (B, 1), in place of prompts without a token, None or (B, 0).
 
@@ -99,23 +69,31 @@ def start_token(ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
     return torch.full((len(ids) if ids is not None else 1, 1), bos_token_id, device=device)
 
 
-def pad_left(ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Move padding to the left: ids (B, T) -> (B, T'), and how much each row has, (B,).
+def infer_mask(ids: Tensor, config: GenerationConfig) -> Tensor | None:
+    """Return the mask of ids (B, T) that hold the pad token, as transformers does, or None."""
+    if ids.ndim != 2 or config.pad_token_id is None or config.pad in config.eos:
+        return None
+    mask = ids != config.pad
+    return mask if mask.any(-1).all() else None  # not where a prompt would be empty
 
-    T' is the length of the longest row. Without padding, the amount is None. Raises ValueError for
-    a mask of another shape, and for a row that has only padding.
+
+def pad_left(rows: list[Tensor], attention_mask: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    """Move padding to the left: rows (B, T) -> (B, T'), and how much each text has, (B,).
+
+    T' is the length of the longest text. Without padding, the amount is None. Raises ValueError for
+    a mask of another shape, and for a text that has only padding.
     """
-    if attention_mask.shape != ids.shape:
-        given, wanted = tuple(attention_mask.shape), tuple(ids.shape)
+    if attention_mask.shape != rows[0].shape:
+        given, wanted = tuple(attention_mask.shape), tuple(rows[0].shape)
         raise ValueError(f"attention_mask has shape {given}; pass that of input_ids, {wanted}")
     real = attention_mask.bool()
     lengths = real.sum(-1)  # (B,)
     if not lengths.all():
         row = int(lengths.argmin())
         raise ValueError(f"row {row} of attention_mask is all 0: the prompt is empty; leave it out")
-    longest = int(lengths.max())
-    ids = ids.gather(-1, real.byte().argsort(dim=-1, stable=True))[:, -longest:]
-    return ids, longest - lengths if (lengths < longest).any() else None
+    longest, order = int(lengths.max()), real.byte().argsort(dim=-1, stable=True)
+    rows = [x.gather(-1, order)[:, -longest:] for x in rows]
+    return rows, longest - lengths if (lengths < longest).any() else None
 
 
 def shown(steps: Iterable[Tensor], ids: Tensor, streamer) -> Iterator[Tensor]:
@@ -129,10 +107,15 @@ def shown(steps: Iterable[Tensor], ids: Tensor, streamer) -> Iterator[Tensor]:
 class Request:
     """One call of `generate`, prepared: prompts, settings, and the functions made of them."""
 
-    def __init__(self, model, ids, mask, config, processors, criteria, tokenizer, generator):
+    def __init__(
+        self, model, config, ids, mask, types, processors, criteria, tokenizer, generator
+    ):
         """Arguments and errors: see `generate`."""
-        self.model, self.config = model, config
+        self.model, self.config, self.eos = model, config, config.eos
         self.tokenizer, self.generator = tokenizer, generator
+        if ids is not None and not isinstance(ids, Tensor):
+            way = 'pass tokenizer(text, return_tensors="pt")["input_ids"]'
+            raise TypeError(f"expected ids (B, T) as a tensor, got {ids!r:.60}; {way}")
         if ids is None or not ids.numel():
             ids, mask = start_token(ids, config.bos_token_id, model.device), None
         if ids.ndim != 2:
@@ -140,28 +123,70 @@ class Request:
         if config.max_new_tokens is None:
             config.max_new_tokens = room_for(ids.shape[-1], config.max_length)
         self.prompts = ids.repeat_interleave(config.num_return_sequences, dim=0)  # (B n, T)
-        self.ids, self.padding = (ids, None) if mask is None else pad_left(ids, mask)
-        T, limit = self.ids.shape[-1], model.config.n_positions
-        if T > limit:
+        rows, self.padding = [ids, *([] if types is None else [types])], None
+        if (mask := infer_mask(ids, config) if mask is None else mask) is not None:
+            rows, self.padding = pad_left(rows, mask)
+        self.ids, self.types = rows[0], None if types is None else rows[1]
+        self.T, limit = self.ids.shape[-1], model.config.n_positions
+        if self.T > limit:
             way = f"pass truncation=True or max_length={limit} to the tokenizer"
-            raise ValueError(f"{T} tokens, but this checkpoint has {limit} positions; {way}")
-        self.new = min(config.max_new_tokens, limit - T)  # the positions that are left
+            raise ValueError(f"{self.T} tokens, but this checkpoint has {limit} positions; {way}")
+        self.new = min(config.max_new_tokens, limit - self.T)  # the positions that are left
         if config.min_new_tokens is not None:
-            config.min_length = T + config.min_new_tokens
-        # filters keep at least this many tokens: for beams, one more than there are end tokens
-        self.least = 1 if config.num_beams == 1 else 1 + max(1, len(config.eos))
+            config.min_length = self.T + config.min_new_tokens
         self.seen = {}  # what is returned beside the ids, filled step by step
-        always, filters, ends = (
-            [made for name, make in table.items() if (made := make(getattr(config, name), self))]
-            for table in (PROCESSORS, FILTERS if config.do_sample else {}, CRITERIA)
+        self.add_functions(processors, criteria)
+
+    def add_functions(self, processors: Sequence[Processor], criteria: Sequence[Callable]) -> None:
+        """Make functions of the settings, around those that were passed."""
+        config = self.config
+        # filters keep at least this many tokens: for beams, one more than there are end tokens
+        self.least = 1 if config.num_beams == 1 else 1 + max(1, len(self.eos))
+        # prompts, as the caller counts them: only sampled and greedy texts are copies
+        self.rows = len(self.ids if config.num_beams > 1 else self.prompts)
+        always, filters, last, ends = (
+            [
+                make(x, self)
+                for name, make in table.items()
+                if (x := getattr(config, name, None)) is not None and x != OFF.get(name)
+            ]
+            for table in (PROCESSORS, FILTERS if config.do_sample else {}, LAST, CRITERIA)
         )
         keep = [self.keep("scores")] if config.output_scores else []
-        self.processors = [*always, *processors, *filters, *keep]
+        self.processors = [*always, *processors, *filters, *last, *keep]
         scores = self.seen.get("scores")
-        self.criteria = ends + [lambda ids, one=one: one(ids, scores) for one in criteria]
+        self.criteria = ends + [self.criterion(one, scores) for one in criteria]
         self.pad = config.pad if self.criteria else 0  # without criteria, nothing is padded
-        plain = self.processors == filters and config.num_beams == 1  # and no hooks
-        self.is_plain = plain and not criteria and config.stop_strings is None
+        plain = self.processors == filters and config.num_beams == 1 and self.types is None
+        self.is_plain = plain and len(ends) == len(self.eos[:1]) and not criteria and not self.kept
+
+    @property
+    def kept(self) -> list[str]:
+        """Names of what the outputs of the model hold and what is asked for."""
+        names = ("logits", *STATES) if self.config.return_dict_in_generate else ()
+        return [name for name in names if getattr(self.config, f"output_{name}")]
+
+    @staticmethod
+    def criterion(one: Callable, scores: list[Tensor] | None) -> core.Criterion:
+        """Make a criterion of a caller's function, which may answer for all texts at once."""
+        return lambda ids: torch.as_tensor(one(ids, scores), device=ids.device).expand(len(ids))
+
+    def next_logits(self, ids: Tensor, cache) -> tuple[Tensor, object]:
+        """Return the logits (B, V) after `ids` (B, T), and the cache; keep what is asked for."""
+        config, states = self.config, [name for name in STATES if name in self.kept]
+        options = {f"output_{name}": True for name in states} | {"watch": self.watch}
+        options |= {"padding": self.padding, "types": self.types}
+        # without a cache, each step has the states of the whole text, as in transformers
+        return self.model.next_logits(ids, cache, config.use_cache and not states, **options)
+
+    def watch(self, out) -> None:
+        """Keep what is asked for of the output of a step; of beams, one for each."""
+        copies = len(self.ids) * self.config.num_beams // len(out.logits)
+        for name in self.kept:
+            x = out.logits[:, -1].float() if name == "logits" else out[name]
+            x = x if copies < 2 else tree_map(lambda y: y.repeat_interleave(copies, dim=0), x)
+            self.seen.setdefault(name, []).append(x)
+        self.seen["past_key_values"] = out.past_key_values
 
     def keep(self, name: str) -> Processor:
         """Make a processor that stores the logits in `seen` and does not change them."""
@@ -178,28 +203,31 @@ class Request:
 
         return (lambda *given: function(*given, x)) if self.padding is None else hidden
 
-    def beams(self, next_logits: core.NextLogits) -> GenerateBeamDecoderOnlyOutput:
+    @property
+    def shown_steps(self) -> dict:
+        """What was kept, as the output holds it."""
+        return {name: tuple(x) if isinstance(x, list) else x for name, x in self.seen.items()}
+
+    def beams(self) -> GenerateBeamDecoderOnlyOutput:
         """Search with beams; return the new ids alone."""
-        config, T = self.config, self.ids.shape[-1]
+        config = self.config
         rules = config.num_beams, config.length_penalty, config.early_stopping
         finished = [Finished(*rules) for _ in self.ids]
-        plan = self.new, finished, self.processors, self.criteria, len(config.eos)
+        plan = self.new, finished, self.processors, self.criteria, len(self.eos)
         choice = {"do_sample": config.do_sample, "generator": self.generator}
-        beam_search(next_logits, self.ids, *plan, **choice)
+        beam_search(self.next_logits, self.ids, *plan, **choice)
         ids, sums, indices = best_texts(finished, config.num_return_sequences, self.pad)
-        if scores := self.seen.get("scores"):
-            scores[0] = scores[0].repeat_interleave(config.num_beams, dim=0)  # (B, V) -> (B K, V)
-        seen = {name: tuple(steps) for name, steps in self.seen.items()}
-        return GenerateBeamDecoderOnlyOutput(ids[:, T:], sums, beam_indices=indices, **seen)
+        seen = self.shown_steps | {"sequences_scores": sums if config.output_scores else None}
+        return GenerateBeamDecoderOnlyOutput(ids[:, self.T :], beam_indices=indices, **seen)
 
     def static(self, rows: Tensor) -> Tensor:
         """Return the new ids (B n, new) after `rows` (B n, T), with a static cache."""
         config, padding = self.config, self.padding
         if padding is not None:
             padding = padding.repeat_interleave(config.num_return_sequences)
-        key = config.temperature, config.top_k, config.top_p
+        key = [getattr(config, name) for name in FILTERS]
         choice = {"do_sample": config.do_sample, "processors": self.processors}
-        choice |= {"end": config.eos, "pad": self.pad}
+        choice |= {"end": self.eos, "pad": self.pad}
         return generate_static(self.model, rows, self.new, padding, key, **choice)
 
     def drafted(self, assistant_model: "GenerationMixin") -> Iterator[Tensor]:
@@ -227,8 +255,7 @@ class Request:
 
     def run(self, streamer, assistant_model: "GenerationMixin | None"):
         """Return the output of `generate`, with the new ids alone, and show them to a streamer."""
-        config, options = self.config, {"use_cache": self.config.use_cache, "padding": self.padding}
-        next_logits = partial(self.model.next_logits, **options)
+        config = self.config
         rows = self.ids.repeat_interleave(config.num_return_sequences, dim=0)  # (B n, T)
         plain = self.is_plain and streamer is self.generator is None
         if (static := config.cache_implementation == "static") and not plain:
@@ -240,39 +267,57 @@ class Request:
         elif config.num_beams > 1 and self.new:
             if streamer is not None:
                 raise ValueError("a streamer cannot show beams; pass num_beams=1")
-            return self.beams(next_logits)
+            return self.beams()
         else:  # one loop for greedy and sampled texts
             draw = partial(core.sample, generator=self.generator)
             choose = draw if config.do_sample else core.greedy
             plan = self.new, choose, self.processors, self.criteria, self.pad
-            steps = core.stream(next_logits, rows, *plan)
+            steps = core.stream(self.next_logits, rows, *plan)
         if streamer is not None:
             steps = shown(steps, self.ids, streamer)
         ids = torch.cat([rows[:, :0], *steps], dim=-1)
-        seen = {name: tuple(steps) for name, steps in self.seen.items()}
-        return GenerateDecoderOnlyOutput(ids, **seen)
+        return GenerateDecoderOnlyOutput(ids, **self.shown_steps)
 
 
 class GenerationMixin:
     """The methods of a language model that generate texts with the functions of chapter 08."""
 
     def next_logits(
-        self, ids: Tensor, cache=None, use_cache: bool = True, padding: Tensor | None = None
+        self,
+        ids: Tensor,
+        cache=None,
+        use_cache: bool = True,
+        padding: Tensor | None = None,  # (texts,): the number of padding tokens before each
+        types: Tensor | None = None,  # (texts, T): token_type_ids of the prompts
+        watch: Callable | None = None,  # is called with the output of the model
+        **options,  # of the model
     ) -> tuple[Tensor, object]:
         """Return the logits (B, V) after `ids` (B, T), and the cache, as `stream` needs them.
 
-        `padding` is the number of padding tokens before each text; a text may have several rows,
-        one for each beam.
+        A text may have several rows, one for each beam. New tokens have the type of the last one.
         """
-        options = {"past_key_values": cache, "use_cache": use_cache}
+        past = 0 if cache is None else len(cache)
+        index = torch.arange(past + ids.shape[-1], device=ids.device)  # (S,)
         if padding is not None:
-            padding = padding.repeat_interleave(len(ids) // len(padding))[:, None]  # (B, 1)
-            past = 0 if cache is None else len(cache)
-            positions = torch.arange(past + ids.shape[-1], device=ids.device) - padding  # (B, S)
-            options["attention_mask"] = (positions >= 0).long()
+            positions = index - padding.repeat_interleave(len(ids) // len(padding))[:, None]
+            options["attention_mask"] = (positions >= 0).long()  # (B, S)
             options["position_ids"] = positions.clamp(min=0)[:, past:]  # each text counts from 0
+        if types is not None:
+            types = types.repeat_interleave(len(ids) // len(types), dim=0)  # (B, T)
+            options["token_type_ids"] = types[:, index[past:].clamp(max=types.shape[-1] - 1)]
+        options |= {"past_key_values": cache, "use_cache": use_cache}
         out = self(ids, logits_to_keep=1, return_dict=True, **options)
+        if watch is not None:
+            watch(out)
         return out.logits[:, -1], out.past_key_values
+
+    def can_generate(self) -> bool:
+        return True
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **options) -> dict:
+        """Return the arguments of `forward` for a step, as transformers' method does."""
+        given = {name: x for name, x in options.items() if x is not None}
+        return {"input_ids": input_ids} | given
 
     def last_logits(self, ids: Tensor, cache, n: int) -> Tensor:
         """Return the logits (n, V) after each of the last n ids; ids (1, T) follow the cache."""
@@ -281,30 +326,38 @@ class GenerationMixin:
 
     def generate(
         self,
-        input_ids: Tensor | None = None,  # (B, T)
-        attention_mask: Tensor | None = None,  # (B, T): 0 for padding, on either side
+        inputs: Tensor | None = None,  # (B, T), the ids of the prompts
         generation_config: GenerationConfig | None = None,  # replaces settings of the model's
-        *,
-        inputs: Tensor | None = None,  # another name of input_ids
         logits_processor: Sequence[Processor] | None = None,  # each (ids, scores) -> scores
         stopping_criteria: Sequence[Callable] | None = None,  # each (ids, scores) -> done? (B,)
+        prefix_allowed_tokens_fn: Callable | None = None,  # (number of prompt, ids) -> list of ids
+        synced_gpus: bool | None = None,  # no effect
+        assistant_model: "GenerationMixin | None" = None,  # a smaller model that drafts
         streamer=None,  # a `TextStreamer`, or an object with `put` and `end`
+        *,
+        input_ids: Tensor | None = None,  # another name of inputs
+        attention_mask: Tensor | None = None,  # (B, T): 0 for padding, on either side
+        token_type_ids: Tensor | None = None,  # (B, T): further rows of the embedding to add
         tokenizer=None,  # decodes ids for `stop_strings`
         generator: torch.Generator | None = None,  # of random numbers
-        assistant_model: "GenerationMixin | None" = None,  # a smaller model that drafts
         **settings,  # fields of `GenerationConfig` to replace
     ) -> Tensor | GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput:
         """Continue texts: (B, T) -> (B n, T + new), n = `num_return_sequences`.
 
         Stops, with a warning, at the model's last position. With `assistant_model`, whose drafts it
-        checks, it generates the same in fewer calls. Raises ValueError for a prompt that is empty
-        or too long, and for settings that are not valid. Always calls the streamer's `end`.
+        checks, it generates the same in fewer calls. Raises TypeError for a text, ValueError for a
+        prompt that is empty or too long, and for settings that are not valid. Always calls the
+        streamer's `end`.
+
+        >>> inputs = tokenizer("The old man", return_tensors="pt")
+        >>> tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=True)[0])
         """
         try:
             config = merge(self.generation_config, generation_config, settings)
-            given = input_ids if inputs is None else inputs, attention_mask, config
-            hooks = logits_processor or (), stopping_criteria or ()
-            request = Request(self, *given, *hooks, tokenizer, generator)
+            config.prefix_allowed_tokens_fn = prefix_allowed_tokens_fn
+            ids = input_ids if inputs is None else inputs
+            hooks = logits_processor or (), stopping_criteria or (), tokenizer, generator
+            request = Request(self, config, ids, attention_mask, token_type_ids, *hooks)
             out = request.run(streamer, assistant_model)
         finally:
             if streamer is not None:
@@ -316,6 +369,26 @@ class GenerationMixin:
             )
         out.sequences = torch.cat([request.prompts, out.sequences], dim=-1)
         return out if config.return_dict_in_generate else out.sequences
+
+    def compute_transition_scores(
+        self,
+        sequences: Tensor,
+        scores: Sequence[Tensor],
+        beam_indices: Tensor | None = None,
+        normalize_logits: bool = False,
+    ) -> Tensor:
+        """Return the score of each new token (B n, new), from what `generate` returned.
+
+        `normalize_logits`: log-probabilities of scores that are none yet. After an end: 0.
+        """
+        table = torch.stack([*scores], dim=1)  # (B K, new, V)
+        table = table.log_softmax(-1) if normalize_logits else table
+        rows = torch.arange(len(table), device=table.device)[:, None].expand(table.shape[:2])
+        rows = rows if beam_indices is None else beam_indices
+        rows = rows[:, : (rows >= 0).sum(-1).max()]
+        steps = torch.arange(rows.shape[-1], device=rows.device)
+        found = table[rows.clamp(min=0), steps, sequences[:, sequences.shape[-1] - len(steps) :]]
+        return found.masked_fill(rows < 0, 0)
 
 
 def speculate(

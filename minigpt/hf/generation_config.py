@@ -5,15 +5,11 @@ from dataclasses import dataclass
 from math import inf, isfinite
 
 from minigpt.hf import files
+from minigpt.hf.processors import as_list
 
 CONFIG_NAME = "generation_config.json"
-
-
-def as_list(value) -> list:
-    """Return a list: empty for None, the items of a list or tuple, or the single value."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+DEFAULTS = {"top_k": 50, "num_beams": 1, "num_return_sequences": 1, "length_penalty": 1.0}
+DEFAULTS |= {"early_stopping": False, "use_cache": True, "num_assistant_tokens": 4}
 
 
 def at_least(n: int) -> tuple[Callable, str]:
@@ -32,6 +28,7 @@ TOKENS = "bos_token_id eos_token_id pad_token_id suppress_tokens".split()
 SETTING_RULES = {
     "temperature": above(0, inf, "pass a finite number above 0, or do_sample=False alone"),
     "top_p": above(0, 1, "pass more than 0 and at most 1, which keeps all"),
+    "typical_p": above(0, 1, "pass more than 0 and at most 1, which keeps all"),
     "repetition_penalty": above(0, inf, "pass a finite number above 0; 1 changes nothing"),
     "length_penalty": above(-inf, inf, "pass a finite number"),
     **dict.fromkeys(FROM_ZERO, at_least(0)),
@@ -43,12 +40,14 @@ SETTING_RULES = {
 }
 
 
-@dataclass(init=False)
+@dataclass(init=False, repr=False)
 class GenerationConfig:
-    """How to generate. Names, meaning and defaults are those of transformers.
+    """How to generate. Names and meaning are those of transformers; None sets nothing.
 
-    `vars` of it holds only what was set; None sets nothing. Unknown names are kept and saved, and
-    `generate` warns of them. Raises ValueError, naming the setting, for a value that is not valid.
+    `vars` of it holds only what was set. Further names become attributes and are saved. Raises
+    ValueError, naming the setting, for a value that is not valid.
+
+    >>> model.generate(**inputs, generation_config=GenerationConfig(max_new_tokens=30, top_k=5))
     """
 
     # how long
@@ -56,43 +55,62 @@ class GenerationConfig:
     max_new_tokens: int | None = None  # or: tokens to add; wins over max_length
     min_length: int | None = None  # in tokens, prompt included; before it, no end token
     min_new_tokens: int | None = None  # or: tokens to add; wins over min_length
+    max_time: float | None = None  # in seconds
     # how to choose
-    do_sample: bool = False  # sample; otherwise take the most probable
-    temperature: float = 1.0  # this and the next two: only for sampling
-    top_k: int = 50  # 0: keep all
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int = 0
+    do_sample: bool | None = None  # sample; otherwise take the most probable
+    temperature: float | None = None  # this and the next six: only for sampling
+    top_k: int | None = None  # default: 50; 0: keep all
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    epsilon_cutoff: float | None = None
+    eta_cutoff: float | None = None
+    repetition_penalty: float | None = None
+    no_repeat_ngram_size: int | None = None
+    sequence_bias: dict[tuple[int, ...], float] | list | None = None  # tokens -> what is added
+    bad_words_ids: list[list[int]] | None = None  # tokens that are never chosen one after another
     suppress_tokens: list[int] | None = None  # tokens that are never chosen
+    begin_suppress_tokens: list[int] | None = None  # or not as the first new one
+    forced_bos_token_id: int | None = None  # the second token of a text
+    forced_eos_token_id: int | list[int] | None = None  # the last one, at max_length
+    exponential_decay_length_penalty: tuple[int, float] | None = None  # from when on, how much
+    remove_invalid_values: bool | None = None  # replace nan and inf among the scores
+    renormalize_logits: bool | None = None  # turn the scores into log-probabilities at the end
     # beams, and how many texts
-    num_beams: int = 1
-    length_penalty: float = 1.0  # this and the next: only for beams
-    early_stopping: bool | str = False  # or True, or "never"
-    num_return_sequences: int = 1  # texts for each prompt
+    num_beams: int | None = None  # default: 1
+    length_penalty: float | None = None  # default: 1.0; this and the next: only for beams
+    early_stopping: bool | str | None = None  # or True, or "never"
+    num_return_sequences: int | None = None  # texts for each prompt; default: 1
     # where a text begins and ends
     bos_token_id: int | None = None  # beginning of sequence: what an empty prompt starts with
     eos_token_id: int | list[int] | None = None  # end of sequence
     pad_token_id: int | None = None  # after a text that is done; default: an end token or 0
     stop_strings: str | list[str] | None = None
     # how to compute, and what to return
-    use_cache: bool = True
+    use_cache: bool | None = None  # default: True
     cache_implementation: str | None = None  # "static": see `minigpt.fast.static_cache`
-    num_assistant_tokens: int = 4  # how many tokens an `assistant_model` drafts at a time
-    return_dict_in_generate: bool = False  # return named results, not only ids
-    output_scores: bool = False  # and the scores of each step among them
+    num_assistant_tokens: int | None = None  # how many an `assistant_model` drafts; default: 4
+    return_dict_in_generate: bool | None = None  # return named results, not only ids
+    output_scores: bool | None = None  # and the scores of each step among them, as processed
+    output_logits: bool | None = None  # and the scores as the model returned them
+    output_hidden_states: bool | None = None  # this and the next: without a cache
+    output_attentions: bool | None = None
 
     def __init__(self, **settings):
         given = {name: x for name, x in settings.items() if x is not None}
         odd = {name: files.to_number(x) for name, x in given.items() if hasattr(x, "tolist")}
-        vars(self).update(given | odd)
+        self.__dict__ = given | odd
         for name in given.keys() & SETTING_RULES.keys():
             (is_good, way), value = SETTING_RULES[name], vars(self)[name]
             if not is_good(value):
                 raise ValueError(f"{name}={value!r}; {way}")
-        n, num_beams = self.num_return_sequences, self.num_beams
+        n, num_beams = self.num_return_sequences or 1, self.num_beams or 1
         if n > num_beams and not (self.do_sample and num_beams == 1):
             way = "pass num_beams of at least as many, or do_sample=True and num_beams=1"
             raise ValueError(f"num_return_sequences={n}, but num_beams={num_beams}; {way}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string()}"
 
     @property
     def eos(self) -> list[int]:
@@ -104,20 +122,30 @@ class GenerationConfig:
         """The token that follows a text that is done."""
         return [*as_list(self.pad_token_id), *self.eos, 0][0]
 
+    def update(self, **settings) -> dict:
+        """Set those of the settings that have a name of this class; return the others."""
+        known = {name: x for name, x in settings.items() if hasattr(self, name)}
+        self.__init__(**vars(self) | known)
+        return {name: x for name, x in settings.items() if name not in known}
+
     def to_dict(self) -> dict:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | vars(self)
+        return dict.fromkeys(self.__dataclass_fields__) | vars(self)
 
     def to_diff_dict(self) -> dict:
-        """Return the settings that are not the default, which are saved."""
-        return {name: x for name, x in vars(self).items() if x != vars(type(self)).get(name)}
+        """Return what was set, which is saved."""
+        return dict(vars(self))
 
-    def save_pretrained(self, save_directory) -> None:
-        """Write `generation_config.json` into a folder."""
-        files.save_files(save_directory, {CONFIG_NAME: files.json_writer(self.to_diff_dict())})
+    def to_json_string(self, use_diff: bool = True, **_) -> str:
+        return files.json_text(self.to_diff_dict() if use_diff else self.to_dict())
+
+    def save_pretrained(self, save_directory, config_file_name: str = CONFIG_NAME, **_) -> None:
+        """Write the settings into a file of a folder."""
+        files.save_files(save_directory, {config_file_name: files.json_writer(self.to_diff_dict())})
 
     @classmethod
-    def from_dict(cls, config_dict: dict, **settings) -> "GenerationConfig":
-        return cls(**config_dict | settings)
+    def from_dict(cls, config_dict: dict, return_unused_kwargs: bool = False, **settings):
+        config = cls(**config_dict | settings)
+        return (config, {}) if return_unused_kwargs else config  # a config takes all names
 
     @classmethod
     def from_model_config(cls, model_config) -> "GenerationConfig":
@@ -126,13 +154,13 @@ class GenerationConfig:
         return cls(**{name: getattr(model_config, name, None) for name in names})
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name, **options) -> "GenerationConfig":
+    def from_pretrained(cls, pretrained_model_name, config_file_name=CONFIG_NAME, **options):
         """Read a checkpoint's `generation_config.json`; `options` are settings and hub options.
 
         Raises FileNotFoundError if it has none, and ValueError, naming the file, for a setting that
         is not valid.
         """
         hub, settings = files.split_hub_options(options)
-        path = files.find_file(pretrained_model_name, CONFIG_NAME, **hub)
+        path = files.find_file(pretrained_model_name, config_file_name, **hub)
         with files.naming(path):
             return cls.from_dict(files.read_json(path), **settings)

@@ -105,14 +105,22 @@ class GenerateDecoderOnlyOutput(ModelOutput):
 
     sequences: Tensor | None = None  # (B n, T + new), the prompt first
     scores: tuple[Tensor, ...] | None = None  # with output_scores: (B n, V) for each step
+    logits: tuple[Tensor, ...] | None = None  # with output_logits: the same before processors
+    attentions: tuple[tuple[Tensor, ...], ...] | None = None  # of each step
+    hidden_states: tuple[tuple[Tensor, ...], ...] | None = None
+    past_key_values: KeyValueCache | None = None
     rounds: tuple | None = None  # with assistant_model: drafted and accepted tokens
 
 
 @dataclass
 class GenerateBeamDecoderOnlyOutput(ModelOutput):
-    """The same for K beams; all fields but the first need output_scores."""
+    """The same for K beams."""
 
     sequences: Tensor | None = None  # (B n, T + new)
-    sequences_scores: Tensor | None = None  # (B n,)
+    sequences_scores: Tensor | None = None  # (B n,), with output_scores
     scores: tuple[Tensor, ...] | None = None  # (B K, V) for each step: log-probabilities
+    logits: tuple[Tensor, ...] | None = None
     beam_indices: Tensor | None = None  # (B n, new): rows of (B K); -1 after the end
+    attentions: tuple[tuple[Tensor, ...], ...] | None = None
+    hidden_states: tuple[tuple[Tensor, ...], ...] | None = None
+    past_key_values: KeyValueCache | None = None

@@ -186,7 +186,7 @@ def generate_texts(
         del usual["max_new_tokens"]
     options |= {"tokenizer": pipe.tokenizer, "return_dict_in_generate": False}
     ids, mask = pipe.pad(rows), pipe.pad([[1] * len(row) for row in rows])  # (B, T)
-    new = pipe.model.generate(ids, mask, GenerationConfig(**usual | config), **options)
+    new = pipe.model.generate(ids, GenerationConfig(**usual | config), attention_mask=mask, **options)
     added = new[:, ids.shape[1] :].cpu().chunk(len(texts))  # (B * N, T + n) -> B of (N, n)
     answers = []
     for text, several in zip(texts, added, strict=True):
