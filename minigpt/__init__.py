@@ -16,6 +16,7 @@ HOME = {  # public name -> the module that defines it
     "AutoModelForCausalLM": "hf.auto",
     "AutoModelForSequenceClassification": "hf.auto",
     "AutoTokenizer": "hf.auto",
+    "BatchEncoding": "hf.batch_encoding",
     "Conv1D": "hf.models",
     "FastGenerator": "fast.static_cache",
     "GenerationConfig": "hf.generation_config",

@@ -4,6 +4,7 @@ from minigpt.hf.auto import AutoModel as AutoModel
 from minigpt.hf.auto import AutoModelForCausalLM as AutoModelForCausalLM
 from minigpt.hf.auto import AutoModelForSequenceClassification as AutoModelForSequenceClassification
 from minigpt.hf.auto import AutoTokenizer as AutoTokenizer
+from minigpt.hf.batch_encoding import BatchEncoding as BatchEncoding
 from minigpt.hf.configuration import OpenAIGPTConfig as OpenAIGPTConfig
 from minigpt.hf.generation import speculate as speculate
 from minigpt.hf.generation_config import GenerationConfig as GenerationConfig

@@ -4,6 +4,8 @@ from contextlib import suppress
 from copy import copy
 from pathlib import Path
 
+import torch
+
 from minigpt.hf import models
 from minigpt.hf.configuration import MODEL_TYPE, OpenAIGPTConfig
 from minigpt.hf.files import find_file, read_json, split_hub_options
@@ -32,12 +34,18 @@ class AutoClass:
         return (OpenAIGPTTokenizer if is_slow else cls.target).from_pretrained(name, **options)
 
     @classmethod
-    def from_config(cls, config: OpenAIGPTConfig, attn_implementation: str | None = None):
+    def from_config(
+        cls,
+        config: OpenAIGPTConfig,
+        attn_implementation: str | None = None,
+        dtype: torch.dtype | str | None = None,
+        **_,  # options of transformers that change nothing here
+    ):
         """Make a model with new weights; the caller's config does not change."""
         model = cls.target(copy(config))
         if attn_implementation is not None:
             model.set_attn_implementation(attn_implementation)
-        return model
+        return model.to(OpenAIGPTConfig(dtype=dtype).dtype)
 
 
 class AutoConfig(AutoClass):

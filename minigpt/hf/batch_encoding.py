@@ -1,10 +1,26 @@
 """The input and output of a tokenizer call: texts and pairs; ids, masks, tensors."""
 
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
 from tokenizers import Encoding
+
+Span = namedtuple("Span", "start end")
+
+
+def lookup(name: str) -> Callable:
+    """Make a method that asks the library's `Encoding` of a text, by default the first."""
+
+    def find(self, batch_or_index: int, index: int | None = None, sequence_index: int = 0):
+        batch, index = (0, batch_or_index) if index is None else (batch_or_index, index)
+        which = () if name.startswith("token") else (sequence_index,)
+        found = getattr(self[batch], name)(index, *which)
+        return Span(*found) if isinstance(found, tuple) else found
+
+    find.__doc__ = f"`{name}(index)`, or with the number of the text in front; None: nothing there."
+    return find
 
 
 class BatchEncoding(dict):
@@ -15,6 +31,14 @@ class BatchEncoding(dict):
 
     make: Callable[[], list[Encoding]] | None = None  # None: only ids are known
     data = property(lambda self: self)
+    is_fast = property(lambda self: self.make is not None)
+    n_sequences = property(lambda self: self[0].n_sequences)
+
+    def __init__(self, data=(), encoding=None, tensor_type=None, prepend_batch_axis=False):
+        super().__init__(data)
+        if encoding is not None:
+            self.make = lambda: encoding if isinstance(encoding, list) else [encoding]
+        self.convert_to_tensors(tensor_type, prepend_batch_axis)
 
     @cached_property
     def encodings(self) -> list[Encoding]:
@@ -26,10 +50,8 @@ class BatchEncoding(dict):
     def __reduce__(self):
         return BatchEncoding, (dict(self),)
 
-    def __missing__(self, key: str | int) -> Encoding:
-        if not isinstance(key, int):
-            raise KeyError(key)
-        return self.encodings[key]
+    def __getitem__(self, key: str | int | slice):
+        return super().__getitem__(key) if isinstance(key, str) else self.encodings[key]
 
     def __getattr__(self, name: str):
         if name not in self:
@@ -41,13 +63,16 @@ class BatchEncoding(dict):
         self.update({name: x.to(device, **options) for name, x in self.items() if hasattr(x, "to")})
         return self
 
-    def convert_to_tensors(self, tensor_type: str | None = None) -> "BatchEncoding":
+    def convert_to_tensors(
+        self, tensor_type: str | None = None, prepend_batch_axis: bool = False
+    ) -> "BatchEncoding":
         """Turn the lists into arrays (B, T) of torch ("pt") or numpy ("np"); None: leave them.
 
-        Returns this same object. Raises ValueError for rows of different lengths.
+        `prepend_batch_axis`: (T,) -> (1, T). Returns this same object. Raises ValueError for rows of different lengths.
         """
         try:
-            arrays = {name: np.array(x) for name, x in self.items() if tensor_type}
+            one = (lambda x: [x]) if prepend_batch_axis else np.asarray
+            arrays = {name: np.array(one(x)) for name, x in self.items() if tensor_type}
             for name, x in arrays.items():
                 arrays[name] = x.astype(np.float32 if x.size and x.dtype.kind == "f" else np.int64)
         except (ValueError, TypeError, OverflowError) as error:
@@ -71,11 +96,10 @@ class BatchEncoding(dict):
         """For each token: 0 for the first text, 1 for the second, None for neither."""
         return self[batch_index].sequence_ids
 
-    def char_to_token(self, batch_or_char_index: int, char_index=None, sequence_index=0):
-        """The position of the token that holds a character of a text; None if there is none."""
-        if char_index is None:
-            batch_or_char_index, char_index = 0, batch_or_char_index
-        return self[batch_or_char_index].char_to_token(char_index, sequence_index)
+    char_to_token, char_to_word = lookup("char_to_token"), lookup("char_to_word")
+    token_to_chars, token_to_word = lookup("token_to_chars"), lookup("token_to_word")
+    token_to_sequence = lookup("token_to_sequence")
+    word_to_tokens, word_to_chars = lookup("word_to_tokens"), lookup("word_to_chars")
 
 
 def to_texts(text, pair, is_split: bool) -> tuple[list, list | None, bool]:

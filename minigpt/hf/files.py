@@ -20,11 +20,14 @@ from safetensors import SafetensorError
 from .hub import download_file
 
 TINY = files("minigpt") / "assets" / "tiny"
-HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "force_download")
+HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "force_download", "subfolder")
 IGNORED_OPTIONS = (  # options of transformers, or of models, that have no effect here
     *("device", "device_map", "output_loading_info", "ignore_mismatched_sizes"),
     *("low_cpu_mem_usage", "proxies", "resume_download", "safe_serialization"),
     *("trust_remote_code", "use_fast", "use_safetensors", "weights_only"),
+    *("max_memory", "offload_folder", "offload_state_dict", "offload_buffers", "mirror"),
+    *("code_revision", "framework", "num_workers", "tp_plan", "use_kernels", "_fast_init"),
+    *("variant", "use_auth_token"),
 )
 MAX_TRIES = 20  # while other processes save into the same folder
 ABANDONED = 3600  # seconds: unfinished files this old belong to a process that was killed
@@ -33,13 +36,14 @@ version = attrgetter("st_ino", "st_mtime_ns")  # one alone can be the same after
 Writer = Callable[[Path], object]  # writes one file to a path
 
 
-def find_file(checkpoint: str | Path, *names: str, **hub) -> Path:
+def find_file(checkpoint: str | Path, *names: str, subfolder: str = "", **hub) -> Path:
     """Return the path of the first of `names` that a checkpoint holds.
 
-    `hub` may hold `HUB_OPTIONS`. Raises FileNotFoundError, naming what was looked for and where, if
+    `hub` may hold further `HUB_OPTIONS`. Raises FileNotFoundError, naming what was looked for and where, if
     there is none, and the errors of `download_file`.
     """
     folder = Path(str(TINY) if checkpoint == "tiny" else checkpoint)
+    names = [f"{subfolder}/{name}" if subfolder else name for name in names]
     if checkpoint == "" or not folder.is_dir():  # Path("") would be the current folder
         return download_file(str(checkpoint), *names, **hub)
     for name in names:

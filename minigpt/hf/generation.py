@@ -13,7 +13,7 @@ from minigpt.fast.speculative import Reader, Speculation, rounds
 from minigpt.fast.static_cache import generate_static
 from minigpt.generation import Processor
 from minigpt.hf.beams import Finished, beam_search, best_texts
-from minigpt.hf.generation_config import DEFAULTS, GenerationConfig
+from minigpt.hf.generation_config import DEFAULTS, GenerationConfig, settings_of
 from minigpt.hf.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 from minigpt.hf.processors import CRITERIA, FILTERS, LAST, OFF, PROCESSORS
 
@@ -40,8 +40,7 @@ def merge(model_config, call_config, settings: dict) -> GenerationConfig:
         raise ValueError(f"generate has no setting {unknown}; see GenerationConfig for all names")
     if "top_k" in settings:
         settings = settings | {"top_k": settings["top_k"] or 0}
-    said = [vars(one or GenerationConfig()).items() for one in (model_config, call_config)]
-    said = {name: x for one in said for name, x in one if x is not None and name[0] != "_"}
+    said = settings_of(model_config) | settings_of(call_config)
     if strange := ", ".join(sorted(said.keys() - known)):
         warn_caller(f"generation_config sets {strange}, which has no effect in minigpt")
     return GenerationConfig(**DEFAULTS | said | settings)
@@ -107,9 +106,7 @@ def shown(steps: Iterable[Tensor], ids: Tensor, streamer) -> Iterator[Tensor]:
 class Request:
     """One call of `generate`, prepared: prompts, settings, and the functions made of them."""
 
-    def __init__(
-        self, model, config, ids, mask, types, processors, criteria, tokenizer, generator
-    ):
+    def __init__(self, model, config, ids, mask, types, processors, criteria, tokenizer, generator):
         """Arguments and errors: see `generate`."""
         self.model, self.config, self.eos = model, config, config.eos
         self.tokenizer, self.generator = tokenizer, generator
@@ -310,14 +307,6 @@ class GenerationMixin:
         if watch is not None:
             watch(out)
         return out.logits[:, -1], out.past_key_values
-
-    def can_generate(self) -> bool:
-        return True
-
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **options) -> dict:
-        """Return the arguments of `forward` for a step, as transformers' method does."""
-        given = {name: x for name, x in options.items() if x is not None}
-        return {"input_ids": input_ids} | given
 
     def last_logits(self, ids: Tensor, cache, n: int) -> Tensor:
         """Return the logits (n, V) after each of the last n ids; ids (1, T) follow the cache."""

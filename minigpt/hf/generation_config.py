@@ -40,6 +40,12 @@ SETTING_RULES = {
 }
 
 
+def settings_of(config) -> dict:
+    """Return what a config of ours or of transformers sets."""
+    given = {} if config is None else vars(config)
+    return {name: x for name, x in given.items() if x is not None and name[0] != "_"}
+
+
 @dataclass(init=False, repr=False)
 class GenerationConfig:
     """How to generate. Names and meaning are those of transformers; None sets nothing.

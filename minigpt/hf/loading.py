@@ -150,8 +150,9 @@ def load_model(
     cls: type,
     name: str | Path | None,  # None only with `config` and `state_dict`
     *,
-    config: OpenAIGPTConfig | None = None,  # in place of `config.json`
+    config: OpenAIGPTConfig | str | Path | None = None,  # in place of `config.json`
     state_dict: Mapping[str, Tensor] | None = None,  # in place of the files of weights
+    generation_config=None,  # in place of `generation_config.json`
     device: torch.device | str | int | None = None,  # see `find_device`; None: the CPU
     device_map: torch.device | str | int | dict | None = None,  # transformers' name of `device`
     output_loading_info: bool = False,  # also return what is missing, unexpected, mismatched
@@ -170,6 +171,8 @@ def load_model(
     if (device := device_map if device is None else device) is not None:
         device = find_device(device)
     hub, changes = split_hub_options(options)
+    if isinstance(config, str | Path):
+        config = OpenAIGPTConfig.from_pretrained(config, **hub)
     if config is None:
         page = find_file(name, *CONFIG_FILES, **hub)
         saved = version(page.stat())
@@ -194,7 +197,9 @@ def load_model(
     with naming(page or name):
         info = fill(model.eval(), weights, device, ignore_mismatched_sizes)
     model.name_or_path = str(name or "")
-    if name is not None and hasattr(model, "generation_config"):
+    if generation_config is not None:
+        model.generation_config = generation_config
+    elif name is not None and hasattr(model, "generation_config"):
         with suppress(FileNotFoundError):  # many checkpoints have none
             settings = type(model.generation_config)
             model.generation_config = settings.from_pretrained(name, **hub)
@@ -229,8 +234,8 @@ def save_model(
         weights.pop("lm_head.weight", None)  # the same as the embedding
     config.dtype, config.architectures = model.dtype, [type(model).__name__]
     config.validate()
-    if hasattr(model, "generation_config") and (told := model.generation_config.to_diff_dict()):
-        writers[GENERATION_FILE] = json_writer(told)
+    if hasattr(model, "generation_config"):
+        writers[GENERATION_FILE] = json_writer(model.generation_config.to_diff_dict())
     writers |= (more or {}) | formats.weight_writers(weights, max_shard_size, to)
     writers["config.json"] = json_writer(config.to_diff_dict())  # last: see `save_files`
     stale = formats.PATTERNS[to].format(suffix=r"(-\d{5}-of-\d{5})?") + r"(\.index\.json)?"

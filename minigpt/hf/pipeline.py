@@ -14,10 +14,9 @@ from minigpt.fast import warn_caller
 from minigpt.hf import auto
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.files import split_hub_options
-from minigpt.hf.generation_config import GenerationConfig
+from minigpt.hf.generation_config import GenerationConfig, settings_of
 from minigpt.hf.loading import find_device
 from minigpt.hf.models import OpenAIGPTPreTrainedModel
-from minigpt.hf.tokenizer_base import clean_up
 
 
 @dataclass
@@ -59,14 +58,25 @@ class Pipeline:
         is_class = work is classify and isinstance(inputs, str) and "top_k" not in options
         return list(answers) if is_class else next(answers)
 
-    def encode(self, text: str | dict, truncation: bool | str | None) -> list[int]:
-        """Return the ids of a text, or of {"text", "text_pair"}.
+    def save_pretrained(self, save_directory: str | Path, **options) -> None:
+        """Write model and tokenizer into a folder; options: those of the model."""
+        self.model.save_pretrained(save_directory, **options)
+        self.tokenizer.save_pretrained(save_directory)
+
+    @property
+    def limit(self) -> int:
+        """The most tokens that a text may have."""
+        return min(self.model.config.n_positions, self.tokenizer.model_max_length)
+
+    def encode(
+        self, text: str | dict, truncation=False, max_length=None, padding=None, **options
+    ) -> list[int]:
+        """Return the ids of a text, or of {"text", "text_pair"}; options: the tokenizer's.
 
         Raises ValueError for a text without tokens, and TypeError if it is not a text.
         """
         texts = text if isinstance(text, dict) else {"text": text}
-        most = min(self.model.config.n_positions, self.tokenizer.model_max_length)
-        how = {"truncation": truncation or False, "max_length": most}
+        how = {"truncation": truncation or False, "max_length": max_length or self.limit} | options
         if not (ids := self.tokenizer(**texts, **how)["input_ids"]):
             raise ValueError(f"{text!r} is empty: it has no tokens; pass at least one word")
         return ids
@@ -95,9 +105,11 @@ class Pipeline:
 # -- the tasks: each answers a list of texts, `size` rows of ids at once
 
 
-def extract_features(pipe, texts, size, return_tensors=False, truncation=False) -> list:
+def extract_features(
+    pipe, texts, size, return_tensors=False, truncation=False, tokenize_kwargs=None
+) -> list:
     """Text -> the vectors of its tokens, (1, T, C), in lists or as a tensor."""
-    rows = [pipe.encode(text, truncation) for text in texts]
+    rows = [pipe.encode(x, **{"truncation": truncation} | (tokenize_kwargs or {})) for x in texts]
     both = zip(pipe.states(rows).cpu(), rows, strict=True)
     found = [states[None, : len(row)] for states, row in both]  # (T, C) -> (1, T, C)
     return found if return_tensors else [states.tolist() for states in found]
@@ -106,17 +118,17 @@ def extract_features(pipe, texts, size, return_tensors=False, truncation=False) 
 FUNCTIONS = dict(softmax=partial(torch.softmax, dim=-1), sigmoid=torch.sigmoid, none=torch.clone)
 
 
-def classify(pipe, texts, size, top_k=False, function_to_apply=None, truncation=False) -> list:
+def classify(pipe, texts, size, top_k=False, function_to_apply=None, **options) -> list:
     """Text, or {"text", "text_pair"} -> {"label", "score"}, the best; or a list of them, sorted.
 
     `top_k`: the number of classes in the list, None for all. `function_to_apply`: from logits to
-    scores, one of `FUNCTIONS`; the default follows transformers.
+    scores, one of `FUNCTIONS`; the default follows transformers. `options`: the tokenizer's.
     """
     config, name = pipe.model.config, function_to_apply
     if name is None and config.problem_type != "regression":
         several = config.problem_type == "multi_label_classification"
         name = "sigmoid" if several or config.num_labels == 1 else "softmax"
-    rows = [pipe.encode(text, truncation) for text in texts]
+    rows = [pipe.encode(text, **options) for text in texts]
     answers = []
     for scores in FUNCTIONS[str(name).lower()](pipe.logits(rows, size)).tolist():
         pairs = [{"label": config.id2label[i], "score": x} for i, x in enumerate(scores)]
@@ -173,29 +185,47 @@ def generate_texts(
     texts,
     size,
     return_full_text=True,  # False: only the new text
-    clean_up_tokenization_spaces=False,
+    return_tensors=False,  # True: the ids, in place of a text
+    return_text=None,  # no effect
+    clean_up_tokenization_spaces=None,  # this and the next: see `decode`
+    skip_special_tokens=True,
+    prefix="",  # a text in front of each prompt that is not returned
+    handle_long_generation=None,  # "hole": forget the beginning of a prompt that leaves no room
+    stop_sequence=None,  # another name of stop_strings
     truncation=False,
+    tokenizer_encode_kwargs=None,
     generation_config=None,
     **options,  # those of `generate`
-) -> list[list[dict[str, str]]]:
-    """Prompt -> [{"generated_text"}]; `GENERATION` are the defaults."""
-    rows = [pipe.encode(text, truncation) for text in texts]
-    config = vars(pipe.model.generation_config) | vars(generation_config or GenerationConfig())
+) -> list[list[dict]]:
+    """Prompt -> [{"generated_text"}] or [{"generated_token_ids"}]; `GENERATION` are the defaults.
+
+    Words have no space in front: the text of the new tokens follows the prompt as in transformers.
+    """
+    how = {"truncation": truncation, "max_length": options.get("max_length")}
+    how |= {x: options.pop(x) for x in ("add_special_tokens", "padding") if x in options}
+    how |= tokenizer_encode_kwargs or {}
+    rows = [pipe.encode(prefix + text, **how) for text in texts]
+    config = settings_of(pipe.model.generation_config) | settings_of(generation_config)
     usual = GENERATION | {"pad_token_id": pipe.tokenizer.unk_token_id}  # decoding skips it
     if (config | options).get("max_length"):
         del usual["max_new_tokens"]
+    config = usual | config
+    if handle_long_generation == "hole":
+        room = pipe.limit - (config | options)["max_new_tokens"]
+        rows = [row[-room:] for row in rows]
     options |= {"tokenizer": pipe.tokenizer, "return_dict_in_generate": False}
+    options |= {"stop_strings": stop_sequence} if stop_sequence else {}
     ids, mask = pipe.pad(rows), pipe.pad([[1] * len(row) for row in rows])  # (B, T)
-    new = pipe.model.generate(ids, GenerationConfig(**usual | config), attention_mask=mask, **options)
+    new = pipe.model.generate(ids, GenerationConfig(**config), attention_mask=mask, **options)
     added = new[:, ids.shape[1] :].cpu().chunk(len(texts))  # (B * N, T + n) -> B of (N, n)
-    answers = []
-    for text, several in zip(texts, added, strict=True):
-        found = [pipe.tokenizer.decode(one, skip_special_tokens=True) for one in several]
-        found = [f" {new}" if new and not text[-1:].isspace() else new for new in found]
-        found = [clean_up(new) if clean_up_tokenization_spaces else new for new in found]
-        whole = return_full_text is not False
-        answers.append([{"generated_text": text + x if whole else x.lstrip(" ")} for x in found])
-    return answers
+    if return_tensors:
+        both = zip(rows, added, strict=True)
+        return [[{"generated_token_ids": row + new.tolist()} for new in some] for row, some in both]
+    decode = partial(pipe.tokenizer.decode, skip_special_tokens=skip_special_tokens)
+    decode = partial(decode, clean_up_tokenization_spaces=clean_up_tokenization_spaces)
+    starts = texts if return_full_text is not False else [""] * len(texts)
+    both = zip(starts, added, strict=True)
+    return [[{"generated_text": start + decode(new)} for new in some] for start, some in both]
 
 
 TASKS = {  # task -> class that loads its model, function
@@ -210,7 +240,9 @@ TASKS = {  # task -> class that loads its model, function
 def pipeline(
     task: str | None = None,  # a key of TASKS
     model: str | Path | OpenAIGPTPreTrainedModel | None = None,
+    config: str | Path | OpenAIGPTConfig | None = None,  # default: that of the model
     tokenizer=None,  # name, folder or object; default: that of the model
+    *,
     dtype: torch.dtype | str | None = None,  # default: that of the checkpoint or object
     device: int | str | torch.device | None = None,  # None: "auto", or where it is
     batch_size: int = 1,  # rows that are computed at once
@@ -221,7 +253,7 @@ def pipeline(
 ) -> Pipeline:
     """Make a function from texts to answers: `pipeline("text-generation", model="tiny")("It was")`.
 
-    text-generation: `return_full_text`, `clean_up_tokenization_spaces` and what `generate` takes.
+    text-generation: those of `generate_texts` and what `generate` takes.
     text-classification: `top_k`, `function_to_apply`. feature-extraction: `return_tensors`.
     zero-shot-classification: `candidate_labels`, `hypothesis_template`, `multi_label`. All:
     `truncation`. Calls, and their errors: see `Pipeline`. Answers are shaped like those of
@@ -241,7 +273,8 @@ def pipeline(
     dtype = torch_dtype if dtype is None else dtype
     device = device_map if device is None else device
     if isinstance(model, str | Path):
-        told = {name: x for name, x in (("dtype", dtype), ("device", device)) if x is not None}
+        told = {"dtype": dtype, "device": device, "config": config}
+        told = {name: x for name, x in told.items() if x is not None}
         model = TASKS[task][0].from_pretrained(model, **{"device_map": "auto"} | loading | told)
     else:
         place = None if device is None else find_device(device)

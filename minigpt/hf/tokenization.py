@@ -71,9 +71,6 @@ class OpenAIGPTTokenizer(TokenizerBase):
             return "basic"
         return check("text_pipeline", wanted or "original")
 
-    def __init__(self, vocab=None, merges=None, text_pipeline=None, **options):
-        super().__init__(vocab, merges, self.choose_pipeline(text_pipeline), **options)
-
     def is_plain(self, texts: list[str]) -> bool:
         """Say whether the tokenizer of chapter 02 is enough for these texts."""
         if self.text_pipeline == "basic":

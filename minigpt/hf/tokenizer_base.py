@@ -1,5 +1,6 @@
 """What both tokenizers share: the interface of transformers, on the library `tokenizers`."""
 
+import json
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -62,6 +63,8 @@ class TokenizerBase(Joinable):
     model_max_length = 512  # the positions of GPT-1
     name_or_path = ""  # the checkpoint that it was loaded from
     do_lower_case = True
+    clean_up_tokenization_spaces = False  # kept and saved; as in transformers, without effect
+    vocab_files_names = files.FILES
     steps = {  # pipeline -> functions that make the library's two steps from a text to words
         "original": (original_normalizer, split_at_spaces),
         "basic": (normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer),
@@ -75,8 +78,18 @@ class TokenizerBase(Joinable):
         unk_token: str | dict | AddedToken = UNKNOWN,
         **options,  # special tokens (added if new), sides, lengths; vocab_file, merges_file
     ):
-        """Raises ValueError for an unknown pipeline or a vocabulary without `unk_token`."""
+        """`tokenizer_file` or `tokenizer_object`, of the library, may stand for the first three.
+
+        Raises ValueError for an unknown pipeline or a vocabulary without `unk_token`.
+        """
         vocab, merges = options.pop("vocab_file", vocab), options.pop("merges_file", merges)
+        whole, file = options.pop("tokenizer_object", None), options.pop("tokenizer_file", None)
+        if whole is not None or file is not None:
+            whole = files.read_json(Path(file)) if whole is None else json.loads(whole.to_str())
+            vocab, merges, found = files.read_whole(whole)
+            text_pipeline = text_pipeline or found.pop("text_pipeline", None)
+            added = {x["id"]: x for x in whole.get("added_tokens") or ()}
+            options = {"added_tokens_decoder": added} | found | options
         unknown = unk_token if isinstance(unk_token, str) else to_token(unk_token).content
         if isinstance(vocab, str | Path):
             vocab = files.read_json(Path(vocab))
@@ -84,7 +97,7 @@ class TokenizerBase(Joinable):
             merges = files.read_checked_merges(Path(merges))
         self.vocab = {unknown: 0} if vocab is None else vocab
         self.merges, self.roles = [tuple(pair) for pair in merges or ()], {"unk_token": unknown}
-        self.text_pipeline = check("text_pipeline", text_pipeline or "original")
+        self.text_pipeline = self.choose_pipeline(text_pipeline)
         if unknown not in self.vocab:
             raise ValueError(f"the vocabulary lacks {unknown!r}; pass its unk_token")
         if missing := set(range(len(self.vocab))) - set(self.vocab.values()):
@@ -97,6 +110,10 @@ class TokenizerBase(Joinable):
         backend.decoder, self.backend_tokenizer = decoders.BPEDecoder(suffix="</w>"), backend
         if options or self.text_pipeline == "basic":
             self.configure(options)
+
+    @staticmethod
+    def choose_pipeline(wanted: str | None) -> str:
+        return check("text_pipeline", wanted or "original")
 
     def configure(self, options: dict) -> None:
         """Set added and special tokens, sides and length; ValueError for wrong ones."""
@@ -133,6 +150,9 @@ class TokenizerBase(Joinable):
     def __len__(self) -> int:
         return self.backend_tokenizer.get_vocab_size()
 
+    max_len_single_sentence = max_len_sentences_pair = property(lambda self: self.model_max_length)
+    _tokenizer = property(lambda self: self.backend_tokenizer)
+    init_kwargs = property(lambda self: self.describe())
     vocab_size = property(lambda self: len(self.vocab))  # without added tokens
     added_tokens_decoder = property(lambda self: self.backend_tokenizer.get_added_tokens_decoder())
     special_tokens_map = property(lambda self: dict(self.roles))
@@ -163,7 +183,8 @@ class TokenizerBase(Joinable):
     def set_role(self, name: str, token: str | int | AddedToken | None) -> None:
         """Give a role to a token or id, which is then found in texts; None removes the role.
 
-        Raises ValueError for a token without an id, and for another `unk_token`.
+        As in transformers, a token without an id gets that of `unk_token`: `add_special_tokens`
+        adds one. Raises ValueError for another `unk_token`.
         """
         token = self.convert_ids_to_tokens(token) if isinstance(token, int) else token
         token = None if token is None else to_token(token).content
@@ -172,11 +193,9 @@ class TokenizerBase(Joinable):
         if token is None:
             self.roles.pop(name, None)
             return
-        if token not in self.vocab and token not in self.added_tokens_encoder:
-            add = f"tokenizer.add_special_tokens({{{name!r}: {token!r}}})"
-            raise ValueError(f"{name}={token!r} is not in the vocabulary; add it: {add}")
-        known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
-        self.add_tokens(known, special_tokens=True)  # an added one keeps its flags
+        if token in self.vocab or token in self.added_tokens_encoder:
+            known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
+            self.add_tokens(known, special_tokens=True)  # an added one keeps its flags
         self.roles[name] = token
 
     def add_tokens(self, new_tokens, special_tokens: bool = False) -> int:
@@ -482,11 +501,12 @@ class TokenizerBase(Joinable):
         }
 
     def save_pretrained(self, save_directory: str | Path, **options) -> tuple[str, ...]:
-        """Write four files into a folder, for minigpt and transformers; returns their names.
+        """Write four files into a folder, for minigpt and transformers; returns their paths.
 
         `options` of a model's method are accepted and have no effect.
         """
-        return tuple(save_files(save_directory, self.writers()))
+        names = save_files(save_directory, self.writers())
+        return tuple(str(Path(save_directory, name)) for name in names)
 
 
 def remake(kind: type, name: str, vocab, merges, settings: dict, post_processor) -> TokenizerBase:
@@ -496,8 +516,8 @@ def remake(kind: type, name: str, vocab, merges, settings: dict, post_processor)
     return made
 
 
-for name in ROLES:  # pad_token and pad_token_id, and so on; "" has no id
+for name in ROLES:  # pad_token and pad_token_id, and so on
     token = property(lambda t, n=name: t.roles.get(n), lambda t, x, n=name: t.set_role(n, x))
-    find = property(lambda t, n=name: t.backend_tokenizer.token_to_id(t.roles.get(n, "")))
+    find = property(lambda t, n=name: t.convert_tokens_to_ids(t.roles[n]) if n in t.roles else None)
     setattr(TokenizerBase, name, token)
     setattr(TokenizerBase, f"{name}_id", find.setter(token.fset))

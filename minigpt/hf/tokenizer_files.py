@@ -15,13 +15,19 @@ from .files import find_file, naming, read_json
 
 VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # today's name, and that of OpenAI's release
 MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
+FILES = {
+    "vocab_file": "vocab.json",
+    "merges_file": "merges.txt",
+    "tokenizer_file": "tokenizer.json",
+}
 TOKENIZER_JSON, OLD = "tokenizer.json", ("added_tokens.json", "special_tokens_map.json")
 ROLES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
 EXTRA = ("extra_special_tokens", "additional_special_tokens")
-SETTINGS = ("model_max_length", "padding_side", "truncation_side")
+SETTINGS = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces")
 FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 CHOICES = {
     "text_pipeline": ("original", "basic"),
+    "clean_up_tokenization_spaces": (True, False),
     "padding_side": ("right", "left"),
     "truncation_side": ("right", "left"),
     "padding": (True, False, None, "longest", "max_length", "do_not_pad"),
