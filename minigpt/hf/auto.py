@@ -3,6 +3,7 @@
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -10,15 +11,20 @@ from minigpt.hf import models
 from minigpt.hf.configuration import MODEL_TYPE, OpenAIGPTConfig
 from minigpt.hf.files import find_file, read_json, split_hub_options
 from minigpt.hf.tokenization import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
+from minigpt.hf.tokenizer_base import TokenizerBase
+
+Target = TypeVar("Target")
 
 
-class AutoClass:
+class AutoClass(Generic[Target]):
     """Loads `target` from a checkpoint; refuses a checkpoint of another model than GPT-1."""
 
-    target: type
+    target: type[Target]
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, use_fast=True, **options):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, use_fast: bool = True, **options: Any
+    ) -> Target:
         """Load `"tiny"`, a folder or a name on the hub; options and errors: those of the class.
 
         A tokenizer is an `OpenAIGPTTokenizer` with `use_fast=False`, and needs no `config.json`.
@@ -40,7 +46,7 @@ class AutoClass:
         attn_implementation: str | None = None,
         dtype: torch.dtype | str | None = None,
         **_,  # options of transformers that change nothing here
-    ):
+    ) -> Target:
         """Make a model with new weights; the caller's config does not change."""
         model = cls.target(copy(config))
         if attn_implementation is not None:
@@ -48,7 +54,7 @@ class AutoClass:
         return model.to(OpenAIGPTConfig(dtype=dtype).dtype)
 
 
-class AutoConfig(AutoClass):
+class AutoConfig(AutoClass[OpenAIGPTConfig]):
     """The config of a checkpoint."""
 
     target = OpenAIGPTConfig
@@ -59,13 +65,25 @@ class AutoConfig(AutoClass):
         return OpenAIGPTConfig(**settings)
 
 
-AutoTokenizer = type("AutoTokenizer", (AutoClass,), {"target": OpenAIGPTTokenizerFast})
-AutoModel = type("AutoModel", (AutoClass,), {"target": models.OpenAIGPTModel})
-AutoModelForCausalLM = type(
-    "AutoModelForCausalLM", (AutoClass,), {"target": models.OpenAIGPTLMHeadModel}
-)
-AutoModelForSequenceClassification = type(
-    "AutoModelForSequenceClassification",
-    (AutoClass,),
-    {"target": models.OpenAIGPTForSequenceClassification},
-)
+class AutoTokenizer(AutoClass[TokenizerBase]):
+    """The fast tokenizer of a checkpoint or, with `use_fast=False`, the other one."""
+
+    target = OpenAIGPTTokenizerFast
+
+
+class AutoModel(AutoClass[models.OpenAIGPTModel]):
+    """The model without a head."""
+
+    target = models.OpenAIGPTModel
+
+
+class AutoModelForCausalLM(AutoClass[models.OpenAIGPTLMHeadModel]):
+    """The language model."""
+
+    target = models.OpenAIGPTLMHeadModel
+
+
+class AutoModelForSequenceClassification(AutoClass[models.OpenAIGPTForSequenceClassification]):
+    """The classifier."""
+
+    target = models.OpenAIGPTForSequenceClassification

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -313,6 +314,14 @@ class GenerationMixin:
         out = self(ids, past_key_values=cache, logits_to_keep=n, return_dict=True)
         return out.logits[0]  # (1, n, V) -> (n, V)
 
+    @overload
+    def generate(
+        self, *inputs: Any, return_dict_in_generate: Literal[False] = ..., **options: Any
+    ) -> Tensor: ...
+    @overload
+    def generate(
+        self, *inputs: Any, return_dict_in_generate: Literal[True], **options: Any
+    ) -> GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput: ...
     def generate(
         self,
         inputs: Tensor | None = None,  # (B, T), the ids of the prompts

@@ -5,6 +5,7 @@ from copy import copy
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Literal, Self, overload
 
 import torch
 import torch.nn.functional as F
@@ -65,8 +66,18 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         nn.Module.__init__(self)  # the core's constructors do it again
         self.config = config
 
+    @overload
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options):
+    def from_pretrained(
+        cls, name: str | Path | None, *, output_loading_info: Literal[True], **options: Any
+    ) -> tuple[Self, dict]: ...
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path | None, **options: Any
+    ) -> Self: ...
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **options):
         """Load `"tiny"`, a folder (transformers' or OpenAI's format) or a name on the hub.
 
         Options and errors: see `load_model`.

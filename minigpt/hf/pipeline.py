@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,9 @@ class Pipeline:
     device = property(lambda self: self.model.device)
     dtype = property(lambda self: self.model.dtype)
 
-    def __call__(self, inputs, candidate_labels=None, *, batch_size: int | None = None, **options):
+    def __call__(
+        self, inputs: Any, candidate_labels=None, *, batch_size: int | None = None, **options: Any
+    ) -> Any:
         """Return an answer to one text, a list for a list, a generator for any other iterable.
 
         `options` replace the pipeline's; `candidate_labels` are for zero-shot classification.

@@ -4,6 +4,7 @@ import json
 from functools import partial
 from itertools import compress
 from pathlib import Path
+from typing import Any, Self
 
 import tokenizers
 from tokenizers import AddedToken, Encoding, decoders, models, normalizers, pre_tokenizers
@@ -62,6 +63,14 @@ class TokenizerBase(Joinable):
     padding_side, truncation_side = "right", "right"
     model_max_length = 512  # the positions of GPT-1
     name_or_path = ""  # the checkpoint that it was loaded from
+    unk_token: str  # these eight: see the end of this module
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    unk_token_id: int
+    bos_token_id: int | None
+    eos_token_id: int | None
+    pad_token_id: int | None
     do_lower_case = True
     clean_up_tokenization_spaces = False  # kept and saved; as in transformers, without effect
     vocab_files_names = files.FILES
@@ -444,8 +453,8 @@ class TokenizerBase(Joinable):
         cls,
         pretrained_model_name_or_path: str | Path,  # "tiny", a folder or a name on the hub
         text_pipeline: str | None = None,
-        **options,
-    ):
+        **options: Any,
+    ) -> Self:
         """Load the tokenizer of a checkpoint.
 
         `options` replace settings, such as `pad_token="<pad>"` or `model_max_length=1024`; they may
