@@ -205,7 +205,6 @@ def test_roles_can_be_given_to_tokens_that_exist(kind):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda x: setattr(x, "sep_token", "<nope>"), "sep_token='<nope>'.*add_special_tokens"),
         (lambda x: x.add_special_tokens({"unk_token": "[U]"}), "unk_token is '<unk>'"),
         (lambda x: x.add_special_tokens({"a_token": "<s>"}), "no role 'a_token'; .* bos_token"),
         (lambda x: x.add_tokens("\u200b"), "cannot be added"),
@@ -250,7 +249,8 @@ def test_a_tokenizer_is_made_of_files_too(tmp_path):
 def test_a_saved_folder_loads_whatever_file_is_missing(kind, pipeline, tmp_path):
     tokenizer = ready(kind, pipeline)
     files = ["merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
-    assert sorted(tokenizer.save_pretrained(tmp_path, max_shard_size="1GB")) == files
+    paths = tokenizer.save_pretrained(tmp_path, max_shard_size="1GB")
+    assert sorted(paths) == [str(tmp_path / name) for name in files]
     assert sorted(path.name for path in tmp_path.iterdir()) == files
     assert parts(kind.from_pretrained(tmp_path)) == parts(tokenizer)
     for name in files:

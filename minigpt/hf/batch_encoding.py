@@ -69,7 +69,8 @@ class BatchEncoding(dict[str, Any]):
     ) -> "BatchEncoding":
         """Turn the lists into arrays (B, T) of torch ("pt") or numpy ("np"); None: leave them.
 
-        `prepend_batch_axis`: (T,) -> (1, T). Returns this same object. Raises ValueError for rows of different lengths.
+        `prepend_batch_axis`: (T,) -> (1, T). Returns this same object. Raises ValueError for rows
+        of different lengths.
         """
         try:
             one = (lambda x: [x]) if prepend_batch_axis else np.asarray

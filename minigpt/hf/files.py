@@ -39,8 +39,8 @@ Writer = Callable[[Path], object]  # writes one file to a path
 def find_file(checkpoint: str | Path, *names: str, subfolder: str = "", **hub) -> Path:
     """Return the path of the first of `names` that a checkpoint holds.
 
-    `hub` may hold further `HUB_OPTIONS`. Raises FileNotFoundError, naming what was looked for and where, if
-    there is none, and the errors of `download_file`.
+    `hub` may hold further `HUB_OPTIONS`. Raises FileNotFoundError, naming what was looked for and
+    where, if there is none, and the errors of `download_file`.
     """
     folder = Path(str(TINY) if checkpoint == "tiny" else checkpoint)
     names = [f"{subfolder}/{name}" if subfolder else name for name in names]

@@ -207,7 +207,7 @@ def generate_texts(
     how = {"truncation": truncation, "max_length": options.get("max_length")}
     how |= {x: options.pop(x) for x in ("add_special_tokens", "padding") if x in options}
     how |= tokenizer_encode_kwargs or {}
-    rows = [pipe.encode(prefix + text, **how) for text in texts]
+    rows = [pipe.encode(prefix + text if prefix else text, **how) for text in texts]
     config = settings_of(pipe.model.generation_config) | settings_of(generation_config)
     usual = GENERATION | {"pad_token_id": pipe.tokenizer.unk_token_id}  # decoding skips it
     if (config | options).get("max_length"):

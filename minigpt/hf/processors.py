@@ -124,8 +124,8 @@ def stop_at(strings: list[str], tokenizer) -> Criterion:
     return partial(core.ends_with_string, strings=strings, decode=tokenizer.decode)
 
 
-# The value x of a setting and a request r -> a function; None and `OFF` make none. Processors act in
-# this order, which is that of transformers, then those of the caller, then filters.
+# The value x of a setting and a request r -> a function; None and `OFF` make none. Processors act
+# in this order, which is that of transformers, then those of the caller, then filters.
 PROCESSORS = {
     "sequence_bias": lambda x, r: partial(
         bias_sequences, pairs=x.items() if isinstance(x, dict) else x

@@ -73,7 +73,6 @@ class TokenizerBase(Joinable):
     pad_token_id: int | None
     do_lower_case = True
     clean_up_tokenization_spaces = False  # kept and saved; as in transformers, without effect
-    vocab_files_names = files.FILES
     steps = {  # pipeline -> functions that make the library's two steps from a text to words
         "original": (original_normalizer, split_at_spaces),
         "basic": (normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer),

@@ -15,11 +15,6 @@ from .files import find_file, naming, read_json
 
 VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # today's name, and that of OpenAI's release
 MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
-FILES = {
-    "vocab_file": "vocab.json",
-    "merges_file": "merges.txt",
-    "tokenizer_file": "tokenizer.json",
-}
 TOKENIZER_JSON, OLD = "tokenizer.json", ("added_tokens.json", "special_tokens_map.json")
 ROLES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
 EXTRA = ("extra_special_tokens", "additional_special_tokens")
