@@ -23,7 +23,8 @@ lab: .venv/ready   ## open the notebooks
 	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/00_tour.ipynb
 
 docs: .venv/ready   ## write the API reference from the docstrings: build/docs/index.html
-	$(BIN)/pdoc --docformat google --output-directory build/docs minigpt minigpt.training $(CORE:%=minigpt.%)
+	$(BIN)/pdoc --docformat google --output-directory build/docs minigpt minigpt.hf minigpt.fast minigpt.training \
+		$(CORE:%=minigpt.%)
 
 export: .venv/ready   ## write the package from the notebooks
 	$(BIN)/nbdev-export

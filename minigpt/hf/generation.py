@@ -127,7 +127,7 @@ class Request:
         self.ids, self.types = rows[0], None if types is None else rows[1]
         self.T, limit = self.ids.shape[-1], model.config.n_positions
         if self.T > limit:
-            way = f"pass truncation=True or max_length={limit} to the tokenizer"
+            way = "shorten the text, or pass truncation=True to the tokenizer"
             raise ValueError(f"{self.T} tokens, but this checkpoint has {limit} positions; {way}")
         self.new = min(config.max_new_tokens, limit - self.T)  # the positions that are left
         if config.min_new_tokens is not None:

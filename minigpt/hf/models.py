@@ -233,7 +233,7 @@ def check_inputs(
     (*texts, T), B = shape, math.prod(shape[:-1])
     S = T if cache is None else len(cache) + T
     if S > (limit := config.n_positions):
-        way = "pass truncation=True or max_length to the tokenizer, or shorten the text"
+        way = "shorten the text, or pass truncation=True to the tokenizer"
         raise ValueError(f"{S} tokens, but this checkpoint has {limit} positions; {way}")
     for name, row in rows.items():
         n = S if name == "attention_mask" else T
