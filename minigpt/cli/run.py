@@ -148,7 +148,8 @@ def generate_command(
     from minigpt import GenerationConfig, TextStreamer, pipeline
     from minigpt.hf.tokenizer_base import clean_up
 
-    config = GenerationConfig(**{"do_sample": True} | settings_of(ctx))
+    settings = {"do_sample": True} | settings_of(ctx)
+    config, has_beams = GenerationConfig(**settings), settings.get("num_beams", 1) > 1
     pipe = pipeline("text-generation", model, dtype=dtype, device=to_device(device))
     inputs = pipe.tokenizer(text, return_tensors="pt").to(pipe.device)
     T, limit = inputs.input_ids.shape[-1], pipe.model.config.n_positions
@@ -159,9 +160,8 @@ def generate_command(
         return clean_up(f" {pipe.tokenizer.decode(ids, skip_special_tokens=True)}")
 
     streamer = TextStreamer(SimpleNamespace(decode=decode), skip_prompt=True)
-    is_shown = config.num_beams > 1  # only at the end
     typer.echo(text.rstrip(), nl=False)
-    options = {"tokenizer": pipe.tokenizer, "streamer": None if is_shown else streamer}
+    options = {"tokenizer": pipe.tokenizer, "streamer": None if has_beams else streamer}
     ids = pipe.model.generate(**inputs, generation_config=config, **options)
-    if is_shown:
+    if has_beams:  # which are known only at the end
         typer.echo(decode(ids[0, T:]))

@@ -49,7 +49,7 @@ def clean_up(text: str) -> str:
 
 
 @counterpart("transformers.tokenization_utils_base", "PreTrainedTokenizerBase")
-class TokenizerBase(Joinable):
+class TokenizerBase(files.Roles, Joinable):
     """The base class of both tokenizers.
 
     `vocab` maps the tokens of the checkpoint to ids, `roles` names like `"pad_token"` to tokens;
@@ -63,14 +63,6 @@ class TokenizerBase(Joinable):
     padding_side, truncation_side = "right", "right"
     model_max_length = 512  # the positions of GPT-1
     name_or_path = ""  # the checkpoint that it was loaded from
-    unk_token: str  # these eight: see the end of this module
-    bos_token: str | None
-    eos_token: str | None
-    pad_token: str | None
-    unk_token_id: int
-    bos_token_id: int | None
-    eos_token_id: int | None
-    pad_token_id: int | None
     do_lower_case = True
     clean_up_tokenization_spaces = False  # kept and saved; as in transformers, without effect
     steps = {  # pipeline -> functions that make the library's two steps from a text to words
