@@ -171,7 +171,10 @@ def theirs(books: Path, out: Path, tokenizer: str, recipe: PretrainingRecipe) ->
     starts = [window_starts(len(shards), T, recipe, step) for step in range(recipe.steps)]
     rows = windows(shards, torch.cat(starts), T)
     torch.manual_seed(recipe.seed)
-    config = recipe.config(len(loaded)).to_dict() | {"bos_token_id": None, "eos_token_id": None}
+    config = recipe.config(len(loaded)).to_diff_dict() | {
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
     model = transformers.OpenAIGPTLMHeadModel(transformers.OpenAIGPTConfig(**config))
     times = []
 

@@ -20,6 +20,8 @@ HOME = {  # public name -> the module that defines it
     "Conv1D": "hf.models",
     "FastGenerator": "fast.static_cache",
     "GenerationConfig": "hf.generation_config",
+    "LogitsProcessor": "hf.processors",
+    "LogitsProcessorList": "hf.processors",
     "OpenAIGPTConfig": "hf.configuration",
     "OpenAIGPTDoubleHeadsModel": "hf.models",
     "OpenAIGPTForSequenceClassification": "hf.models",
@@ -28,9 +30,12 @@ HOME = {  # public name -> the module that defines it
     "OpenAIGPTPreTrainedModel": "hf.models",
     "OpenAIGPTTokenizer": "hf.tokenization",
     "OpenAIGPTTokenizerFast": "hf.tokenization",
+    "StoppingCriteria": "hf.processors",
+    "StoppingCriteriaList": "hf.processors",
     "TextIteratorStreamer": "hf.streamers",
     "TextStreamer": "hf.streamers",
     "pipeline": "hf.pipeline",
+    "set_seed": "hf.generation",
     "speculate": "hf.generation",
 }
 __all__ = [*HOME, "__version__"]

@@ -6,6 +6,7 @@ from minigpt.hf.auto import AutoModelForSequenceClassification as AutoModelForSe
 from minigpt.hf.auto import AutoTokenizer as AutoTokenizer
 from minigpt.hf.batch_encoding import BatchEncoding as BatchEncoding
 from minigpt.hf.configuration import OpenAIGPTConfig as OpenAIGPTConfig
+from minigpt.hf.generation import set_seed as set_seed
 from minigpt.hf.generation import speculate as speculate
 from minigpt.hf.generation_config import GenerationConfig as GenerationConfig
 from minigpt.hf.models import Conv1D as Conv1D
@@ -17,6 +18,10 @@ from minigpt.hf.models import OpenAIGPTLMHeadModel as OpenAIGPTLMHeadModel
 from minigpt.hf.models import OpenAIGPTModel as OpenAIGPTModel
 from minigpt.hf.models import OpenAIGPTPreTrainedModel as OpenAIGPTPreTrainedModel
 from minigpt.hf.pipeline import pipeline as pipeline
+from minigpt.hf.processors import LogitsProcessor as LogitsProcessor
+from minigpt.hf.processors import LogitsProcessorList as LogitsProcessorList
+from minigpt.hf.processors import StoppingCriteria as StoppingCriteria
+from minigpt.hf.processors import StoppingCriteriaList as StoppingCriteriaList
 from minigpt.hf.streamers import TextIteratorStreamer as TextIteratorStreamer
 from minigpt.hf.streamers import TextStreamer as TextStreamer
 from minigpt.hf.tokenization import OpenAIGPTTokenizer as OpenAIGPTTokenizer

@@ -80,7 +80,11 @@ def test_the_examples_are_found():
 def test_generate_prints_what_readme_shows():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     pairs = re.findall(r"minigpt (generate [^\n]*)\n```\s*```text\n(.*?)```", readme, re.S)
-    assert [call(*shlex.split(words, comments=True)).stdout for words, _ in pairs] == [x for _, x in pairs] != []
+    assert (
+        [call(*shlex.split(words, comments=True)).stdout for words, _ in pairs]
+        == [x for _, x in pairs]
+        != []
+    )
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -123,7 +123,7 @@ def test_a_config_and_weights_may_be_given(tmp_path):
     model.save_pretrained(tmp_path, state_dict=weights)
     assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), again)
     for options in ({"config": config}, {}):
-        with pytest.raises(TypeError, match="no option load_in_8bit"):
+        with pytest.raises(TypeError, match="argument 'load_in_8bit'"):
             OpenAIGPTModel.from_pretrained(tmp_path, load_in_8bit=True, **options)
 
 

@@ -52,9 +52,11 @@ def test_chapters_export_what_earlier_ones_allow():
 
 
 def test_every_public_name_is_defined_once():
-    """But for the checks: an exercise asks for what the library has, too."""
+    """But for the checks, as an exercise asks for what the library has, and for a layer whose
+    arguments come in another order in transformers.
+    """
     inside = {name: source for name, source in MODULES.items() if not name.startswith("check.")}
-    assert house.defined_once(inside) == []
+    assert house.defined_once(inside) == ["Conv1D is defined in block and again in hf.models"]
 
 
 def test_the_lines_to_sabotage_are_there():

@@ -96,7 +96,7 @@ def model_facts(checkpoint: str, **options) -> dict:
     from minigpt.hf.files import split_hub_options
     from minigpt.hf.formats import open_weights
 
-    facts = OpenAIGPTConfig.from_pretrained(checkpoint, **options).to_dict()
+    facts = OpenAIGPTConfig.from_pretrained(checkpoint, **options).to_diff_dict()
     stored = open_weights(checkpoint, **split_hub_options(options)[0])
     arrays = [array.mapped for array in stored.values()]
     types = ", ".join(sorted({str(x.dtype).removeprefix("torch.") for x in arrays}))

@@ -1,11 +1,8 @@
 """`AutoModel.from_pretrained(name)` and the other auto classes: the class for a checkpoint."""
 
 from contextlib import suppress
-from copy import copy
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-
-import torch
 
 from minigpt.hf import models
 from minigpt.hf.configuration import MODEL_TYPE, OpenAIGPTConfig
@@ -40,18 +37,10 @@ class AutoClass(Generic[Target]):
         return (OpenAIGPTTokenizer if is_slow else cls.target).from_pretrained(name, **options)
 
     @classmethod
-    def from_config(
-        cls,
-        config: OpenAIGPTConfig,
-        attn_implementation: str | None = None,
-        dtype: torch.dtype | str | None = None,
-        **_,  # options of transformers that change nothing here
-    ) -> Target:
-        """Make a model with new weights; the caller's config does not change."""
-        model = cls.target(copy(config))
-        if attn_implementation is not None:
-            model.set_attn_implementation(attn_implementation)
-        return model.to(OpenAIGPTConfig(dtype=dtype).dtype)
+    def from_config(cls, config: OpenAIGPTConfig, **changes: Any) -> Target:
+        """Make a model with new weights; `changes`: settings, such as `dtype`, for it alone."""
+        config = OpenAIGPTConfig.from_dict(config.to_dict(), **changes)
+        return cls.target(config).to(config.dtype)
 
 
 class AutoConfig(AutoClass[OpenAIGPTConfig]):

@@ -1,9 +1,11 @@
 """`generate`: one settings object, checked once, around the pure functions of chapter 08."""
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -27,6 +29,13 @@ WITHOUT_EFFECT = frozenset(  # settings of transformers that do not change what 
     "target_lookbehind token_healing transformers_version trust_remote_code".split()
 )
 STATES = "hidden_states", "attentions"
+
+
+def set_seed(seed: int) -> None:
+    """Seed the random numbers of Python, numpy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def merge(model_config, call_config, settings: dict) -> GenerationConfig:
@@ -133,6 +142,9 @@ class Request:
         if config.min_new_tokens is not None:
             config.min_length = self.T + config.min_new_tokens
         self.seen = {}  # what is returned beside the ids, filled step by step
+        names = ("logits", *STATES) if config.return_dict_in_generate else ()
+        self.kept = [name for name in names if getattr(config, f"output_{name}")]
+        self.states = [name for name in self.kept if name in STATES]
         self.add_functions(processors, criteria)
 
     def add_functions(self, processors: Sequence[Processor], criteria: Sequence[Callable]) -> None:
@@ -150,19 +162,13 @@ class Request:
             ]
             for table in (PROCESSORS, FILTERS if config.do_sample else {}, LAST, CRITERIA)
         )
-        keep = [self.keep("scores")] if config.output_scores else []
+        scores = self.seen.setdefault("scores", []) if config.output_scores else None
+        keep = [] if scores is None else [lambda ids, logits: scores.append(logits) or logits]
         self.processors = [*always, *processors, *filters, *last, *keep]
-        scores = self.seen.get("scores")
         self.criteria = ends + [self.criterion(one, scores) for one in criteria]
         self.pad = config.pad if self.criteria else 0  # without criteria, nothing is padded
         plain = self.processors == filters and config.num_beams == 1 and self.types is None
         self.is_plain = plain and len(ends) == len(self.eos[:1]) and not criteria and not self.kept
-
-    @property
-    def kept(self) -> list[str]:
-        """Names of what the outputs of the model hold and what is asked for."""
-        names = ("logits", *STATES) if self.config.return_dict_in_generate else ()
-        return [name for name in names if getattr(self.config, f"output_{name}")]
 
     @staticmethod
     def criterion(one: Callable, scores: list[Tensor] | None) -> core.Criterion:
@@ -171,11 +177,11 @@ class Request:
 
     def next_logits(self, ids: Tensor, cache) -> tuple[Tensor, object]:
         """Return the logits (B, V) after `ids` (B, T), and the cache; keep what is asked for."""
-        config, states = self.config, [name for name in STATES if name in self.kept]
-        options = {f"output_{name}": True for name in states} | {"watch": self.watch}
+        options = {f"output_{name}": True for name in self.states} | {"watch": self.watch}
         options |= {"padding": self.padding, "types": self.types}
         # without a cache, each step has the states of the whole text, as in transformers
-        return self.model.next_logits(ids, cache, config.use_cache and not states, **options)
+        use_cache = self.config.use_cache and not self.states
+        return self.model.next_logits(ids, cache, use_cache, **options)
 
     def watch(self, out) -> None:
         """Keep what is asked for of the output of a step; of beams, one for each."""
@@ -185,11 +191,6 @@ class Request:
             x = x if copies < 2 else tree_map(lambda y: y.repeat_interleave(copies, dim=0), x)
             self.seen.setdefault(name, []).append(x)
         self.seen["past_key_values"] = out.past_key_values
-
-    def keep(self, name: str) -> Processor:
-        """Make a processor that stores the logits in `seen` and does not change them."""
-        steps = self.seen.setdefault(name, [])
-        return lambda ids, logits: steps.append(logits) or logits
 
     def hide_padding(self, function: Callable, x) -> Processor:
         """Make a processor from a function of ids (-1 at padding), logits and x."""
@@ -294,8 +295,9 @@ class GenerationMixin:
 
         A text may have several rows, one for each beam. New tokens have the type of the last one.
         """
-        past = 0 if cache is None else len(cache)
-        index = torch.arange(past + ids.shape[-1], device=ids.device)  # (S,)
+        if padding is not None or types is not None:
+            past = 0 if cache is None else len(cache)
+            index = torch.arange(past + ids.shape[-1], device=ids.device)  # (S,)
         if padding is not None:
             positions = index - padding.repeat_interleave(len(ids) // len(padding))[:, None]
             options["attention_mask"] = (positions >= 0).long()  # (B, S)

@@ -1,13 +1,12 @@
-"""Our classes as subclasses of those of transformers, for libraries that ask with `isinstance`.
+"""Our classes as subclasses of those of transformers, for libraries that ask with `isinstance`."""
 
-`transformers.Trainer`, accelerate and peft test whether a model is a `PreTrainedModel`, a layer a
-`Conv1D` and so on. minigpt itself never imports transformers; instead, `counterpart` notes the name
-of such a class. As soon as the program imports the module of transformers that defines it, that
-class is added to the bases of ours. The order of imports plays no part, and neither does the
-time at which an object was made: its class stays the same object, only with one base more. So
-`type(model)`, pickle, copy and our own methods do not change; methods of transformers that we do
-not have are found behind ours.
-"""
+# `transformers.Trainer`, accelerate and peft test whether a model is a `PreTrainedModel`, a layer a
+# `Conv1D` and so on. minigpt itself never imports transformers; instead, `counterpart` notes the
+# name of such a class. As soon as a program imports the module of transformers that defines it,
+# Python's import system calls `join`, which adds that class to the bases of ours. The order of
+# imports does not matter, and neither does when an object was made: its class is the same, with
+# one base more. So `type(model)`, pickle, copy and our own methods stay what they are; methods that
+# only transformers has are found behind ours.
 
 import sys
 from collections.abc import Callable
@@ -37,7 +36,7 @@ def counterpart(module: str, name: str) -> Callable[[Class], Class]:
 def join(module: str) -> None:
     """Put the classes that a module of transformers defines in front of the bases of ours."""
     for cls, name in COUNTERPARTS[module]:
-        theirs = getattr(sys.modules[module], name)
+        theirs = getattr(sys.modules[module], name, object)  # another version may lack it
         if not issubclass(cls, theirs):
             others = (base for base in cls.__bases__ if not issubclass(theirs, base))
             cls.__bases__ = (theirs, *others)
@@ -49,8 +48,8 @@ class JoinOnImport(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name not in COUNTERPARTS:
             return None
-        others = (finder for finder in sys.meta_path if finder is not self)
-        specs = (finder.find_spec(name, path, target) for finder in others)
+        later = sys.meta_path[sys.meta_path.index(self) + 1 :]
+        specs = (finder.find_spec(name, path, target) for finder in later)
         spec = next(filter(None, specs), None)
         if spec is not None:
             run = spec.loader.exec_module

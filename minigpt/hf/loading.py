@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 
@@ -53,10 +53,6 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
 # -- loading
 
 
-def is_ours(cls: type) -> bool:
-    return cls.__module__.startswith("minigpt.")
-
-
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and saved buffers of a model; tied ones only under their first name."""
     names: dict[Tensor, str] = {}
@@ -101,18 +97,16 @@ def first_values(model: nn.Module, name: str) -> Tensor:
 
 
 class WithoutValues(TorchFunctionMode):
-    """Inside, no random numbers are drawn: on "meta", the first draw would take a second."""
+    """Inside, nothing is drawn on "meta", where there are no values: the first would take 1 s."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        is_normal = function is nn.init.normal_
-        return kwargs["tensor"] if is_normal else function(*args, **(kwargs or {}))
+        is_drawn = function is nn.init.normal_ and kwargs["tensor"].is_meta
+        return kwargs["tensor"] if is_drawn else function(*args, **(kwargs or {}))
 
 
 def build(cls: type, config: OpenAIGPTConfig, **arguments) -> nn.Module:
-    """Make a model without values; a class of the user's makes its own."""
-    with ExitStack() as modes:
-        for mode in (torch.device("meta"), WithoutValues()) if is_ours(cls) else ():
-            modes.enter_context(mode)
+    """Make a model without values; only a class of the user's makes its own."""
+    with torch.device("meta" if cls.__module__.startswith("minigpt.") else "cpu"), WithoutValues():
         model = cls(config, **arguments)
     if not config.tie_word_embeddings and hasattr(model, "lm_head"):
         way = "pass tie_word_embeddings=True if they are tied"
@@ -146,6 +140,16 @@ def fill(model: nn.Module, weights: Mapping[str, Stored], device, may_differ: bo
     return info
 
 
+def open_config(cls: type, name, config, options: Mapping) -> tuple:
+    """Return the config of a checkpoint, or the given one, changed, and the options left over."""
+    more = {"return_unused_kwargs": True}
+    if config is None:
+        return cls.config_class.from_pretrained(name, **options, **more)
+    if isinstance(config, str | Path):
+        config = cls.config_class.from_pretrained(config)
+    return cls.config_class.from_dict(config.to_dict(), **split_hub_options(options)[1], **more)
+
+
 def load_model(
     cls: type,
     name: str | Path | None,  # None only with `config` and `state_dict`
@@ -170,17 +174,10 @@ def load_model(
     device_map = device_map.get("", "auto") if isinstance(device_map, dict) else device_map
     if (device := device_map if device is None else device) is not None:
         device = find_device(device)
-    hub, changes = split_hub_options(options)
-    if isinstance(config, str | Path):
-        config = OpenAIGPTConfig.from_pretrained(config, **hub)
-    if config is None:
-        page = find_file(name, *CONFIG_FILES, **hub)
-        saved = version(page.stat())
-        options["return_unused_kwargs"] = True
-        config, arguments = cls.config_class.from_pretrained(name, **options)
-    else:
-        changes["return_unused_kwargs"], page = True, None
-        config, arguments = cls.config_class.from_dict(config.to_dict(), **changes)
+    hub, _ = split_hub_options(options)
+    page = None if config is not None else find_file(name, *CONFIG_FILES, **hub)
+    saved = page and version(page.stat())
+    config, arguments = open_config(cls, name, config, options)
     if state_dict is None:
         weights = formats.open_weights(name, **hub)
     else:
@@ -190,19 +187,15 @@ def load_model(
     if last not in weights:
         lacks = f"the checkpoint lacks {last}; is n_layer={config.n_layer} right?"
         raise ValueError(f"{page or name}: {lacks}")
-    if arguments and is_ours(cls):
-        raise TypeError(f"from_pretrained has no option {', '.join(arguments)}; see its help")
     config.dtype = config.dtype or weights[last].mapped.dtype
     model = build(cls, config, **arguments)
     with naming(page or name):
         info = fill(model.eval(), weights, device, ignore_mismatched_sizes)
     model.name_or_path = str(name or "")
-    if generation_config is not None:
-        model.generation_config = generation_config
-    elif name is not None and hasattr(model, "generation_config"):
+    if hasattr(model, "generation_config") and (generation_config or name is not None):
         with suppress(FileNotFoundError):  # many checkpoints have none
-            settings = type(model.generation_config)
-            model.generation_config = settings.from_pretrained(name, **hub)
+            kind = type(model.generation_config)
+            model.generation_config = generation_config or kind.from_pretrained(name, **hub)
     # saving removes this file first and writes it last
     if page and not (page.exists() and version(page.stat()) == saved):
         raise OSError(f"{page} was saved again while its checkpoint was read; load it again")

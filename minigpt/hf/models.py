@@ -58,8 +58,6 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
     config_class, base_model_prefix, main_input_name = OpenAIGPTConfig, "transformer", "input_ids"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["Block"]
-    _tied_weights_keys = {"lm_head.weight": "transformer.tokens_embed.weight"}
     push_to_hub = push_to_hub
 
     def __init__(self, config: OpenAIGPTConfig, *_, **__):
@@ -93,9 +91,7 @@ class OpenAIGPTPreTrainedModel(nn.Module):
     dtype = property(lambda self: next(self.parameters()).dtype)
     name_or_path = ""  # where it was loaded from
 
-    @classmethod
-    def can_generate(cls) -> bool:
-        return issubclass(cls, GenerationMixin)
+    can_generate = classmethod(lambda cls: issubclass(cls, GenerationMixin))
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Count the parameters: all, those that learn, or those outside `nn.Embedding` layers."""
@@ -340,15 +336,15 @@ def score_tokens(
     With many positions, a vocabulary padded to a multiple of 64 is faster; only a plain layer
     without hooks may be replaced like this. Raises ValueError for labels of another shape.
     """
-    V = head.out_features
     if labels is not None and labels.shape != hidden.shape[:-1]:
         shapes = f"labels {tuple(labels.shape)} for logits of {tuple(hidden.shape[:-1])}"
         raise ValueError(f"{shapes} tokens; pass one for each")
     many = not torch.compiler.is_exporting() and hidden[..., 0].numel() >= 256
     faster = hidden.is_cuda or (labels is None and not torch.compiler.is_compiling())
-    if not (many and faster and V % 64 and is_stock(head, nn.Linear)):
+    if not (many and faster and is_stock(head, nn.Linear) and head.out_features % 64):
         logits = head(hidden)
     else:
+        V = head.out_features
         padded = F.linear(hidden, F.pad(head.weight, (0, 0, 0, -V % 64)))  # (.., T, W)
         logits = padded[..., :V]
         if labels is not None and find_spec("triton"):
@@ -365,6 +361,8 @@ def score_tokens(
 
 class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageModel):
     """GPT-1 as a language model: it scores the next token, (B, T) -> (B, T, V), and generates."""
+
+    _tied_weights_keys = {"lm_head.weight": "transformer.tokens_embed.weight"}
 
     def __init__(self, config: OpenAIGPTConfig):
         LanguageModel.__init__(self, config, OpenAIGPTModel(config))
@@ -440,6 +438,8 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
 
     Beside them the logits of the next token, as in `OpenAIGPTLMHeadModel`.
     """
+
+    _tied_weights_keys = {"lm_head.weight": "transformer.tokens_embed.weight"}
 
     def __init__(self, config: OpenAIGPTConfig):
         config = copy(config)

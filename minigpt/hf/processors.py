@@ -19,6 +19,25 @@ def as_list(value) -> list:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
+class LogitsProcessor:
+    """A base class for people's processors: called with ids (B, T) and scores (B, V) -> scores."""
+
+
+class StoppingCriteria:
+    """A base class for people's criteria: called with ids (B, T) and scores -> done? (B,)."""
+
+
+class LogitsProcessorList(list):
+    """Processors that act one after the other."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return core.process(self, input_ids, scores)
+
+
+class StoppingCriteriaList(list):
+    """Criteria, each of which ends a text."""
+
+
 # -- processors: ids (B, T) and logits (B, V) -> logits (B, V)
 
 

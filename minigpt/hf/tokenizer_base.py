@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from itertools import compress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ ENDLESS = 10**18  # tokens; as in transformers, this model_max_length means no l
 JOIN = TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
 COLUMNS = {  # what a call can return beside ids -> its name in the library
     "token_type_ids": "type_ids",
+    "attention_mask": None,  # 1 for all tokens
     "special_tokens_mask": "special_tokens_mask",
     "offset_mapping": "offsets",
 }
@@ -161,7 +163,7 @@ class TokenizerBase(files.Roles, Joinable):
     @property
     def all_special_ids(self) -> list[int]:
         added = [i for i, token in self.added_tokens_decoder.items() if token.special]
-        return sorted({*added, *map(self.backend_tokenizer.token_to_id, self.roles.values())})
+        return sorted({*added, *map(self.convert_tokens_to_ids, self.roles.values())})
 
     @property
     def added_tokens_encoder(self) -> dict[str, int]:
@@ -287,13 +289,15 @@ class TokenizerBase(files.Roles, Joinable):
         names = list(compress(COLUMNS, wanted))
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
             raise NotImplementedError("this tokenizer has no offsets; use OpenAIGPTTokenizerFast")
-        quick = not (names or overflows)
+        quick = not ({*names} - {"attention_mask"} or overflows)
         found, samples = self.align(*how, quick=quick), []
         if overflows:
             samples = [i for i, one in enumerate(found) for _ in (one, *one.overflowing)]
             found = [each for one in found for each in (one, *one.overflowing)]
         columns = {"input_ids": [one.ids for one in found]}
-        columns |= {name: [getattr(one, COLUMNS[name]) for one in found] for name in names}
+        for name in names:
+            get = attrgetter(COLUMNS[name]) if COLUMNS[name] else lambda x: [1] * len(x.ids)
+            columns[name] = [get(one) for one in found]
         columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
         return BatchEncoding(columns), [] if quick else found
 
@@ -329,7 +333,8 @@ class TokenizerBase(files.Roles, Joinable):
             truncation = max_length is not None and padding != "max_length"
         strategy = STRATEGIES.get(check("truncation", truncation), truncation)
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
-        wanted = return_token_type_ids, return_special_tokens_mask, return_offsets_mapping
+        wanted = return_token_type_ids, return_attention_mask is not False
+        wanted += return_special_tokens_mask, return_offsets_mapping
         texts, pairs, single = batches.to_texts(text, text_pair, is_split_into_words)
         how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
         batch, found = self.columns_of(how, wanted, return_overflowing_tokens)

@@ -121,7 +121,8 @@ def open_pretrained(task: Task, model: str | Path, seed: int) -> tuple[Network, 
     transformer = auto.AutoModel.from_pretrained(model, dtype=torch.float32)
     tokenizer.model_max_length = transformer.config.n_positions
     torch.manual_seed(seed)
-    transformer.resize_token_embeddings(max(len(tokenizer), transformer.config.vocab_size))
+    rows = max(len(tokenizer), transformer.config.vocab_size)
+    transformer.resize_token_embeddings(rows, mean_resizing=False)  # new tokens start unalike
     return Network(task, transformer), tokenizer
 
 

@@ -11,7 +11,9 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-PROGRAMS = {}
+from tests.parity import text_programs
+
+PROGRAMS = dict(text_programs.PROGRAMS)
 QUIET = {"use_cpu": True, "report_to": [], "seed": 0, "logging_steps": 1, "save_strategy": "no"}
 NO_DROPOUT = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
 TEXTS = ["the old man walked home and sat down .", "she had a dog .", "it was late .", "no ."] * 2
