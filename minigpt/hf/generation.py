@@ -326,21 +326,21 @@ class GenerationMixin:
     ) -> GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput: ...
     def generate(
         self,
-        inputs: Tensor | None = None,  # (B, T), the ids of the prompts
-        generation_config: GenerationConfig | None = None,  # replaces settings of the model's
-        logits_processor: Sequence[Processor] | None = None,  # each (ids, scores) -> scores
-        stopping_criteria: Sequence[Callable] | None = None,  # each (ids, scores) -> done? (B,)
-        prefix_allowed_tokens_fn: Callable | None = None,  # (number of prompt, ids) -> list of ids
-        synced_gpus: bool | None = None,  # no effect
-        assistant_model: "GenerationMixin | None" = None,  # a smaller model that drafts
-        streamer=None,  # a `TextStreamer`, or an object with `put` and `end`
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        logits_processor: Sequence[Processor] | None = None,
+        stopping_criteria: Sequence[Callable] | None = None,
+        prefix_allowed_tokens_fn: Callable | None = None,
+        synced_gpus: bool | None = None,
+        assistant_model: "GenerationMixin | None" = None,
+        streamer=None,
         *,
-        input_ids: Tensor | None = None,  # another name of inputs
-        attention_mask: Tensor | None = None,  # (B, T): 0 for padding, on either side
-        token_type_ids: Tensor | None = None,  # (B, T): further rows of the embedding to add
-        tokenizer=None,  # decodes ids for `stop_strings`
-        generator: torch.Generator | None = None,  # of random numbers
-        **settings,  # fields of `GenerationConfig` to replace
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        tokenizer=None,
+        generator: torch.Generator | None = None,
+        **settings,
     ) -> Tensor | GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput:
         """Continue texts: (B, T) -> (B n, T + new), n = `num_return_sequences`.
 
@@ -349,8 +349,26 @@ class GenerationMixin:
         prompt that is empty or too long, and for settings that are not valid. Always calls the
         streamer's `end`.
 
-        >>> inputs = tokenizer("The old man", return_tensors="pt")
-        >>> tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=True)[0])
+        Args:
+            inputs: Ids of the prompts, (B, T).
+            generation_config: Replaces settings of the model's.
+            logits_processor: Each (ids, scores) -> scores.
+            stopping_criteria: Each (ids, scores) -> done? (B,).
+            prefix_allowed_tokens_fn: (number of prompt, ids) -> list of ids.
+            synced_gpus: No effect; accepted as in transformers.
+            assistant_model: A smaller model with the same vocabulary, which drafts.
+            streamer: A `TextStreamer`, or an object with `put` and `end`.
+            input_ids: Another name of inputs.
+            attention_mask: (B, T): 0 for padding, on either side.
+            token_type_ids: (B, T): further rows of the embedding to add.
+            tokenizer: Decodes ids for `stop_strings`.
+            generator: Where random numbers come from.
+            **settings: Fields of `GenerationConfig`: max_new_tokens, do_sample, temperature,
+                top_k, top_p, num_beams, repetition_penalty, stop_strings and so on.
+
+        Example:
+            >>> inputs = tokenizer("The old man", return_tensors="pt")
+            >>> tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=True)[0])
         """
         try:
             config = merge(self.generation_config, generation_config, settings)

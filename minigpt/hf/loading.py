@@ -152,25 +152,18 @@ def open_config(cls: type, name, config, options: Mapping) -> tuple:
 
 def load_model(
     cls: type,
-    name: str | Path | None,  # None only with `config` and `state_dict`
+    name: str | Path | None,
     *,
-    config: OpenAIGPTConfig | str | Path | None = None,  # in place of `config.json`
-    state_dict: Mapping[str, Tensor] | None = None,  # in place of the files of weights
-    generation_config=None,  # in place of `generation_config.json`
-    device: torch.device | str | int | None = None,  # see `find_device`; None: the CPU
-    device_map: torch.device | str | int | dict | None = None,  # transformers' name of `device`
-    output_loading_info: bool = False,  # also return what is missing, unexpected, mismatched
-    ignore_mismatched_sizes: bool = False,  # parameters of another shape become new ones
+    config: OpenAIGPTConfig | str | Path | None = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+    generation_config=None,
+    device: torch.device | str | int | None = None,
+    device_map: torch.device | str | int | dict | None = None,
+    output_loading_info: bool = False,
+    ignore_mismatched_sizes: bool = False,
     **options,
 ):
-    """Load `"tiny"`, a folder (transformers' or OpenAI's format) or a name on the hub.
-
-    `options` are settings of the config, such as `n_head=4` or `attn_implementation="eager"`;
-    `dtype`, a dtype, its name or "auto" (the default: as in the checkpoint); and `HUB_OPTIONS`.
-    What was downloaded once is taken from the cache: see `download_file`. Returns the model in
-    eval mode; warns of a head that the checkpoint does not have. Raises ValueError for weights and
-    settings that do not fit, and OSError, naming the file, if one is missing.
-    """
+    """Load a model; arguments and errors: see `OpenAIGPTPreTrainedModel.from_pretrained`."""
     device_map = device_map.get("", "auto") if isinstance(device_map, dict) else device_map
     if (device := device_map if device is None else device) is not None:
         device = find_device(device)

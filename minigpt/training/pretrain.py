@@ -326,17 +326,17 @@ def prepare(
 
 
 def pretrain(
-    books: Source,  # a folder of texts or of shards, or rows of a data set with a "text"
-    held_out: Source,  # the same, to measure with
-    out: str | Path,  # folder for the best model and everything on the way
+    books: Source,
+    held_out: Source,
+    out: str | Path,
     recipe: PretrainingRecipe,
     *,
-    tokenizer=None,  # a folder or an object, in place of a vocabulary learned from `books`
-    data: str | Path | None = None,  # folder of shards, which runs may share; None: in `out`
-    resume: bool = False,  # go on with the run in `out`
-    fsdp: bool = False,  # several processes: each keeps a part of the parameters
-    device: int | str | torch.device = "auto",  # the GPU if there is one
-    workers: int | None = None,  # processes that read texts; None: as many as cores
+    tokenizer=None,
+    data: str | Path | None = None,
+    resume: bool = False,
+    fsdp: bool = False,
+    device: int | str | torch.device = "auto",
+    workers: int | None = None,
     tensorboard: bool = False,
     progress: bool = True,
 ) -> dict:
@@ -346,6 +346,24 @@ def pretrain(
     Raises ValueError, OSError or ImportError before the first step for what cannot be trained;
     `Diverged`; and `Stopped` if SIGINT or SIGTERM stopped it. Sets the precision of float32
     products on a GPU to TF32 for the whole process.
+
+    Args:
+        books: A folder of texts or of shards, or rows of a data set with a "text".
+        held_out: The same, to measure with.
+        out: Folder for the best model and everything on the way.
+        recipe: Sizes of the model, steps, rates, how often to measure and to save.
+        tokenizer: A folder or an object, in place of a vocabulary learned from `books`.
+        data: Folder of shards, which runs may share; None: in `out`.
+        resume: Go on with the run in `out`.
+        fsdp: Several processes: each keeps a part of the parameters.
+        device: The GPU if there is one.
+        workers: Processes that read texts; None: as many as cores.
+        tensorboard: Also log for TensorBoard.
+        progress: Show bars.
+
+    Example:
+        >>> recipe = PretrainingRecipe(n_embd=64, n_layer=2, n_head=2, steps=100)
+        >>> pretrain("BOOKS", "HELD_OUT", "OUT", recipe)["perplexity"]
     """
     processes, out, sources = Processes(device), Path(out), [held_out, books]
     resume |= int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
