@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from .common import Device, Json, given, is_first
-from .run import to_device
+from .run import Seed, to_device
 
 Books = Annotated[Path, typer.Argument(metavar="BOOKS", help="Folder of .txt, .jsonl, .gz or .xz.")]
 HeldOut = Annotated[Path, typer.Argument(metavar="HELD_OUT", help="The same, to measure with.")]
@@ -21,7 +21,6 @@ Length = Annotated[int | None, typer.Option(min=2, help="Tokens of a window.")]
 Rate = Annotated[float | None, typer.Option(min=0, help="Highest learning rate.")]
 Warmup = Annotated[int | None, typer.Option(min=0, help="Steps until the rate is highest.")]
 DropoutRate = Annotated[float | None, typer.Option(min=0, max=1, help="All three dropout rates.")]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Of all random numbers.")]
 Products = Literal["float32", "bfloat16", "float16"]
 Precision = Annotated[Products | None, typer.Option(help="Of matrix products.")]
 Compile = Annotated[bool | None, typer.Option(help="Default: on a GPU.")]

@@ -53,19 +53,19 @@ Sample = Annotated[bool | None, typer.Option(help="Sample, or take the most prob
 Heat = Annotated[float | None, typer.Option(min=0, help="Below 1: safer; 0: do not sample.")]
 TopK = Annotated[int | None, typer.Option(min=0, help="Sample from the k best; 0: from all.")]
 TopP = Annotated[float | None, typer.Option(max=1, help="Sample from the best, with this sum.")]
-Beams = Annotated[int | None, typer.Option(min=1, help="Search with so many beams.")]
+BeamCount = Annotated[int | None, typer.Option(min=1, help="Search with so many beams.")]
 Stop = Annotated[list[str] | None, typer.Option("--stop", help="End after it; may be repeated.")]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="To repeat an answer.")]
-SETTINGS = "max_new_tokens do_sample temperature top_k top_p num_beams stop_strings".split()
+Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Of all random numbers.")]
+SAMPLING = "max_new_tokens do_sample temperature top_k top_p num_beams stop_strings".split()
 
 
-def settings_of(ctx: typer.Context) -> dict:
+def sampling_of(ctx: typer.Context) -> dict:
     """Return the settings of `generate` that the options ask for, and seed the random numbers."""
     import torch
 
     if ctx.params["seed"] is not None:
         torch.manual_seed(ctx.params["seed"])
-    settings = {name: x for name in SETTINGS if (x := ctx.params[name]) not in (None, (), [])}
+    settings = {name: x for name in SAMPLING if (x := ctx.params[name]) not in (None, (), [])}
     if settings.get("temperature") == 0:
         del settings["temperature"]
         settings["do_sample"] = False
@@ -87,7 +87,7 @@ def run_command(
     temperature: Heat = None,
     top_k: TopK = None,
     top_p: TopP = None,
-    num_beams: Beams = None,
+    num_beams: BeamCount = None,
     stop_strings: Stop = None,
     seed: Seed = None,
     as_json: Lines = False,
@@ -106,7 +106,7 @@ def run_command(
     if (candidate_labels is not None) != (task == "zero-shot-classification"):
         why = f"only zero-shot-classification takes labels, and it needs them; the task is {task}"
         raise typer.BadParameter(why, param_hint="--labels")
-    texts, options = texts_from(text), settings_of(ctx)
+    texts, options = texts_from(text), sampling_of(ctx)
     if task == "text-generation":
         options["clean_up_tokenization_spaces"] = not as_json
     elif options:
@@ -132,7 +132,7 @@ def generate_command(
     temperature: Heat = None,
     top_k: TopK = 40,
     top_p: TopP = None,
-    num_beams: Beams = None,
+    num_beams: BeamCount = None,
     stop_strings: Stop = None,
     seed: Seed = None,
 ) -> None:
@@ -148,7 +148,7 @@ def generate_command(
     from minigpt import GenerationConfig, TextStreamer, pipeline
     from minigpt.hf.tokenizer_base import clean_up
 
-    settings = {"do_sample": True} | settings_of(ctx)
+    settings = {"do_sample": True} | sampling_of(ctx)
     config, has_beams = GenerationConfig(**settings), settings.get("num_beams", 1) > 1
     pipe = pipeline("text-generation", model, dtype=dtype, device=to_device(device))
     inputs = pipe.tokenizer(text, return_tensors="pt").to(pipe.device)

@@ -24,9 +24,8 @@ TOKENIZER_FILES = (
     *("merges.txt", "vocab.json", "tokenizer.json"),
 )
 FORMATS = (*formats.PATTERNS, "openai")
-NAMES = CONFIG_FILES + TOKENIZER_FILES + VOCAB_NAMES + MERGES_NAMES + (GENERATION_FILE,)
-CHECKPOINT = r"(pytorch_)?model\b.*\.(safetensors|bin)(\.index\.json)?|params_\d\.npy"
-CHECKPOINT = re.compile("|".join([CHECKPOINT, *map(re.escape, NAMES)]))  # any file of one
+CHECKPOINT = [r"(pytorch_)?model\b.*\.(safetensors|bin)(\.index\.json)?|params_\d\.npy"]
+CHECKPOINT += [*CONFIG_FILES, *TOKENIZER_FILES, *VOCAB_NAMES, *MERGES_NAMES, GENERATION_FILE]
 KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
 NETWORK = ("tokens_embed.", "positions_embed.", "h.")  # prefixes of the parameters below the heads
 
@@ -282,6 +281,6 @@ def convert(
             writers["config.json"] = json_writer(model.config.to_dict())
         written = save_files(target, writers)
     for path in Path(target).iterdir():  # what another format would be read from
-        if path.name not in written and CHECKPOINT.fullmatch(path.name):
+        if path.name not in written and re.fullmatch("|".join(CHECKPOINT), path.name):
             path.unlink()
     return written
