@@ -46,4 +46,4 @@ def test_the_page_continues_the_prompt(name, capsys):
         snippet = snippet.replace("device=0", 'device="cpu"').replace("float16", "float32")
     exec(compile(snippet, "documentation page", "exec"), {})
     text = capsys.readouterr().out
-    assert text.lower().startswith("the future of ai is ") and len(text.split()) > 10
+    assert text.lower().startswith("the future of ai is") and len(text.split()) > 10

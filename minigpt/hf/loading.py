@@ -140,7 +140,7 @@ def fill(model: nn.Module, weights: Mapping[str, Stored], device, may_differ: bo
 
 
 def open_config(cls: type, name, config, options: Mapping) -> tuple:
-    """Return the config of a checkpoint, or the given one, changed, and the options left over."""
+    """Return a checkpoint's config, or another, with options, and those that are no setting."""
     more = {"return_unused_kwargs": True}
     if config is None:
         return cls.config_class.from_pretrained(name, **options, **more)

@@ -153,8 +153,6 @@ class TokenizerBase(files.Roles, Joinable):
         return self.backend_tokenizer.get_vocab_size()
 
     max_len_single_sentence = max_len_sentences_pair = property(lambda self: self.model_max_length)
-    _tokenizer = property(lambda self: self.backend_tokenizer)
-    init_kwargs = property(lambda self: self.describe())
     vocab_size = property(lambda self: len(self.vocab))  # without added tokens
     added_tokens_decoder = property(lambda self: self.backend_tokenizer.get_added_tokens_decoder())
     special_tokens_map = property(lambda self: dict(self.roles))

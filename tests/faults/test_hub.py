@@ -146,7 +146,7 @@ def test_whatever_loads_takes_all_options(hub, tmp_path, load):
     load("me/private", **options)
     hub.requests.clear()
     load("me/private", **options, local_files_only=True)
-    assert {*options, "local_files_only", "force_download"} == set(HUB_OPTIONS)
+    assert {*options, "local_files_only", "force_download", "subfolder"} == set(HUB_OPTIONS)
     assert hub.requests == [] and not list(tmp_path.glob("models--*"))
     with pytest.raises(FileNotFoundError, match="RevisionNotFound"):
         load("me/private", **options | {"revision": "v9"})
