@@ -4,7 +4,9 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
 BENCHMARKS := $(filter-out demo,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
 
-.PHONY: help demo test official lab export bench lock proof clean
+CORE := $(filter-out __init__ __main__,$(patsubst minigpt/%.py,%,$(wildcard minigpt/*.py)))
+
+.PHONY: help demo test official lab docs export bench lock proof clean
 
 help:   ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +25,10 @@ official: .venv/ready   ## with a network: download OpenAI's weights, compare wi
 
 lab: .venv/ready   ## open the notebooks
 	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/00_tour.ipynb
+
+docs: .venv/ready   ## write the API reference from the docstrings: build/docs/index.html
+	$(BIN)/pdoc --docformat google --output-directory build/docs minigpt minigpt.hf minigpt.fast minigpt.training \
+		$(CORE:%=minigpt.%)
 
 export: .venv/ready   ## write the package from the notebooks
 	$(BIN)/nbdev-export

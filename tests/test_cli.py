@@ -98,6 +98,7 @@ def test_version_and_help():
     assert result.stdout == call("--help").stdout
     for name in COMMANDS.split():
         assert re.search(rf"Examples?:\n.*minigpt {name} ", call(name, "--help").stdout)
+        assert call(name, "-h").stdout == call(name, "--help").stdout
 
 
 @pytest.mark.parametrize("words", [["run", "--help"], ["run", "--no-such-option"]])
@@ -155,7 +156,7 @@ def test_what_is_no_json_is_not_written_as_json(monkeypatch):
     monkeypatch.setattr(minigpt, "pipeline", lambda *_, **__: lambda texts: [answer])
     words = "run", "The", "--task", "text-classification"
     result = call(*words, "--json")
-    assert (result.exit_code, result.stdout) == (1, "") and "JSON" in result.stderr
+    assert result.exit_code == 1 and "JSON" in json.loads(result.stdout)["error"]
     assert call(*words).stdout == "nan good\n"
 
 
@@ -166,8 +167,49 @@ def test_generate_shows_each_word_as_it_is_written():
         chunks = [os.read(process.stdout.fileno(), 100) for _ in range(9)]
         still_running = process.poll() is None
         process.kill()
-    assert still_running and b"".join(chunks).startswith(b"The old miller ")
+    assert still_running and b"".join(chunks).startswith(b"The old miller")
     assert all(len(chunk) < 30 for chunk in chunks[1:])
+
+
+GREEDY = "--temperature 0 --max-new-tokens 30 --device cpu"
+OPTIONS = [  # words after "The old miller", and what is said; both commands say the same
+    (GREEDY, "The old miller's daughter, and the old miller's daughter, .*"),
+    (f"{GREEDY} --stop daughter", "The old miller's daughter"),
+    (f"{GREEDY} --stop daughter --stop old", "The old miller's daughter"),
+    ("--num-beams 2 --max-new-tokens 3 --device cpu", "The old miller's .*"),
+    ("--top-k 9 --top-p 0.9 --temperature 0.5 --max-new-tokens 9 --seed 1 --device cpu", ".*"),
+]
+
+
+@pytest.mark.parametrize("options, said", OPTIONS)
+def test_both_commands_take_the_same_settings(options, said):
+    first, second = (
+        call(name, "The old miller", *options.split()).stdout for name in ("run", "generate")
+    )
+    assert first == second and re.fullmatch(f"{said}\n", first, re.DOTALL)
+
+
+def test_json_of_info_and_verify(tmp_path):
+    facts = json.loads(call("info", "tiny", "--json").stdout)
+    assert (facts["parameters"], facts["n_head"], facts["dtypes"]) == (8546304, 4, "float16")
+    told = json.loads(call("verify", "tiny", "--json").stdout)
+    assert (
+        told["good"]
+        and {"check": "numbers", "verdict": "passed", "why": "all finite"} in (told["checks"])
+    )
+    result = call("verify", str(tmp_path), "--json")
+    assert result.exit_code == 1 and not json.loads(result.stdout)["good"]
+
+
+def test_nothing_is_overwritten_without_force_and_a_release_runs(tmp_path):
+    words = "convert", "tiny", str(tmp_path), "--to"
+    assert call(*words, "openai").exit_code == 0
+    assert call("verify", str(tmp_path)).exit_code == 0
+    assert call("run", "The", "--model", str(tmp_path), *GREEDY.split()).exit_code == 0
+    refused = call(*words, "bin")
+    assert refused.exit_code == 2 and "or --force to replace" in refused.stderr
+    assert call(*words, "bin", "--force").exit_code == 0
+    assert not list(tmp_path.glob("params_*"))
 
 
 # -- download and verify

@@ -252,7 +252,7 @@ def test_a_release_comes_back_bit_for_bit(tmp_path):
     assert len(list((tmp_path / "there").glob("*.index.json"))) == 1
     written = convert(tmp_path / "there", tmp_path / "back", "openai")
     same_files, *others = filecmp.cmpfiles(RELEASE, tmp_path / "back", written, shallow=False)
-    assert len(same_files) == 11 and others == [[], []]
+    assert len(same_files) == 11 and others == [[], ["config.json"]]  # for its 4 heads
 
 
 @pytest.mark.parametrize("prefix, is_zip", [("transformer.", True), ("", True), ("", False)])
@@ -274,10 +274,9 @@ def test_a_bin_of_today_or_of_old_is_read(tmp_path, prefix, is_zip):
 
 def test_a_converted_folder_is_loaded_as_its_source(tmp_path):
     tokenizer = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}
-    with pytest.warns(UserWarning, match="load it with n_head=4") as said:
-        old = convert("tiny", tmp_path / "2018", "openai")
-    assert said[0].filename == __file__ and {"encoder_bpe_40000.json", "vocab_40000.bpe"} <= {*old}
-    written = convert(tmp_path / "2018", tmp_path / "today", n_head=4)
+    old = convert("tiny", tmp_path / "2018", "openai")
+    assert {"encoder_bpe_40000.json", "vocab_40000.bpe", "config.json"} <= {*old}
+    written = convert(tmp_path / "2018", tmp_path / "today")
     assert {"model.safetensors", "config.json"} | tokenizer <= {*written}
     assert {*written} == {*os.listdir(tmp_path / "today")}
     places = "tiny", tmp_path / "today"
@@ -286,6 +285,15 @@ def test_a_converted_folder_is_loaded_as_its_source(tmp_path):
     assert (first.vocab, first.merges) == (second.vocab, second.merges)
     with pytest.raises(FileExistsError, match="today is not empty; pass a new folder"):
         convert("tiny", tmp_path / "today", "bin")  # the old files would be read
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_convert_by_force_leaves_one_checkpoint_and_other_files(to, tmp_path):
+    for old in FORMATS:
+        convert("tiny", tmp_path / old, old, "6MB")
+        (tmp_path / old / "notes.txt").touch()
+        written = convert("tiny", tmp_path / old, to, force=True)
+        assert sorted(os.listdir(tmp_path / old)) == sorted([*written, "notes.txt"])
 
 
 def test_heads_and_settings_of_generation_go_along_but_heads_not_into_a_release(tmp_path):

@@ -186,7 +186,8 @@ REFUSED = [  # changes of the recipe, of the options, and what is said
     ({"batch_size": 10, "accumulate": 4}, {}, "batch_size=10 cannot be cut into 4 equal parts"),
     ({"dtype": "float16"}, {}, "dtype='float16' needs a GPU"),
     ({"n_head": 3}, {}, "n_head=3"),
-    ({"vocab_size": 5}, {"tokenizer": None}, "vocab_size=5"),
+    ({"vocab_size": 5}, {"tokenizer": None, "installed": ("ftfy", "spacy")}, "vocab_size=5"),
+    ({}, {"tokenizer": None}, r"learning a vocabulary needs ftfy: .*notebooks\[original\]"),
     ({"n_positions": 9000}, {}, r"held_out: the text has \d+ tokens, a window 9000"),
     ({}, {"held_out": "short"}, r"short: the text has \d tokens, a window 16"),
     ({}, {"books": "short"}, r"short: the text has \d tokens, a window 16"),
@@ -203,8 +204,9 @@ def test_what_cannot_be_trained_is_refused(changes, options, words, library, tmp
     for name, text in (("short", "the fish"), ("foreign", "море " * 100)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.txt").write_text(text, encoding="utf-8")
-    monkeypatch.setattr("minigpt.training.logs.find_spec", lambda name: None)
     names = ("books", "held_out")
+    installed = options.pop("installed", ())
+    monkeypatch.setattr("minigpt.training.logs.find_spec", installed.__contains__)
     places = {x: tmp_path / options.pop(x) if x in options else library / x for x in names}
     options = {"tokenizer": library / "tokenizer"} | options
     with pytest.raises((ValueError, OSError, ImportError), match=words):
@@ -213,8 +215,9 @@ def test_what_cannot_be_trained_is_refused(changes, options, words, library, tmp
 
 
 WRONG = [
-    ({"steps": 0}, "steps=0; pass 1 or more"),
-    ({"peak": float("nan")}, "peak=nan; pass 0 or more"),
+    ({"steps": 0}, r"steps=0; pass 1 to 2\*\*63"),
+    ({"peak": float("nan")}, "peak=nan; pass 0 to"),
+    ({"seed": 2**63}, "seed=9223372036854775808; pass 0 to"),
     ({"dtype": "half"}, "dtype='half'; choose from float32, bfloat16, float16"),
     ({"warmup": "3"}, "warmup='3'; pass int"),
 ]
@@ -267,8 +270,10 @@ def test_options_go_over_the_file_and_the_file_over_the_usual(library, tmp_path)
 
 
 TOML = [
-    ("peek = 1", "recipe.toml: no recipe has 'peek'; choose from steps, batch_size"),
+    ("peek = 1", "recipe.toml: no recipe has 'peek'; choose from 'steps', 'batch_size'"),
     ("a b", ""),
+    ("steps = 0", "recipe.toml: steps=0; pass 1"),
+    ("seed = 99999999999999999999", "recipe.toml: seed=99999999999999999999; pass 0"),
 ]
 
 
@@ -284,6 +289,7 @@ def test_a_run_that_diverges_fails_and_keeps_the_last_good_checkpoint(library, t
     done = call(*words(library, tmp_path / "out", "--json", "--peak", "1e9", "--save-every", "1"))
     assert done.exit_code == 1 and "diverged: loss " in done.stderr and "--peak" in done.stderr
     result = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert done.stderr.endswith(f"minigpt: {result['error']}\n")
     assert result["steps"] == 1 and result["perplexity"] < 60
     assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["step-00000000"]
 

@@ -261,7 +261,13 @@ HEADER = "sentence\tlabel\n"
 WRONG = {  # what -> task, split, files, the error and what it says
     "no file": ("mnli", "dev", {}, FileNotFoundError, "dev_matched.tsv or .*dev_matched.jsonl"),
     "no folder of that level": ("race", "dev_high", {}, FileNotFoundError, "dev.high"),
-    "no split": ("rte", "dev_high", {}, ValueError, "'dev_high'; expected one of train, dev, test"),
+    "no split": (
+        "rte",
+        "dev_high",
+        {},
+        ValueError,
+        "split='dev_high'; choose from train, dev, test",
+    ),
     "no rows": ("sst2", "dev", {"dev.tsv": HEADER}, ValueError, "no rows for 'dev' in "),
     "nothing": ("sst2", "dev", {"dev.tsv": ""}, ValueError, "no rows for 'dev' in "),
     "no passages": ("race", "dev", {"dev/x.json": ""}, ValueError, "no rows for 'dev' in "),
@@ -303,7 +309,7 @@ WRONG = {  # what -> task, split, files, the error and what it says
     ),
     "no object": (
         *("snli", "dev", {"snli_1.0_dev.jsonl": "[]\n"}, ValueError),
-        "dev.jsonl, line 1 ",
+        r"dev.jsonl, line 1: expected a JSON object, got \[\]",
     ),
     "a passage without questions": (
         *("race", "dev", {"dev/high/1.txt": json.dumps({"article": "a"})}, ValueError),

@@ -310,12 +310,19 @@ def test_a_folder_with_a_model_is_refused(pretrained):
         run("cola", pretrained, pretrained)
 
 
-@pytest.mark.parametrize("name", ["race", "rte"])
+def test_a_folder_with_other_files_is_refused(pretrained, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FileExistsError, match="is not empty; pass a new folder"):
+        run("cola", tmp_path, pretrained)
+
+
+@pytest.mark.parametrize("name", ["race", "rte", "sst2"])  # the last has the same form as cola
 def test_a_model_of_another_task_is_refused(name, tuned, pretrained):
     out, *_ = tuned("cola")
-    for model in (out, pretrained):
-        with pytest.raises(ValueError, match=f"was not fine-tuned for {name}.*finetune {name}"):
-            evaluate(name, data(name), model, **QUIET)
+    with pytest.raises(ValueError, match=f"was fine-tuned for cola, not for {name}; pass cola"):
+        evaluate(name, data(name), out, **QUIET)
+    with pytest.raises(ValueError, match=f"was not fine-tuned for {name}.*finetune {name}"):
+        evaluate(name, data(name), pretrained, **QUIET)
 
 
 # -- the commands
@@ -353,6 +360,9 @@ def test_ones_own_data(second, reviews, pretrained, tmp_path):
     (reviews / "train.csv").unlink()  # the model knows the labels
     words = "evaluate", "csv", reviews, out, *columns
     scored = call(*words, "--json", "--predictions", tmp_path / "p")
+    refused = call(*words, "--predictions", tmp_path / "p")
+    assert refused.exit_code == 2 and "p exists; pass another file, or --force" in refused.stderr
+    assert call(*words, "--predictions", tmp_path / "p", "--force").exit_code == 0
     assert json.loads(scored.stdout.splitlines()[-1])["accuracy"] == result["accuracy"]
     assert (tmp_path / "p").read_text().count("\n") == 13
     line = call(*words).stdout
@@ -364,7 +374,7 @@ def test_divergence_is_exit_code_1_with_valid_json(reviews, pretrained, tmp_path
     words = ["finetune", "csv", reviews, tmp_path / "out", "--model", pretrained, *columns]
     told = call(*words, "--rate", 1e5, "--epochs", 20, "--json")
     assert told.exit_code == 1 and "diverged" in told.stderr
-    json.loads(told.stdout.splitlines()[-1])
+    assert "diverged" in json.loads(told.stdout)["error"]
 
 
 def test_one_class_is_nothing_to_learn(reviews, tmp_path):
@@ -397,9 +407,14 @@ def test_help_tells_the_files_of_each_task(command):
     [
         (["cola", "nowhere"], "no nowhere.*train.tsv"),
         (["csv", "nowhere"], "no nowhere.*train.csv"),
+        (["rte", "x", "--second-column", "y"], "--second-column: only the task csv has columns"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(words, said, tmp_path):
     told = call("finetune", *words, tmp_path / "out")
-    assert told.exit_code == 1 and re.search(said, told.stderr) and told.stderr.count("\n") == 1
+    assert (
+        told.exit_code == 1 + (len(words) > 2)
+        and re.search(said, told.stderr)
+        and told.stderr.count("\n") == 1
+    )
     assert not (tmp_path / "out").exists()

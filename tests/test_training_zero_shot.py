@@ -88,7 +88,7 @@ def test_a_wrong_schema_is_named(record, tmp_path):
 
 def test_without_labels_there_is_no_score(tmp_path):
     write(tmp_path, {"test.tsv": "index\tsentence\n0\t1 2\n"})
-    with pytest.raises(ValueError, match="labels of 'test' are not public; choose the split 'dev'"):
+    with pytest.raises(ValueError, match="split='test', whose labels are not public; choose 'dev'"):
         zero_shot("sst2", tmp_path, MODEL, TOKENIZER, "test")
 
 

@@ -12,7 +12,10 @@ from minigpt.cli.pretrain import plot_command, pretrain_command
 from minigpt.cli.run import generate_command, run_command
 from minigpt.cli.zero_shot import zero_shot_command
 
-app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False)
+HELP = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(
+    cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=HELP
+)
 
 
 def tell_version(wanted: bool) -> None:

@@ -1,5 +1,6 @@
 """The commands for checkpoints: `convert`, `download`, `info` and `verify`."""
 
+import json
 import platform
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 import minigpt
-from minigpt.cli.common import MODEL, Checkpoint, Heads, Revision, given
+from minigpt.cli.common import MODEL, Checkpoint, Force, Heads, Json, Revision, given
 
 
 def convert_command(
@@ -19,10 +20,12 @@ def convert_command(
     max_shard_size: Annotated[str | None, typer.Option(help="Largest file, such as 500MB.")] = None,
     n_head: Heads = None,
     revision: Revision = None,
+    force: Force = False,
 ) -> None:
     """Write a checkpoint in another format: all files, or none.
 
-    openai: the 13 files of OpenAI's 2018 release, ten of them for the weights.
+    openai: the 13 files of OpenAI's 2018 release, ten of them for the weights, and a config.json if
+    other settings than GPT-1's must be kept.
 
     \b
     Examples:
@@ -34,7 +37,10 @@ def convert_command(
     if to == "openai" and max_shard_size is not None:
         raise typer.BadParameter("OpenAI's format has ten parts", param_hint="--max-shard-size")
     options = given(max_shard_size=max_shard_size, n_head=n_head, revision=revision)
-    for name in convert(source, target, to, **options):
+    if not force and Path(target).is_dir() and any(Path(target).iterdir()):
+        why = f"{target} is not empty; pass a new folder, or --force to replace its checkpoint"
+        raise typer.BadParameter(why, param_hint="TARGET")
+    for name in convert(source, target, to, force=force, **options):
         typer.echo(name)
 
 
@@ -94,47 +100,66 @@ def model_facts(checkpoint: str, **options) -> dict:
     stored = open_weights(checkpoint, **split_hub_options(options)[0])
     arrays = [array.mapped for array in stored.values()]
     types = ", ".join(sorted({str(x.dtype).removeprefix("torch.") for x in arrays}))
-    facts["parameters"] = f"{sum(x.numel() for x in arrays):,} of {types}"
-    facts["size of the weights"] = f"{sum(x.nbytes for x in arrays) / 1e6:,.1f} MB"
-    return facts
+    facts |= {"parameters": sum(x.numel() for x in arrays), "dtypes": types}
+    return facts | {"bytes": sum(x.nbytes for x in arrays)}
 
 
 def info_command(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
     n_head: Heads = None,
     revision: Revision = None,
+    as_json: Json = False,
 ) -> None:
     """Show versions and devices and, for a MODEL, its config and sizes.
 
     \b
-    Example:
+    Examples:
       minigpt info tiny
+      minigpt info tiny --json
     """
     options = given(n_head=n_head, revision=revision)
     if options and model is None:
         raise typer.BadParameter("--n-head and --revision need a model", param_hint="MODEL")
     facts = machine_facts() | ({} if model is None else model_facts(model, **options))
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    if model:
+        facts["parameters"] = f"{facts['parameters']:,} of {facts.pop('dtypes')}"
+        facts["size of the weights"] = f"{facts.pop('bytes') / 1e6:,.1f} MB"
     for name, value in facts.items():
         typer.echo(f"{name:22} {value}")
 
 
-def verify_command(checkpoint: Checkpoint, n_head: Heads = None, revision: Revision = None) -> None:
+def verify_command(
+    checkpoint: Checkpoint,
+    n_head: Heads = None,
+    revision: Revision = None,
+    as_json: Json = False,
+) -> None:
     """Check a checkpoint: its files, shapes, numbers and vocabulary.
 
     A checkpoint of GPT-1's sizes is also compared with OpenAI's release. The exit code is 1 if a
     check failed, or if no weights could be read.
 
     \b
-    Example:
+    Examples:
       minigpt verify openai-community/openai-gpt
+      minigpt verify FOLDER --json
     """
     from minigpt.cli.verify import examine
 
-    counts, has_weights = dict.fromkeys(("passed", "failed", "not checked"), 0), False
+    counts, found = dict.fromkeys(("passed", "failed", "not checked"), 0), []
     for check, verdict, why in examine(checkpoint, **given(n_head=n_head, revision=revision)):
-        typer.echo(f"{verdict:12} {check}: {why}")
+        if not as_json:
+            typer.echo(f"{verdict:12} {check}: {why}")
         counts[verdict] = counts.get(verdict, 0) + 1
-        has_weights |= (check, verdict) == ("arrays", "passed")
-    typer.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    if counts["failed"] or not has_weights:
-        raise typer.Exit(1)
+        found.append({"check": check, "verdict": verdict, "why": why})
+    is_good = not counts["failed"] and ("arrays", "passed") in [
+        (x["check"], x["verdict"]) for x in found
+    ]
+    if as_json:
+        typer.echo(json.dumps({"good": is_good, "checks": found}))
+    else:
+        typer.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    raise typer.Exit(int(not is_good))

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from .common import MODEL, Command, Device
-from .pretrain import Json, Out, Resume, run_and_tell
+from .common import MODEL, Command, Device, Force, Json, was_given
+from .pretrain import Out, Resume, run_and_tell
 from .zero_shot import Folder
 
 PaperTask = Literal["snli", "mnli", "qnli", "scitail", "rte", "race", "storycloze", "mrpc", "qqp"]
@@ -27,6 +27,13 @@ Answers = Annotated[Path | None, typer.Option(help="Write them as for a GLUE sub
 
 class TaskCommand(Command):
     """A command whose help lists the tasks and the files of each."""
+
+    def invoke(self, ctx):
+        for name in ("text_column", "second_column", "label_column"):
+            if ctx.params["task"] != "csv" and was_given(ctx, name):
+                why, hint = "only the task csv has columns to choose", f"--{name.replace('_', '-')}"
+                raise typer.BadParameter(why, ctx, param_hint=hint)
+        return super().invoke(ctx)
 
     def format_epilog(self, ctx, formatter):
         from minigpt.training.datasets import PAPER_TASKS, Task, file_names
@@ -82,6 +89,7 @@ def evaluate_command(
     text_column: Column = "text",
     second_column: Second = None,
     label_column: Column = "label",
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Score a model that was fine-tuned for a task.
@@ -93,6 +101,9 @@ def evaluate_command(
     """
     from minigpt.training.finetune import evaluate
 
+    if not ctx.params.pop("force") and predictions and predictions.is_file():
+        way = f"{predictions} exists; pass another file, or --force to replace it"
+        raise typer.BadParameter(way, param_hint="--predictions")
     run_and_tell(evaluate, scores, **ctx.params)
 
 

@@ -1,15 +1,14 @@
 """The commands `pretrain`, texts in, a checkpoint out, and `plot`, which draws its losses."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from .common import Device, given
-from .run import to_device
+from .common import Device, Json, given, is_first
+from .run import Seed, to_device
 
 Books = Annotated[Path, typer.Argument(metavar="BOOKS", help="Folder of .txt, .jsonl, .gz or .xz.")]
 HeldOut = Annotated[Path, typer.Argument(metavar="HELD_OUT", help="The same, to measure with.")]
@@ -22,20 +21,19 @@ Length = Annotated[int | None, typer.Option(min=2, help="Tokens of a window.")]
 Rate = Annotated[float | None, typer.Option(min=0, help="Highest learning rate.")]
 Warmup = Annotated[int | None, typer.Option(min=0, help="Steps until the rate is highest.")]
 DropoutRate = Annotated[float | None, typer.Option(min=0, max=1, help="All three dropout rates.")]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Of all random numbers.")]
 Products = Literal["float32", "bfloat16", "float16"]
 Precision = Annotated[Products | None, typer.Option(help="Of matrix products.")]
 Compile = Annotated[bool | None, typer.Option(help="Default: on a GPU.")]
 Every = Annotated[int | None, typer.Option(min=1, help="So many steps.")]
 Keep = Annotated[int | None, typer.Option(min=1, help="Last checkpoints; also the best.")]
-Config = Annotated[Path | None, typer.Option(help="A recipe: TOML, keys as these options.")]
+Toml = typer.Option(exists=True, dir_okay=False, help="A recipe: TOML, keys as these options.")
+Config = Annotated[Path | None, Toml]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")]
 Vocabulary = Annotated[Path | None, typer.Option(help="A checkpoint's; default: learn one.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of token ids; default: in OUT.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes that read texts.")]
 Shard = Annotated[bool, typer.Option("--fsdp", help="Shard the model over processes.")]
 Board = Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard, too.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
 
 
 def pretrain_command(
@@ -101,17 +99,9 @@ def run_pretraining(books, held_out, out, config, **options) -> dict:
 
 
 def run_and_tell(run: Callable, line: Callable, device: str, as_json: bool, **options) -> None:
-    """Print what `run` returns, as JSON or a line; of one that diverges, the JSON, too."""
-    from minigpt.training.pretrain import Diverged
-
-    is_first = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun started
-    try:
-        result = run(device=to_device(device), **options)
-    except Diverged as error:
-        if is_first and as_json:
-            typer.echo(json.dumps(error.result, allow_nan=False))
-        raise
-    if is_first:
+    """Print what `run` returns, as JSON or a line."""
+    result = run(device=to_device(device), **options)
+    if is_first():
         typer.echo(json.dumps(result, allow_nan=False) if as_json else line(result))
 
 

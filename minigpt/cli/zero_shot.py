@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from minigpt.cli.common import Checkpoint, Device
+from minigpt.cli.common import Checkpoint, Device, Json
 from minigpt.cli.run import to_device
 
 ZeroShotTask = Literal["cola", "sst2", "race", "storycloze", "winograd"]
@@ -19,7 +19,7 @@ def zero_shot_command(
     model: Checkpoint,
     split: Annotated[str, typer.Option(help="The part to score.")] = "dev",
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One object in the last line.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Score a language model on a task without training it: the paper's heuristics.
 

@@ -2,20 +2,26 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from minigpt.hf import models
 from minigpt.hf.configuration import MODEL_TYPE, OpenAIGPTConfig
 from minigpt.hf.files import find_file, read_json, split_hub_options
 from minigpt.hf.tokenization import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
+from minigpt.hf.tokenizer_base import TokenizerBase
+
+Target = TypeVar("Target")
 
 
-class AutoClass:
+class AutoClass(Generic[Target]):
     """Loads `target` from a checkpoint; refuses a checkpoint of another model than GPT-1."""
 
-    target: type
+    target: type[Target]
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, use_fast=True, **options):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, use_fast: bool = True, **options: Any
+    ) -> Target:
         """Load `"tiny"`, a folder or a name on the hub; options and errors: those of the class.
 
         A tokenizer is an `OpenAIGPTTokenizer` with `use_fast=False`, and needs no `config.json`.
@@ -31,13 +37,13 @@ class AutoClass:
         return (OpenAIGPTTokenizer if is_slow else cls.target).from_pretrained(name, **options)
 
     @classmethod
-    def from_config(cls, config: OpenAIGPTConfig, **changes):
+    def from_config(cls, config: OpenAIGPTConfig, **changes: Any) -> Target:
         """Make a model with new weights; `changes`: settings, such as `dtype`, for it alone."""
         config = OpenAIGPTConfig.from_dict(config.to_dict(), **changes)
         return cls.target(config).to(config.dtype)
 
 
-class AutoConfig(AutoClass):
+class AutoConfig(AutoClass[OpenAIGPTConfig]):
     """The config of a checkpoint."""
 
     target = OpenAIGPTConfig
@@ -48,13 +54,25 @@ class AutoConfig(AutoClass):
         return OpenAIGPTConfig(**settings)
 
 
-AutoTokenizer = type("AutoTokenizer", (AutoClass,), {"target": OpenAIGPTTokenizerFast})
-AutoModel = type("AutoModel", (AutoClass,), {"target": models.OpenAIGPTModel})
-AutoModelForCausalLM = type(
-    "AutoModelForCausalLM", (AutoClass,), {"target": models.OpenAIGPTLMHeadModel}
-)
-AutoModelForSequenceClassification = type(
-    "AutoModelForSequenceClassification",
-    (AutoClass,),
-    {"target": models.OpenAIGPTForSequenceClassification},
-)
+class AutoTokenizer(AutoClass[TokenizerBase]):
+    """The fast tokenizer of a checkpoint or, with `use_fast=False`, the other one."""
+
+    target = OpenAIGPTTokenizerFast
+
+
+class AutoModel(AutoClass[models.OpenAIGPTModel]):
+    """The model without a head."""
+
+    target = models.OpenAIGPTModel
+
+
+class AutoModelForCausalLM(AutoClass[models.OpenAIGPTLMHeadModel]):
+    """The language model."""
+
+    target = models.OpenAIGPTLMHeadModel
+
+
+class AutoModelForSequenceClassification(AutoClass[models.OpenAIGPTForSequenceClassification]):
+    """The classifier."""
+
+    target = models.OpenAIGPTForSequenceClassification

@@ -3,6 +3,7 @@
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from tokenizers import Encoding
@@ -23,7 +24,7 @@ def lookup(name: str) -> Callable:
     return find
 
 
-class BatchEncoding(dict):
+class BatchEncoding(dict[str, Any]):
     """What a tokenizer returns: a dictionary whose entries are attributes too.
 
     `batch[0]` is the library's `Encoding` of the first text: tokens, offsets, words.
@@ -50,10 +51,10 @@ class BatchEncoding(dict):
     def __reduce__(self):
         return BatchEncoding, (dict(self),)
 
-    def __getitem__(self, key: str | int | slice):
+    def __getitem__(self, key: str | int | slice) -> Any:
         return super().__getitem__(key) if isinstance(key, str) else self.encodings[key]
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         if name not in self:
             raise AttributeError(f"no entry {name!r}; there are: {', '.join(self)}")
         return self[name]

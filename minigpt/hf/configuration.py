@@ -3,6 +3,7 @@
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Literal, Self, overload
 
 import torch
 
@@ -177,8 +178,16 @@ class OpenAIGPTConfig(GPTConfig):
             setattr(config, name, value)
         return (config, unused) if return_unused_kwargs else config
 
+    @overload
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options):
+    def from_pretrained(
+        cls, name: str | Path, *, return_unused_kwargs: Literal[True], **options: Any
+    ) -> tuple[Self, dict]: ...
+    @overload
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self: ...
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **options):
         """Read the config of `"tiny"`, a folder or a name on the hub.
 
         `options` are `HUB_OPTIONS`, settings to replace, such as `n_head=4`, and those of

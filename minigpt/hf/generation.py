@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -135,7 +136,7 @@ class Request:
         self.ids, self.types = rows[0], None if types is None else rows[1]
         self.T, limit = self.ids.shape[-1], model.config.n_positions
         if self.T > limit:
-            way = f"pass truncation=True or max_length={limit} to the tokenizer"
+            way = "shorten the text, or pass truncation=True to the tokenizer"
             raise ValueError(f"{self.T} tokens, but this checkpoint has {limit} positions; {way}")
         self.new = min(config.max_new_tokens, limit - self.T)  # the positions that are left
         if config.min_new_tokens is not None:
@@ -315,23 +316,31 @@ class GenerationMixin:
         out = self(ids, past_key_values=cache, logits_to_keep=n, return_dict=True)
         return out.logits[0]  # (1, n, V) -> (n, V)
 
+    @overload
+    def generate(
+        self, *inputs: Any, return_dict_in_generate: Literal[False] = ..., **options: Any
+    ) -> Tensor: ...
+    @overload
+    def generate(
+        self, *inputs: Any, return_dict_in_generate: Literal[True], **options: Any
+    ) -> GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput: ...
     def generate(
         self,
-        inputs: Tensor | None = None,  # (B, T), the ids of the prompts
-        generation_config: GenerationConfig | None = None,  # replaces settings of the model's
-        logits_processor: Sequence[Processor] | None = None,  # each (ids, scores) -> scores
-        stopping_criteria: Sequence[Callable] | None = None,  # each (ids, scores) -> done? (B,)
-        prefix_allowed_tokens_fn: Callable | None = None,  # (number of prompt, ids) -> list of ids
-        synced_gpus: bool | None = None,  # no effect
-        assistant_model: "GenerationMixin | None" = None,  # a smaller model that drafts
-        streamer=None,  # a `TextStreamer`, or an object with `put` and `end`
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        logits_processor: Sequence[Processor] | None = None,
+        stopping_criteria: Sequence[Callable] | None = None,
+        prefix_allowed_tokens_fn: Callable | None = None,
+        synced_gpus: bool | None = None,
+        assistant_model: "GenerationMixin | None" = None,
+        streamer=None,
         *,
-        input_ids: Tensor | None = None,  # another name of inputs
-        attention_mask: Tensor | None = None,  # (B, T): 0 for padding, on either side
-        token_type_ids: Tensor | None = None,  # (B, T): further rows of the embedding to add
-        tokenizer=None,  # decodes ids for `stop_strings`
-        generator: torch.Generator | None = None,  # of random numbers
-        **settings,  # fields of `GenerationConfig` to replace
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        tokenizer=None,
+        generator: torch.Generator | None = None,
+        **settings,
     ) -> Tensor | GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput:
         """Continue texts: (B, T) -> (B n, T + new), n = `num_return_sequences`.
 
@@ -340,8 +349,26 @@ class GenerationMixin:
         prompt that is empty or too long, and for settings that are not valid. Always calls the
         streamer's `end`.
 
-        >>> inputs = tokenizer("The old man", return_tensors="pt")
-        >>> tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=True)[0])
+        Args:
+            inputs: Ids of the prompts, (B, T).
+            generation_config: Replaces settings of the model's.
+            logits_processor: Each (ids, scores) -> scores.
+            stopping_criteria: Each (ids, scores) -> done? (B,).
+            prefix_allowed_tokens_fn: (number of prompt, ids) -> list of ids.
+            synced_gpus: No effect; accepted as in transformers.
+            assistant_model: A smaller model with the same vocabulary, which drafts.
+            streamer: A `TextStreamer`, or an object with `put` and `end`.
+            input_ids: Another name of inputs.
+            attention_mask: (B, T): 0 for padding, on either side.
+            token_type_ids: (B, T): further rows of the embedding to add.
+            tokenizer: Decodes ids for `stop_strings`.
+            generator: Where random numbers come from.
+            **settings: Fields of `GenerationConfig`: max_new_tokens, do_sample, temperature,
+                top_k, top_p, num_beams, repetition_penalty, stop_strings and so on.
+
+        Example:
+            >>> inputs = tokenizer("The old man", return_tensors="pt")
+            >>> tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=True)[0])
         """
         try:
             config = merge(self.generation_config, generation_config, settings)

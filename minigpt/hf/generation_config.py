@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, isfinite
+from typing import Any, Self
 
 from minigpt.hf import files
 from minigpt.hf.processors import as_list
@@ -160,7 +161,9 @@ class GenerationConfig:
         return cls(**{name: getattr(model_config, name, None) for name in names})
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name, config_file_name=CONFIG_NAME, **options):
+    def from_pretrained(
+        cls, pretrained_model_name, config_file_name: str = CONFIG_NAME, **options: Any
+    ) -> Self:
         """Read a checkpoint's `generation_config.json`; `options` are settings and hub options.
 
         Raises FileNotFoundError if it has none, and ValueError, naming the file, for a setting that

@@ -9,7 +9,7 @@ import huggingface_hub as hub  # it imports its parts when they are needed
 
 OFFICIAL_NAME = "openai-community/openai-gpt"
 OLD_NAMES = dict.fromkeys(("openai-gpt", "openai-community/gpt"), OFFICIAL_NAME)
-LOG_IN = "pass a token= that may read it, or log in with hf auth login"
+LOG_IN = "log in with hf auth login, or pass a token= that may read it"
 HIDDEN = "it is not a folder, and on the hub it is private or missing; check the spelling, or "
 NO_NAME = "it is neither a folder nor a valid name on the hub; check the spelling"
 OFFLINE = "it is not in the cache, and HF_HUB_OFFLINE is set; check the spelling or unset it"

@@ -11,7 +11,9 @@
 import sys
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
+from typing import TypeVar
 
+Class = TypeVar("Class", bound=type)
 COUNTERPARTS: dict[str, list[tuple[type, str]]] = {}  # module of transformers -> our class, its one
 
 
@@ -19,10 +21,10 @@ class Joinable:
     """A base for a class that needs none: Python can exchange it, but not `object`."""
 
 
-def counterpart(module: str, name: str) -> Callable[[type], type]:
+def counterpart(module: str, name: str) -> Callable[[Class], Class]:
     """Decorate a class of ours: it becomes a subclass of `module.name`, once that is imported."""
 
-    def note(cls: type) -> type:
+    def note(cls: Class) -> Class:
         COUNTERPARTS.setdefault(module, []).append((cls, name))
         if module in sys.modules:
             join(module)

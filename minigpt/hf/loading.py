@@ -1,5 +1,6 @@
 """Loading, saving and converting the checkpoints of models."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
@@ -23,6 +24,8 @@ TOKENIZER_FILES = (
     *("merges.txt", "vocab.json", "tokenizer.json"),
 )
 FORMATS = (*formats.PATTERNS, "openai")
+CHECKPOINT = [r"(pytorch_)?model\b.*\.(safetensors|bin)(\.index\.json)?|params_\d\.npy"]
+CHECKPOINT += [*CONFIG_FILES, *TOKENIZER_FILES, *VOCAB_NAMES, *MERGES_NAMES, GENERATION_FILE]
 KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
 NETWORK = ("tokens_embed.", "positions_embed.", "h.")  # prefixes of the parameters below the heads
 
@@ -43,8 +46,7 @@ def find_device(device: int | str | torch.device = "auto") -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:
         way = f"pass 'auto', which is {str(best or 'cpu')!r} here, or -1 for the CPU"
-        reason = str(error).split("\n")[0].split(". ")[0]  # the first sentence is enough
-        raise ValueError(f"device={device!r} is not available ({reason}); {way}") from error
+        raise ValueError(f"device={device!r} is not available; {way}") from error
 
 
 # -- loading
@@ -149,25 +151,18 @@ def open_config(cls: type, name, config, options: Mapping) -> tuple:
 
 def load_model(
     cls: type,
-    name: str | Path | None,  # None only with `config` and `state_dict`
+    name: str | Path | None,
     *,
-    config: OpenAIGPTConfig | str | Path | None = None,  # in place of `config.json`
-    state_dict: Mapping[str, Tensor] | None = None,  # in place of the files of weights
-    generation_config=None,  # in place of `generation_config.json`
-    device: torch.device | str | int | None = None,  # see `find_device`; None: the CPU
-    device_map: torch.device | str | int | dict | None = None,  # transformers' name of `device`
-    output_loading_info: bool = False,  # also return what is missing, unexpected, mismatched
-    ignore_mismatched_sizes: bool = False,  # parameters of another shape become new ones
+    config: OpenAIGPTConfig | str | Path | None = None,
+    state_dict: Mapping[str, Tensor] | None = None,
+    generation_config=None,
+    device: torch.device | str | int | None = None,
+    device_map: torch.device | str | int | dict | None = None,
+    output_loading_info: bool = False,
+    ignore_mismatched_sizes: bool = False,
     **options,
 ):
-    """Load `"tiny"`, a folder (transformers' or OpenAI's format) or a name on the hub.
-
-    `options` are settings of the config, such as `n_head=4` or `attn_implementation="eager"`;
-    `dtype`, a dtype, its name or "auto" (the default: as in the checkpoint); and `HUB_OPTIONS`.
-    What was downloaded once is taken from the cache: see `download_file`. Returns the model in
-    eval mode; warns of a head that the checkpoint does not have. Raises ValueError for weights and
-    settings that do not fit, and OSError, naming the file, if one is missing.
-    """
+    """Load a model; arguments and errors: see `OpenAIGPTPreTrainedModel.from_pretrained`."""
     device_map = device_map.get("", "auto") if isinstance(device_map, dict) else device_map
     if (device := device_map if device is None else device) is not None:
         device = find_device(device)
@@ -253,20 +248,22 @@ def convert(
     target: str | Path,
     to: str = "safetensors",
     max_shard_size: int | str = "50GB",
+    force: bool = False,  # replace the checkpoint that `target` holds
     **options,
 ) -> list[str]:
     """Write the checkpoint `source` into the new folder `target` as another of `FORMATS`.
 
     `options`: those of `load_model`, such as `n_head=4`. Returns the names of what was written;
-    warns of settings that OpenAI's format cannot hold. Raises ValueError, naming the parameter, for
-    weights that do not fit, and FileExistsError if `target` has files, which could be read instead.
+    beside OpenAI's files, `config.json` stands only if settings are not GPT-1's. Raises ValueError,
+    naming the parameter, for weights that do not fit, and FileExistsError if `target` has files,
+    which could be read instead.
     """
     from . import models
 
     if to not in FORMATS:
         raise ValueError(f"to={to!r}; choose from {', '.join(FORMATS)}")
-    if Path(target).is_dir() and any(Path(target).iterdir()):
-        raise FileExistsError(f"{target} is not empty; pass a new folder")
+    if not force and Path(target).is_dir() and any(Path(target).iterdir()):
+        raise FileExistsError(f"{target} is not empty; pass a new folder, or force=True")
     names = str(OpenAIGPTConfig.from_pretrained(source, **options).architectures)
     kind = next((kind for kind in KINDS if kind in names), "OpenAIGPTLMHeadModel")
     model = load_model(getattr(models, kind), source, **options)
@@ -275,11 +272,15 @@ def convert(
     if to != "openai":  # the values keep the dtype that they have in the file
         stored, own = formats.open_weights(source, **hub), dict(model.named_parameters())
         as_saved = {name: stored[name.removeprefix("transformer.")].read() for name in own}
-        return save_model(model, target, max_shard_size, state_dict=as_saved, to=to, more=more)
-    weights = {n.removeprefix("transformer."): x.detach() for n, x in model.named_parameters()}
-    writers = more | formats.release_writers(weights, model.config.n_layer)
-    usual, config = vars(OpenAIGPTConfig()), vars(model.config)
-    if lost := [n for n in ("n_head", "afn", "layer_norm_epsilon") if config[n] != usual[n]]:
-        way = ", ".join(f"{name}={config[name]!r}" for name in lost)
-        warn_caller(f"OpenAI's format holds no settings; load it with {way}")
-    return save_files(target, writers)
+        written = save_model(model, target, max_shard_size, state_dict=as_saved, to=to, more=more)
+    else:
+        weights = {n.removeprefix("transformer."): x.detach() for n, x in model.named_parameters()}
+        writers = more | formats.release_writers(weights, model.config.n_layer)
+        usual, config = vars(OpenAIGPTConfig()), vars(model.config)
+        if any(config[name] != usual[name] for name in ("n_head", "afn", "layer_norm_epsilon")):
+            writers["config.json"] = json_writer(model.config.to_dict())
+        written = save_files(target, writers)
+    for path in Path(target).iterdir():  # what another format would be read from
+        if path.name not in written and re.fullmatch("|".join(CHECKPOINT), path.name):
+            path.unlink()
+    return written

@@ -5,6 +5,7 @@ from copy import copy
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Literal, Self, overload
 
 import torch
 import torch.nn.functional as F
@@ -63,11 +64,40 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         nn.Module.__init__(self)  # the core's constructors do it again
         self.config = config
 
+    @overload
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options):
+    def from_pretrained(
+        cls, name: str | Path | None, *, output_loading_info: Literal[True], **options: Any
+    ) -> tuple[Self, dict]: ...
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path | None, **options: Any
+    ) -> Self: ...
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **options):
         """Load `"tiny"`, a folder (transformers' or OpenAI's format) or a name on the hub.
 
-        Options and errors: see `load_model`.
+        `options` are settings of the config, such as `n_head=4` or `attn_implementation="eager"`;
+        `dtype`, a dtype, its name or "auto" (the default: as in the checkpoint); and `HUB_OPTIONS`.
+        What was downloaded once is taken from the cache: see `download_file`. Returns the model in
+        eval mode; warns of a head that the checkpoint does not have. Raises ValueError for weights
+        and settings that do not fit, and OSError, naming the file, if one is missing.
+
+        Args:
+            pretrained_model_name_or_path: "tiny", a folder or a name on the hub.
+            config: In place of `config.json`.
+            state_dict: In place of the files of weights.
+            generation_config: In place of `generation_config.json`.
+            device: See `find_device`; None: the CPU.
+            device_map: Transformers' name of `device`.
+            output_loading_info: Also return what is missing, unexpected, mismatched.
+            ignore_mismatched_sizes: Parameters of another shape become new ones.
+            **options: Settings of the config to replace, `dtype`, and `HUB_OPTIONS` such as
+                revision.
+
+        Example:
+            >>> OpenAIGPTLMHeadModel.from_pretrained("tiny", dtype="bfloat16", device="cuda")
         """
         return load_model(cls, pretrained_model_name_or_path, **options)
 
@@ -218,7 +248,7 @@ def check_inputs(
     (*texts, T), B = shape, math.prod(shape[:-1])
     S = T if cache is None else len(cache) + T
     if S > (limit := config.n_positions):
-        way = "pass truncation=True or max_length to the tokenizer, or shorten the text"
+        way = "shorten the text, or pass truncation=True to the tokenizer"
         raise ValueError(f"{S} tokens, but this checkpoint has {limit} positions; {way}")
     for name, row in rows.items():
         n = S if name == "attention_mask" else T
@@ -269,23 +299,41 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
 
     def forward(
         self,
-        input_ids: Tensor | None = None,  # (.., T)
-        attention_mask: Tensor | None = None,  # (.., S): 1 real, 0 padding; those in the cache too
-        token_type_ids: Tensor | None = None,  # (.., T): further rows of the embedding to add
-        position_ids: Tensor | None = None,  # (T,) or (.., T); default: count on from the cache
-        inputs_embeds: Tensor | None = None,  # (.., T, C), in place of input_ids
-        output_attentions: bool | None = None,  # None, here and below: as the config says
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,  # False: a tuple
-        past_key_values: KeyValueCache | None = None,  # continue after it; it grows in place
-        use_cache: bool = False,  # return a cache, to continue from later
-        **_,  # whatever trainers pass on
+        return_dict: bool | None = None,
+        past_key_values: KeyValueCache | None = None,
+        use_cache: bool = False,
+        **_,
     ) -> outputs.BaseModelOutput | tuple:
-        """Raises ValueError for texts longer than `n_positions` or without a token, an unknown id,
+        """Compute the hidden states: (.., T) -> (.., T, C).
+
+        Raises ValueError for texts longer than `n_positions` or without a token, an unknown id,
         both or neither of `input_ids` and `inputs_embeds`, and inputs that do not fit each other.
 
         An attention mask is honoured where it is given. A causal model never attends to padding on
         the right: leave the mask out there. The results at padding have no meaning.
+
+        Args:
+            input_ids: Ids of the tokens, (.., T).
+            attention_mask: (.., S): 1 real, 0 padding; those in the cache, too.
+            token_type_ids: (.., T): further rows of the embedding to add.
+            position_ids: (T,) or (.., T); default: count on from the cache.
+            inputs_embeds: (.., T, C), in place of input_ids.
+            output_attentions: Also return the attention weights; None: as the config says.
+            output_hidden_states: Also return all hidden states; None: as the config says.
+            return_dict: False: return a tuple.
+            past_key_values: A cache to continue from; it grows in place.
+            use_cache: Return a cache, to continue from later.
+
+        Example:
+            >>> inputs = tokenizer("The old man", return_tensors="pt")
+            >>> model(**inputs, output_hidden_states=True).last_hidden_state.shape
         """
         rows = {"token_type_ids": token_type_ids, "position_ids": position_ids}
         rows, cache = rows | {"attention_mask": attention_mask}, past_key_values
@@ -362,19 +410,40 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
 
     def forward(
         self,
-        input_ids: Tensor | None = None,  # the first five: see `OpenAIGPTModel`
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,  # (B, T): also compute the loss; -100 does not count
+        labels: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,  # False: a tuple
-        logits_to_keep: int | Tensor = 0,  # score only the last n positions, or those of a tensor
-        **options,  # past_key_values, use_cache
+        return_dict: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **options,
     ) -> outputs.CausalLMOutput | tuple:
-        """Raises ValueError as `OpenAIGPTModel` does, and for labels that do not fit."""
+        """Score the next token at each position: (B, T) -> (B, T, V).
+
+        Raises ValueError as `OpenAIGPTModel` does, and for labels that do not fit.
+
+        Args:
+            input_ids: Ids of the tokens, (.., T).
+            attention_mask: (.., S): 1 real, 0 padding; those in the cache, too.
+            token_type_ids: (.., T): further rows of the embedding to add.
+            position_ids: (T,) or (.., T); default: count on from the cache.
+            inputs_embeds: (.., T, C), in place of input_ids.
+            labels: (B, T): also compute the loss; -100 does not count.
+            output_attentions: Also return the attention weights; None: as the config says.
+            output_hidden_states: Also return all hidden states; None: as the config says.
+            return_dict: False: return a tuple.
+            logits_to_keep: Score only the last n positions, or those of a tensor.
+            **options: past_key_values, use_cache: see `OpenAIGPTModel`.
+
+        Example:
+            >>> inputs = tokenizer("The old man", return_tensors="pt")
+            >>> out = model(**inputs, labels=inputs["input_ids"])
+            >>> out.loss, out.logits.shape
+        """
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         flags = output_attentions, output_hidden_states, True
         body = self.transformer(*inputs, *flags, **options)
@@ -438,24 +507,45 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
 
     def forward(
         self,
-        input_ids: Tensor | None = None,  # (B, choices, T); the first five: see `OpenAIGPTModel`
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        mc_token_ids: Tensor | None = None,  # (B, choices): where to read; default: the last token
-        labels: Tensor | None = None,  # (B, choices, T): also compute `loss`; -100 does not count
-        mc_labels: Tensor | None = None,  # (B,): the right answer; also compute `mc_loss`
+        mc_token_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        mc_labels: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,  # False: a tuple
-        openai_losses: bool = False,  # True: as in OpenAI's code; False: as in transformers
-        **options,  # past_key_values, use_cache
+        return_dict: bool | None = None,
+        openai_losses: bool = False,
+        **options,
     ) -> outputs.OpenAIGPTDoubleHeadsModelOutput | tuple:
-        """With `openai_losses`, the logits also score the position rows, (B, choices, T, V + n);
+        """Score each choice, and its next tokens.
+
+        With `openai_losses`, the logits also score the position rows, (B, choices, T, V + n);
         `loss` is the mean over texts; and in training the choices share one dropout mask.
 
         Raises ValueError as `OpenAIGPTModel` does, and for labels or positions that do not fit.
+
+        Args:
+            input_ids: Ids of the tokens, (B, choices, T).
+            attention_mask: (.., S): 1 real, 0 padding; those in the cache, too.
+            token_type_ids: (.., T): further rows of the embedding to add.
+            position_ids: (T,) or (.., T); default: count on from the cache.
+            inputs_embeds: (.., T, C), in place of input_ids.
+            mc_token_ids: (B, choices): where to read; default: the last token.
+            labels: (B, choices, T): also compute `loss`; -100 does not count.
+            mc_labels: (B,): the right answer; also compute `mc_loss`.
+            output_attentions: Also return the attention weights; None: as the config says.
+            output_hidden_states: Also return all hidden states; None: as the config says.
+            return_dict: False: return a tuple.
+            openai_losses: True: as in OpenAI's code; False: as in transformers.
+            **options: past_key_values, use_cache: see `OpenAIGPTModel`.
+
+        Example:
+            >>> ids = torch.tensor([[[5, 6, 7], [5, 6, 8]]])  # one question, two answers
+            >>> model(ids, mc_labels=torch.tensor([0])).mc_loss
         """
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         flags = output_attentions, output_hidden_states, True
@@ -508,19 +598,37 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
 
     def forward(
         self,
-        input_ids: Tensor | None = None,  # the first five: see `OpenAIGPTModel`
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,  # (B,) or (B, L), see `classification_loss`
+        labels: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,  # False: a tuple
-        **options,  # past_key_values, use_cache
+        return_dict: bool | None = None,
+        **options,
     ) -> outputs.SequenceClassifierOutput | tuple:
-        """Raises ValueError as `OpenAIGPTModel` does, for labels that do not fit, and for several
+        """Score each class: (B, T) -> (B, L).
+
+        Raises ValueError as `OpenAIGPTModel` does, for labels that do not fit, and for several
         texts if nothing says where each of them ends.
+
+        Args:
+            input_ids: Ids of the tokens, (.., T).
+            attention_mask: (.., S): 1 real, 0 padding; those in the cache, too.
+            token_type_ids: (.., T): further rows of the embedding to add.
+            position_ids: (T,) or (.., T); default: count on from the cache.
+            inputs_embeds: (.., T, C), in place of input_ids.
+            labels: (B,) or (B, L), see `classification_loss`.
+            output_attentions: Also return the attention weights; None: as the config says.
+            output_hidden_states: Also return all hidden states; None: as the config says.
+            return_dict: False: return a tuple.
+            **options: past_key_values, use_cache: see `OpenAIGPTModel`.
+
+        Example:
+            >>> inputs = tokenizer("A good film", return_tensors="pt")
+            >>> model(**inputs, labels=torch.tensor([1])).logits.argmax(-1)
         """
         inputs = input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         flags = output_attentions, output_hidden_states, True

@@ -103,7 +103,7 @@ class SequenceClassifierOutput(ModelOutput):
 class GenerateDecoderOnlyOutput(ModelOutput):
     """What `generate` returns with `return_dict_in_generate`; n is `num_return_sequences`."""
 
-    sequences: Tensor | None = None  # (B n, T + new), the prompt first
+    sequences: Tensor = None  # (B n, T + new), the prompt first
     scores: tuple[Tensor, ...] | None = None  # with output_scores: (B n, V) for each step
     logits: tuple[Tensor, ...] | None = None  # with output_logits: the same before processors
     attentions: tuple[tuple[Tensor, ...], ...] | None = None  # of each step
@@ -116,7 +116,7 @@ class GenerateDecoderOnlyOutput(ModelOutput):
 class GenerateBeamDecoderOnlyOutput(ModelOutput):
     """The same for K beams."""
 
-    sequences: Tensor | None = None  # (B n, T + new)
+    sequences: Tensor = None  # (B n, T + new)
     sequences_scores: Tensor | None = None  # (B n,), with output_scores
     scores: tuple[Tensor, ...] | None = None  # (B K, V) for each step: log-probabilities
     logits: tuple[Tensor, ...] | None = None

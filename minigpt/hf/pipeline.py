@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,9 @@ class Pipeline:
     device = property(lambda self: self.model.device)
     dtype = property(lambda self: self.model.dtype)
 
-    def __call__(self, inputs, candidate_labels=None, *, batch_size: int | None = None, **options):
+    def __call__(
+        self, inputs: Any, candidate_labels=None, *, batch_size: int | None = None, **options: Any
+    ) -> Any:
         """Return an answer to one text, a list for a list, a generator for any other iterable.
 
         `options` replace the pipeline's; `candidate_labels` are for zero-shot classification.
@@ -238,18 +241,18 @@ TASKS = {  # task -> class that loads its model, function
 
 
 def pipeline(
-    task: str | None = None,  # a key of TASKS
+    task: str | None = None,
     model: str | Path | OpenAIGPTPreTrainedModel | None = None,
-    config: str | Path | OpenAIGPTConfig | None = None,  # default: that of the model
-    tokenizer=None,  # name, folder or object; default: that of the model
+    config: str | Path | OpenAIGPTConfig | None = None,
+    tokenizer=None,
     *,
-    dtype: torch.dtype | str | None = None,  # default: that of the checkpoint or object
-    device: int | str | torch.device | None = None,  # None: "auto", or where it is
-    batch_size: int = 1,  # rows that are computed at once
-    model_kwargs: dict | None = None,  # for from_pretrained: dtype, revision, n_head, ...
-    device_map: int | str | torch.device | None = None,  # transformers' other name of `device`
-    torch_dtype: torch.dtype | str | None = None,  # older name of `dtype`
-    **options,  # of the task, for every call; of the hub, such as revision
+    dtype: torch.dtype | str | None = None,
+    device: int | str | torch.device | None = None,
+    batch_size: int = 1,
+    model_kwargs: dict | None = None,
+    device_map: int | str | torch.device | None = None,
+    torch_dtype: torch.dtype | str | None = None,
+    **options,
 ) -> Pipeline:
     """Make a function from texts to answers: `pipeline("text-generation", model="tiny")("It was")`.
 
@@ -259,6 +262,24 @@ def pipeline(
     `truncation`. Calls, and their errors: see `Pipeline`. Answers are shaped like those of
     transformers. Puts the model into eval mode. Raises ValueError for an unknown task, or if no
     model or tokenizer is given, and the errors of `from_pretrained`.
+
+    Args:
+        task: "text-generation", "text-classification", "feature-extraction",
+            "zero-shot-classification".
+        model: "tiny", a folder, a name on the hub, or an object.
+        config: In place of the config of the checkpoint.
+        tokenizer: Name, folder or object; default: that of the model.
+        dtype: Default: that of the checkpoint or object.
+        device: "auto", "cpu", "cuda", the number of a GPU, -1; default: "auto", or where it is.
+        batch_size: Rows that are computed at once.
+        model_kwargs: For from_pretrained: dtype, revision, n_head, .
+        device_map: Transformers' other name of `device`.
+        torch_dtype: Older name of `dtype`.
+        **options: Of the task, for every call; of the hub, such as revision.
+
+    Example:
+        >>> pipe = pipeline("text-generation", model="tiny")
+        >>> pipe("It was late, and", max_new_tokens=20)[0]["generated_text"]
     """
     if task not in TASKS:
         raise ValueError(f"task={task!r}; choose from {', '.join(TASKS)}")

@@ -5,6 +5,7 @@ from functools import partial
 from itertools import compress
 from operator import attrgetter
 from pathlib import Path
+from typing import Any, Self
 
 import tokenizers
 from tokenizers import AddedToken, Encoding, decoders, models, normalizers, pre_tokenizers
@@ -50,7 +51,7 @@ def clean_up(text: str) -> str:
 
 
 @counterpart("transformers.tokenization_utils_base", "PreTrainedTokenizerBase")
-class TokenizerBase(Joinable):
+class TokenizerBase(files.Roles, Joinable):
     """The base class of both tokenizers.
 
     `vocab` maps the tokens of the checkpoint to ids, `roles` names like `"pad_token"` to tokens;
@@ -300,22 +301,22 @@ class TokenizerBase(Joinable):
 
     def __call__(
         self,
-        text,  # str, list of str or of pairs; lists of words if is_split_into_words
-        text_pair=None,  # a second text for each
-        add_special_tokens: bool = True,  # those of a post-processor; GPT-1 has none
-        padding: bool | str = False,  # True is "longest"; "max_length"
-        truncation: bool | str | None = None,  # True: "longest_first"; None: if max_length is given
-        max_length: int | None = None,  # in tokens; default: model_max_length
-        stride: int = 0,  # tokens that an overflowing row shares with the row before
+        text,
+        text_pair=None,
+        add_special_tokens: bool = True,
+        padding: bool | str = False,
+        truncation: bool | str | None = None,
+        max_length: int | None = None,
+        stride: int = 0,
         is_split_into_words: bool = False,
         pad_to_multiple_of: int | None = None,
-        padding_side: str | None = None,  # default: the tokenizer's
-        return_tensors: str | None = None,  # "pt", "np"; None: lists
-        return_token_type_ids: bool | None = None,  # 0 for the first text, 1 for the second
+        padding_side: str | None = None,
+        return_tensors: str | None = None,
+        return_token_type_ids: bool | None = None,
         return_attention_mask: bool | None = None,
-        return_overflowing_tokens: bool = False,  # what truncation cuts off, as further rows
+        return_overflowing_tokens: bool = False,
         return_special_tokens_mask: bool = False,
-        return_offsets_mapping: bool = False,  # (begin, end) in the text
+        return_offsets_mapping: bool = False,
         return_length: bool = False,
         **options,
     ) -> BatchEncoding:
@@ -323,6 +324,32 @@ class TokenizerBase(Joinable):
 
         Raises TypeError if it is not text; ValueError for an unknown choice, for padding without a
         pad token, and for tensors from texts of different lengths.
+
+        Args:
+            text: A string, or a list of strings or of pairs; lists of words if
+                is_split_into_words.
+            text_pair: A second text for each.
+            add_special_tokens: Add those of a post-processor; GPT-1 has none.
+            padding: True or "longest": to the longest text; "max_length": to max_length.
+            truncation: True or "longest_first", "only_first", "only_second"; None: if
+                max_length is given.
+            max_length: In tokens; default: model_max_length.
+            stride: Tokens that an overflowing row shares with the row before.
+            is_split_into_words: The texts are lists of words.
+            pad_to_multiple_of: Pad to a length that this divides.
+            padding_side: Default: the tokenizer's.
+            return_tensors: "pt", "np"; None: lists.
+            return_token_type_ids: 0 for the first text, 1 for the second.
+            return_attention_mask: 1 for each token, 0 for padding; default: yes.
+            return_overflowing_tokens: What truncation cuts off, as further rows.
+            return_special_tokens_mask: 1 for each special token.
+            return_offsets_mapping: (begin, end) in the text.
+            return_length: How many tokens each text has.
+            **options: Others are accepted, with a warning.
+
+        Example:
+            >>> tokenizer("The old man")["input_ids"]
+            >>> tokenizer(["One", "Two words"], padding=True, return_tensors="pt").attention_mask
         """
         if options:
             warn_unused(options)
@@ -444,15 +471,24 @@ class TokenizerBase(Joinable):
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: str | Path,  # "tiny", a folder or a name on the hub
+        pretrained_model_name_or_path: str | Path,
         text_pipeline: str | None = None,
-        **options,
-    ):
+        **options: Any,
+    ) -> Self:
         """Load the tokenizer of a checkpoint.
 
         `options` replace settings, such as `pad_token="<pad>"` or `model_max_length=1024`; they may
         hold `HUB_OPTIONS`. Raises FileNotFoundError if there is no checkpoint, ValueError for a
         damaged file, naming it, and the errors of the class.
+
+        Args:
+            pretrained_model_name_or_path: "tiny", a folder or a name on the hub.
+            text_pipeline: "original", as OpenAI prepared texts, or "basic", as transformers
+                does.
+            **options: Settings to replace, HUB_OPTIONS such as revision.
+
+        Example:
+            >>> OpenAIGPTTokenizerFast.from_pretrained("tiny", pad_token="<unk>")
         """
         name = str(pretrained_model_name_or_path)
         hub, options = split_hub_options(options)

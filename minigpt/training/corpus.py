@@ -22,6 +22,8 @@ from minigpt.hf.files import naming
 from minigpt.hf.tokenization import LONG_CHUNK
 from minigpt.tokenizer import load_libraries, split_chunk, split_chunks
 
+from .logs import need
+
 PIECE = 2**18  # characters, at least: what a process gets at a time
 LONGEST = 2**20  # bytes: a longer line of a text file may be cut
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
@@ -192,7 +194,8 @@ def learn_vocabulary(
     Rare characters are left out: see `ENOUGH`. Raises ImportError without ftfy and spaCy,
     ValueError if the characters alone need more room than there is, and the errors of `documents`.
     """
-    OpenAIGPTTokenizer.choose_pipeline("original")  # raises ImportError
+    for package in ("ftfy", "spacy"):
+        need(package, "learning a vocabulary", "original")
     load_libraries()  # once, for all processes
     counts = Counter()
     for found in for_each_piece(count_words, source, workers, "count words", progress):

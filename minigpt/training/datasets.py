@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.hf.files import naming, read_json
+from minigpt.hf.files import naming, read_json, save_files
 
 from .logs import need
 
@@ -154,7 +154,7 @@ def rows_of(task: Task, source: DataSet, split: str) -> Iterator[tuple[str, Mapp
 def file_names(task: Task, split: str) -> list[str]:
     """Return the owners' names of the file of a split, one of which is to be there."""
     if split not in task.splits:
-        raise ValueError(f"no split {split!r}; expected one of {', '.join(task.splits)}")
+        raise ValueError(f"split={split!r}; choose from {', '.join(task.splits)}")
     return [name.format(task.splits[split]) for name in task.files]
 
 
@@ -210,6 +210,8 @@ def read_objects(path: Path, _) -> Iterator:
         if not line.isspace():
             with naming(place := f"{path}, line {number}"):
                 row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"expected a JSON object, got {row!r:.80}")
             yield place, row
 
 
@@ -267,4 +269,5 @@ def write_predictions(path: str | Path, task: Task, predictions: Sequence) -> No
     """Write predictions, which are what labels are, in the form of a GLUE submission."""
     names = [task.labels[x] if task.labels else f"{x:.3f}" for x in predictions]
     lines = ["index\tprediction", *(f"{index}\t{name}" for index, name in enumerate(names)), ""]
-    Path(path).write_text("\n".join(lines), encoding="utf-8", newline="\n")
+    data, path = "\n".join(lines).encode(), Path(path)
+    save_files(path.parent, {path.name: lambda new: new.write_bytes(data)})

@@ -16,10 +16,10 @@ TABLES = {
 }
 
 
-def need(package: str, what: str) -> None:
-    """Raise ImportError if a package of the extra `train` is missing."""
+def need(package: str, what: str, extra: str = "train") -> None:
+    """Raise ImportError if a package of an extra is missing."""
     if not find_spec(package):
-        raise ImportError(f"{what} needs {package}: pip install 'minigpt-notebooks[train]'")
+        raise ImportError(f"{what} needs {package}: pip install 'minigpt-notebooks[{extra}]'")
 
 
 class Logs:

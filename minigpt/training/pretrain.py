@@ -67,8 +67,8 @@ class PretrainingRecipe(Recipe):
             value = getattr(self, name)
             if not isinstance(value, kind | int if kind is float else kind):
                 raise ValueError(f"{name}={value!r}; pass {getattr(kind, '__name__', kind)}")
-            if isinstance(value, int | float) and not (name in COUNTS) <= value < math.inf:
-                raise ValueError(f"{name}={value!r}; pass {int(name in COUNTS)} or more")
+            if isinstance(value, int | float) and not (name in COUNTS) <= value < 2**63:
+                raise ValueError(f"{name}={value!r}; pass {int(name in COUNTS)} to 2**63 - 1")
         if self.dtype not in PRECISIONS:
             raise ValueError(f"dtype={self.dtype!r}; choose from {', '.join(PRECISIONS)}")
 
@@ -79,9 +79,10 @@ class PretrainingRecipe(Recipe):
             found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
             known = [field.name for field in fields(cls)]
             if unknown := found.keys() - set(known):
-                way = f"choose from {', '.join(known)}"
+                way = f"choose from {', '.join(map(repr, known))}"
                 raise ValueError(f"no recipe has {min(unknown)!r}; {way}")
-        return cls(**found | changes)
+            recipe = cls(**found)
+        return replace(recipe, **changes)
 
     def config(self, vocab_size: int) -> OpenAIGPTConfig:
         """Return the config of the model, with as many tokens as were learned."""
@@ -273,7 +274,8 @@ def find_run(out: Path, recipe: PretrainingRecipe, resume: bool) -> PretrainingR
     field, for a run with another recipe.
     """
     if not (out / RECIPE).is_file():
-        if out.exists() and not out.is_dir() or (out / "config.json").exists():
+        found = {path.name for path in out.glob("[!.]*")}  # texts were read, and it was stopped
+        if out.exists() and not (out.is_dir() and found <= {DATA}):
             raise FileExistsError(f"{out} is not empty; pass a new folder")
         return None
     if not resume:
@@ -319,23 +321,22 @@ def prepare(
     passes = PASSES * len(texts[1]) / (recipe.batch_size * recipe.n_positions)
     recipe = replace(recipe, steps=recipe.steps or math.ceil(passes))
     if not found:
-        tokenizer.save_pretrained(out)
-        save_files(out, {RECIPE: json_writer(asdict(recipe))})
+        save_files(out, tokenizer.writers() | {RECIPE: json_writer(asdict(recipe))})
     return recipe, tokenizer, texts
 
 
 def pretrain(
-    books: Source,  # a folder of texts or of shards, or rows of a data set with a "text"
-    held_out: Source,  # the same, to measure with
-    out: str | Path,  # folder for the best model and everything on the way
+    books: Source,
+    held_out: Source,
+    out: str | Path,
     recipe: PretrainingRecipe,
     *,
-    tokenizer=None,  # a folder or an object, in place of a vocabulary learned from `books`
-    data: str | Path | None = None,  # folder of shards, which runs may share; None: in `out`
-    resume: bool = False,  # go on with the run in `out`
-    fsdp: bool = False,  # several processes: each keeps a part of the parameters
-    device: int | str | torch.device = "auto",  # the GPU if there is one
-    workers: int | None = None,  # processes that read texts; None: as many as cores
+    tokenizer=None,
+    data: str | Path | None = None,
+    resume: bool = False,
+    fsdp: bool = False,
+    device: int | str | torch.device = "auto",
+    workers: int | None = None,
     tensorboard: bool = False,
     progress: bool = True,
 ) -> dict:
@@ -345,6 +346,24 @@ def pretrain(
     Raises ValueError, OSError or ImportError before the first step for what cannot be trained;
     `Diverged`; and `Stopped` if SIGINT or SIGTERM stopped it. Sets the precision of float32
     products on a GPU to TF32 for the whole process.
+
+    Args:
+        books: A folder of texts or of shards, or rows of a data set with a "text".
+        held_out: The same, to measure with.
+        out: Folder for the best model and everything on the way.
+        recipe: Sizes of the model, steps, rates, how often to measure and to save.
+        tokenizer: A folder or an object, in place of a vocabulary learned from `books`.
+        data: Folder of shards, which runs may share; None: in `out`.
+        resume: Go on with the run in `out`.
+        fsdp: Several processes: each keeps a part of the parameters.
+        device: The GPU if there is one.
+        workers: Processes that read texts; None: as many as cores.
+        tensorboard: Also log for TensorBoard.
+        progress: Show bars.
+
+    Example:
+        >>> recipe = PretrainingRecipe(n_embd=64, n_layer=2, n_head=2, steps=100)
+        >>> pretrain("BOOKS", "HELD_OUT", "OUT", recipe)["perplexity"]
     """
     processes, out, sources = Processes(device), Path(out), [held_out, books]
     resume |= int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0

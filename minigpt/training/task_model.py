@@ -93,7 +93,7 @@ class Network(TaskModel):
         """Write a folder that `from_pretrained` loads, here and in transformers."""
         (kind, head), weights, config = TASK_HEADS[self.chooses], self.state_dict(), self.config
         weights[f"{head}.weight"] = weights.pop("score.weight")
-        config.pad_token_id = tokenizer.pad_token_id
+        config.pad_token_id, config.finetuning_task = tokenizer.pad_token_id, name
         if self.chooses:
             weights[f"{head}.bias"] = torch.zeros(1)
         else:
@@ -131,7 +131,9 @@ def open_finetuned(
 ) -> tuple[Task, Network, object]:
     """Load what `Network.save` wrote. Raises ValueError for a model of another task."""
     config = auto.AutoConfig.from_pretrained(model)
-    names = [*config.id2label.values()]
+    names, known = [*config.id2label.values()], getattr(config, "finetuning_task", name)
+    if known != name:
+        raise ValueError(f"{model} was fine-tuned for {known}, not for {name}; pass {known}")
     task = find_task(name, folder, columns, label, names)
     chooses = task.kind == "multiple_choice"
     kind, head = TASK_HEADS[chooses]

@@ -67,7 +67,7 @@ def zero_shot(name: str, source: DataSet, model, tokenizer, split: str = "dev") 
     start, examples = time.perf_counter(), load_task(task, source, split)
     labels = [x.label for x in examples]
     if None in labels:
-        raise ValueError(f"the labels of {split!r} are not public; choose the split 'dev'")
+        raise ValueError(f"split={split!r}, whose labels are not public; choose 'dev'")
     rows = [[*map(tokenizer.encode, x.texts)] for x in examples]
     load = partial(load_task, task, source)
     predictions = predict(model, tokenizer.encode, rows, load)

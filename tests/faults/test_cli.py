@@ -1,5 +1,6 @@
 """The command line where something goes wrong: damaged input, full disks, signals, lost pipes."""
 
+import json
 import os
 import re
 import signal
@@ -27,23 +28,40 @@ def shell(line: str) -> subprocess.CompletedProcess:
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
 
 
-LINES = [  # words, what the one line on stderr says
-    ("run Hello --device xla", "device='xla' is not available .*pass 'auto'.*"),
-    ("run Hello --device ²", "device='²' is not available .*pass 'auto'.*"),
-    ("generate Hello --model ./x", r"no checkpoint '\./x'.*"),
-    ("convert ./x folder", r"no checkpoint '\./x'.*"),
-    ("download ", "no checkpoint ''.*"),  # an empty name is not the folder where one stands
-    ("info ", "no checkpoint ''.*"),
+LINES = [  # words, the exit code, what the one line on stderr says
+    ("run Hello --device xla", 2, "--device 'xla' is not available; pass 'auto'.*see .*run --help"),
+    ("run Hello --device ²", 2, "--device '²' is not available; pass 'auto'.*"),
+    ("zero-shot cola x tiny --device 99", 2, "--device 99 is not available; .*"),
+    ("pretrain . . x --device xla", 2, "--device 'xla' is not available; .*"),
+    ("generate Hello --model ./x", 1, r"no checkpoint '\./x'.*"),
+    ("convert ./x folder", 1, r"no checkpoint '\./x'.*"),
+    ("download ", 1, "no checkpoint ''.*"),  # an empty name is not the folder where one stands
+    ("info ", 1, "no checkpoint ''.*"),
+    ("run Hello --top-p 0", 2, "--top-p 0.0; pass .*"),
+    ("run Hello --task feature-extraction --top-k 3", 2, "--top-k 3; only for text-generation.*"),
+    ("zero-shot winograd x tiny --split test", 2, "--split 'test'; choose from dev; see .*"),
+    ("evaluate rte x x --second-column y", 2, ".* --second-column: only the task csv.*"),
+    ("pretrain . . x --config x.toml", 2, ".*--config.*x.toml.*"),
+    ("pretrain . . x --batch-size 3 --accumulate 2", 2, "--batch-size 3 .* --accumulate 2; see.*"),
+    (f"run {'a ' * 600}", 1, "6.. tokens, .* 512 positions; shorten the text"),
 ]
 
 
-@pytest.mark.parametrize("line, words", LINES)
-def test_a_wrong_name_is_one_line_and_leaves_nothing(line, words, tmp_path, monkeypatch):
+@pytest.mark.parametrize("line, code, words", LINES)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wrong_call_is_one_line_and_leaves_nothing(
+    line, code, words, as_json, tmp_path, monkeypatch
+):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
-    result = call(*line.split(" "))
-    assert (result.exit_code, result.stdout) == (1, "") and len(result.stderr) < 300
+    if as_json and line.split()[0] in ("generate", "convert", "download"):
+        pytest.skip("it has no --json")
+    line = line.split(" ", 1) if line.startswith("run a") else line.split(" ")
+    result = call(*line, *["--json"] * as_json)
+    assert result.exit_code == code and len(result.stderr) < 300
     assert re.fullmatch(f"minigpt: {words}\n", result.stderr)
+    error = result.stderr.removeprefix("minigpt: ").strip()
+    assert result.stdout == (json.dumps({"error": error}) + "\n" if as_json else "")
     assert not list(tmp_path.iterdir())
 
 
