@@ -6,7 +6,7 @@ BENCHMARKS := $(filter-out demo,$(patsubst benchmarks/%.py,%,$(wildcard benchmar
 
 CORE := $(filter-out __init__ __main__,$(patsubst minigpt/%.py,%,$(wildcard minigpt/*.py)))
 
-.PHONY: help demo test lab docs export bench lock proof clean
+.PHONY: help demo test official lab docs export bench lock proof clean
 
 help:   ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,10 @@ test: .venv/ready   ## export in sync, every notebook compared with its stored o
 	$(BIN)/ruff check .
 	$(BIN)/python -m tests.run_notebooks
 	$(BIN)/python -m pytest --numprocesses auto
+
+official: .venv/ready   ## with a network: download OpenAI's weights, compare with what is published
+	$(BIN)/python -m minigpt download openai-community/openai-gpt
+	$(BIN)/python -m tests.run_notebooks official_weights
 
 lab: .venv/ready   ## open the notebooks
 	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/00_tour.ipynb

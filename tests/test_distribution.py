@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.house import NOTEBOOKS, ROOT
+from tests.run_notebooks import OFFICIAL
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ALONE = os.environ.get("MINIGPT_ALONE", "03_config")  # a pattern; "*" takes many minutes
@@ -99,7 +100,7 @@ def test_what_the_readme_shows_runs_from_the_wheel(place, scripts):
     assert text.strip() == printed.strip()
 
 
-OPENED = [path for path in NOTEBOOKS if path.match(f"{ALONE}.ipynb")]
+OPENED = [path for path in NOTEBOOKS if path.match(f"{ALONE}.ipynb") and path.stem != OFFICIAL]
 
 
 @pytest.mark.parametrize("path", OPENED, ids=lambda path: path.stem)

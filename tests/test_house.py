@@ -35,8 +35,9 @@ def test_all_notebooks_are_there():
     course = "tour bpe tokenizer config attention block model lm_head generation pretraining"
     course = [*course.split(), "double_heads", "classification", "tasks", "finetuning", "zero_shot"]
     assert [path.stem for path in house.COURSE] == [f"{n:02}_{x}" for n, x in enumerate(course)]
-    further = "beam_search dropout flash_attention fused_loss kernels speculative static_cache"
-    assert [path.stem for path in house.FURTHER] == [*further.split(), "tokenizer_rules"]
+    further = "beam_search dropout flash_attention fused_loss kernels official_weights speculative"
+    further = [*further.split(), "static_cache", "tokenizer_rules"]
+    assert [path.stem for path in house.FURTHER] == further
 
 
 def test_imports_go_to_the_left():

@@ -1,6 +1,7 @@
 """One process or those that torchrun started: who does what, sums, sharding, whole state dicts."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -47,6 +48,7 @@ class Processes:
             yield
             if self.world > 1:
                 self.total(torch.zeros(1, device=self.device)).item()  # waits for all
+                time.sleep(0.1)  # gloo's threads need the GIL, which the group's end may hold
                 dist.destroy_process_group()
         except RuntimeError as error:
             if self.world > 1 and "onnect" in str(error):

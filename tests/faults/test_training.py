@@ -115,6 +115,27 @@ def test_sharded_processes_do_it_too_and_torchrun_starts_them_again(library, alo
     OpenAIGPTLMHeadModel.from_pretrained(tmp_path / "out")
 
 
+MANY_ENDS = """
+import os, torch
+from minigpt.training.processes import Processes
+
+def begin_and_end(number):
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)  # addresses of its own
+    processes = Processes("cpu")
+    with processes.together():
+        model = processes.wrap(torch.nn.Linear(50, 50), shard=False)
+        model(torch.ones(2, 50)).sum().backward()
+
+for number in range(20):
+    begin_and_end(number)
+"""
+
+
+def test_processes_do_not_hang_when_they_end(tmp_path):
+    (tmp_path / "ends.py").write_text(MANY_ENDS, encoding="utf-8")
+    subprocess.run([*TORCHRUN, tmp_path / "ends.py"], check=True, timeout=90)
+
+
 # -- disks
 
 
