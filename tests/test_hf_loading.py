@@ -28,7 +28,6 @@ from tests.checkpoints import RELEASE, same, small_model
 
 FIXTURES = Path(__file__).parent / "fixtures" / "v0.1"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
-WARNS = "ignore:OpenAI's format holds no settings"
 
 
 # -- what version 0.1 saved
@@ -237,7 +236,6 @@ def test_untied_embeddings_are_refused_by_a_head_that_scores_tokens(tmp_path):
 # -- the other formats
 
 
-@pytest.mark.filterwarnings(WARNS)
 @pytest.mark.parametrize("to", FORMATS)
 def test_every_format_is_read_again(tmp_path, to):
     model = small_model(tmp_path / "0")
@@ -246,7 +244,6 @@ def test_every_format_is_read_again(tmp_path, to):
     assert same(again, model) and again.config.resid_pdrop == 0.3
 
 
-@pytest.mark.filterwarnings(WARNS)
 def test_a_release_comes_back_bit_for_bit(tmp_path):
     convert(RELEASE, tmp_path / "there", max_shard_size="20KB", n_head=4)
     assert len(list((tmp_path / "there").glob("*.index.json"))) == 1

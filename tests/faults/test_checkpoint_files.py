@@ -27,7 +27,6 @@ from tests.checkpoints import RELEASE, SMALL, same, small_model
 # -- damaged files
 
 
-@pytest.mark.filterwarnings("ignore:OpenAI's format holds no settings")
 @pytest.mark.parametrize(
     "to, name",
     [
