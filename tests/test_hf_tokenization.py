@@ -27,8 +27,8 @@ def load(kind=OpenAIGPTTokenizer, pipeline="original", **options):
 
 def parts(tokenizer):
     """All that makes a tokenizer, but its name."""
-    make, (kind, _, *rest) = tokenizer.__reduce__()
-    return kind, *rest
+    make, _ = tokenizer.__reduce__()
+    return make.func, make.args, make.keywords | {"name_or_path": ""}
 
 
 def add_tokens(tokenizer):

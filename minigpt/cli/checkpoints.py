@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 import minigpt
 from minigpt.cli.common import MODEL, Checkpoint, Force, Heads, Json, Revision, given
@@ -15,9 +16,9 @@ from minigpt.cli.common import MODEL, Checkpoint, Force, Heads, Json, Revision, 
 
 def convert_command(
     source: Checkpoint,
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="Folder to write.")],
+    target: Annotated[str, Argument(metavar="TARGET", help="Folder to write.")],
     to: Literal["safetensors", "bin", "openai"] = "safetensors",
-    max_shard_size: Annotated[str | None, typer.Option(help="Largest file, such as 500MB.")] = None,
+    max_shard_size: Annotated[str | None, Option(help="Largest file, such as 500MB.")] = None,
     n_head: Heads = None,
     revision: Revision = None,
     force: Force = False,
@@ -45,9 +46,9 @@ def convert_command(
 
 
 def download_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name on the hub.")],
+    name: Annotated[str, Argument(metavar="NAME", help="Name on the hub.")],
     revision: Revision = None,
-    cache_dir: Annotated[Path | None, typer.Option(help="Default: the hub's cache.")] = None,
+    cache_dir: Annotated[Path | None, Option(help="Default: the hub's cache.")] = None,
 ) -> None:
     """Download a checkpoint from the hub into the cache, or update it there.
 
@@ -105,7 +106,7 @@ def model_facts(checkpoint: str, **options) -> dict:
 
 
 def info_command(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
+    model: Annotated[str | None, Argument(metavar="MODEL", help=MODEL)] = None,
     n_head: Heads = None,
     revision: Revision = None,
     as_json: Json = False,

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option
 from typer.core import TyperCommand, TyperGroup
 
 
@@ -123,17 +124,17 @@ class Command(TyperCommand):
 
 
 MODEL = '"tiny", a folder, or a name on the hub.'
-Model = Annotated[str, typer.Option(help=MODEL)]
-Checkpoint = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or the number of a GPU.")]
+Model = Annotated[str, Option(help=MODEL)]
+Checkpoint = Annotated[str, Argument(metavar="MODEL", help=MODEL)]
+Device = Annotated[str, Option(help="auto, cpu, cuda, mps, or the number of a GPU.")]
 Dtypes = Literal["auto", "float32", "float16", "bfloat16"]
-Dtype = Annotated[Dtypes, typer.Option(help="Of the weights; auto: as in config.json.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")]
-Heads = Annotated[int | None, typer.Option("--n-head", help="Heads, if no config.json says.")]
+Dtype = Annotated[Dtypes, Option(help="Of the weights; auto: as in config.json.")]
+Revision = Annotated[str | None, Option(help="Branch, tag or commit on the hub.")]
+Heads = Annotated[int | None, Option("--n-head", help="Heads, if no config.json says.")]
 
 
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object; of a failure, its error.")]
+Force = Annotated[bool, Option("--force", help="Replace what is there.")]
+Json = Annotated[bool, Option("--json", help="One JSON object; of a failure, its error.")]
 
 
 def is_first() -> bool:

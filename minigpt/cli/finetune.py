@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from .common import MODEL, Command, Device, Force, Json, was_given
 from .pretrain import Out, Resume, run_and_tell
@@ -11,18 +12,10 @@ from .zero_shot import Folder
 
 PaperTask = Literal["snli", "mnli", "qnli", "scitail", "rte", "race", "storycloze", "mrpc", "qqp"]
 AnyTask = Literal[PaperTask, "stsb", "sst2", "cola", "csv"]
-TaskName = Annotated[AnyTask, typer.Argument(metavar="TASK", help="One of those listed below.")]
-Tuned = Annotated[str, typer.Argument(metavar="MODEL", help="Folder that finetune wrote.")]
-Pretrained = Annotated[str, typer.Option(help=MODEL)]
-Number = Annotated[int, typer.Option(min=1)]
-Limit = Annotated[int | None, typer.Option(min=1, help="Train with so many examples.")]
-Highest = Annotated[float, typer.Option(min=0, help="Highest learning rate.")]
-Lambda = Annotated[float, typer.Option(min=0, help="How much the loss of tokens counts.")]
-OneSeed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all random numbers.")]
-Column = Annotated[str, typer.Option(help="Of the task csv.")]
-Second = Annotated[str | None, typer.Option(help="Of csv, where an example is two texts.")]
-Split = Annotated[str, typer.Option(help="train, dev, test, or another one of the task.")]
-Answers = Annotated[Path | None, typer.Option(help="Write them as for a GLUE submission.")]
+TaskName = Annotated[AnyTask, Argument(metavar="TASK", help="One of those listed below.")]
+Number = Annotated[int, Option(min=1)]
+Column = Annotated[str, Option(help="Of the task csv.")]
+Second = Annotated[str | None, Option(help="Of csv, where an example is two texts.")]
 
 
 class TaskCommand(Command):
@@ -52,13 +45,13 @@ def finetune_command(
     task: TaskName,
     folder: Folder,
     out: Out,
-    model: Pretrained = "tiny",
+    model: Annotated[str, Option(help=MODEL)] = "tiny",
     epochs: Number = 3,
     batch_size: Number = 32,
-    rate: Highest = 6.25e-5,
-    lm_coef: Lambda = 0.5,
-    seed: OneSeed = 0,
-    limit: Limit = None,
+    rate: Annotated[float, Option(min=0, help="Highest learning rate.")] = 6.25e-5,
+    lm_coef: Annotated[float, Option(min=0, help="How much the loss of tokens counts.")] = 0.5,
+    seed: Annotated[int, Option(min=0, max=2**31 - 1, help="Of all random numbers.")] = 0,
+    limit: Annotated[int | None, Option(min=1, help="Train with so many examples.")] = None,
     device: Device = "auto",
     text_column: Column = "text",
     second_column: Second = None,
@@ -82,9 +75,9 @@ def evaluate_command(
     ctx: typer.Context,
     task: TaskName,
     folder: Folder,
-    model: Tuned,
-    split: Split = "dev",
-    predictions: Answers = None,
+    model: Annotated[str, Argument(metavar="MODEL", help="Folder that finetune wrote.")],
+    split: Annotated[str, Option(help="train, dev, test, or another one of the task.")] = "dev",
+    predictions: Annotated[Path | None, Option(help="Write them as for a GLUE submission.")] = None,
     device: Device = "auto",
     text_column: Column = "text",
     second_column: Second = None,

@@ -6,66 +6,51 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from .common import Device, Json, given, is_first
 from .run import Seed, to_device
 
-Books = Annotated[Path, typer.Argument(metavar="BOOKS", help="Folder of .txt, .jsonl, .gz or .xz.")]
-HeldOut = Annotated[Path, typer.Argument(metavar="HELD_OUT", help="The same, to measure with.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the run and its best model.")]
-Count = Annotated[int | None, typer.Option(min=1)]
-Steps = Annotated[int | None, typer.Option(min=1, help="Default: 100 passes over the text.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Windows a step, of all processes.")]
-Parts = Annotated[int | None, typer.Option(min=1, help="Of a batch, one after the other.")]
-Length = Annotated[int | None, typer.Option(min=2, help="Tokens of a window.")]
-Rate = Annotated[float | None, typer.Option(min=0, help="Highest learning rate.")]
-Warmup = Annotated[int | None, typer.Option(min=0, help="Steps until the rate is highest.")]
-DropoutRate = Annotated[float | None, typer.Option(min=0, max=1, help="All three dropout rates.")]
+Out = Annotated[Path, Argument(metavar="OUT", help="Folder of the run and its best model.")]
+Count = Annotated[int | None, Option(min=1)]
+Batch = Annotated[int | None, Option(min=1, help="Windows a step, of all processes.")]
+Parts = Annotated[int | None, Option(min=1, help="Of a batch, one after the other.")]
 Products = Literal["float32", "bfloat16", "float16"]
-Precision = Annotated[Products | None, typer.Option(help="Of matrix products.")]
-Compile = Annotated[bool | None, typer.Option(help="Default: on a GPU.")]
-Every = Annotated[int | None, typer.Option(min=1, help="So many steps.")]
-Keep = Annotated[int | None, typer.Option(min=1, help="Last checkpoints; also the best.")]
-Toml = typer.Option(exists=True, dir_okay=False, help="A recipe: TOML, keys as these options.")
-Config = Annotated[Path | None, Toml]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")]
-Vocabulary = Annotated[Path | None, typer.Option(help="A checkpoint's; default: learn one.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of token ids; default: in OUT.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes that read texts.")]
-Shard = Annotated[bool, typer.Option("--fsdp", help="Shard the model over processes.")]
-Board = Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard, too.")]
+Every = Annotated[int | None, Option(min=1, help="So many steps.")]
+Toml = Option(exists=True, dir_okay=False, help="A recipe: TOML, keys as these options.")
+Resume = Annotated[bool, Option("--resume", help="Go on with the run in OUT.")]
 
 
 def pretrain_command(
     ctx: typer.Context,
-    books: Books,
-    held_out: HeldOut,
+    books: Annotated[Path, Argument(metavar="BOOKS", help="Folder of .txt, .jsonl, .gz or .xz.")],
+    held_out: Annotated[Path, Argument(metavar="HELD_OUT", help="The same, to measure with.")],
     out: Out,
-    n_positions: Length = None,
+    n_positions: Annotated[int | None, Option(min=2, help="Tokens of a window.")] = None,
     n_embd: Count = None,
     n_layer: Count = None,
     n_head: Count = None,
     vocab_size: Count = None,
-    pdrop: DropoutRate = None,
-    steps: Steps = None,
+    pdrop: Annotated[float | None, Option(min=0, max=1, help="All three dropout rates.")] = None,
+    steps: Annotated[int | None, Option(min=1, help="Default: 100 passes over the text.")] = None,
     batch_size: Batch = None,
     accumulate: Parts = None,
-    peak: Rate = None,
-    warmup: Warmup = None,
+    peak: Annotated[float | None, Option(min=0, help="Highest learning rate.")] = None,
+    warmup: Annotated[int | None, Option(min=0, help="Steps until the rate is highest.")] = None,
     seed: Seed = None,
-    dtype: Precision = None,
-    compile: Compile = None,
+    dtype: Annotated[Products | None, Option(help="Of matrix products.")] = None,
+    compile: Annotated[bool | None, Option(help="Default: on a GPU.")] = None,
     save_every: Every = None,
     measure_every: Every = None,
-    keep: Keep = None,
-    config: Config = None,
+    keep: Annotated[int | None, Option(min=1, help="Last checkpoints; also the best.")] = None,
+    config: Annotated[Path | None, Toml] = None,
     resume: Resume = False,
-    tokenizer: Vocabulary = None,
-    data: Data = None,
-    workers: Workers = None,
+    tokenizer: Annotated[Path | None, Option(help="A checkpoint's; default: learn one.")] = None,
+    data: Annotated[Path | None, Option(help="Folder of token ids; default: in OUT.")] = None,
+    workers: Annotated[int | None, Option(min=1, help="Processes that read texts.")] = None,
     device: Device = "auto",
-    fsdp: Shard = False,
-    tensorboard: Board = False,
+    fsdp: Annotated[bool, Option("--fsdp", help="Shard the model over processes.")] = False,
+    tensorboard: Annotated[bool, Option("--tensorboard", help="Log for TensorBoard, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a checkpoint from texts: vocabulary, training, perplexity of other texts.

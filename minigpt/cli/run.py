@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from minigpt.cli.common import Device, Dtype, Model
 
@@ -43,19 +44,17 @@ SHOWN: dict[str, Callable] = {  # task -> function from an answer to a text
     "zero-shot-classification": lambda x: "\n".join(map(ROW, x["scores"], x["labels"])),
 }
 PipelineTask = Literal[tuple(SHOWN)]
-Labels = Annotated[str | None, typer.Option("--labels", help='For zero-shot: "sea, land".')]
-Lines = Annotated[
-    bool, typer.Option("--json", help="A JSON value a line; of a failure, its error.")
-]
-Text = Annotated[str | None, typer.Argument(metavar="TEXT", help="Default: the standard input.")]
-Tokens = Annotated[int | None, typer.Option(min=1, help="Tokens to generate.")]
-Sample = Annotated[bool | None, typer.Option(help="Sample, or take the most probable.")]
-Heat = Annotated[float | None, typer.Option(min=0, help="Below 1: safer; 0: do not sample.")]
-TopK = Annotated[int | None, typer.Option(min=0, help="Sample from the k best; 0: from all.")]
-TopP = Annotated[float | None, typer.Option(max=1, help="Sample from the best, with this sum.")]
-BeamCount = Annotated[int | None, typer.Option(min=1, help="Search with so many beams.")]
-Stop = Annotated[list[str] | None, typer.Option("--stop", help="End after it; may be repeated.")]
-Seed = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Of all random numbers.")]
+Labels = Annotated[str | None, Option("--labels", help='For zero-shot: "sea, land".')]
+Lines = Annotated[bool, Option("--json", help="A JSON value a line; of a failure, its error.")]
+Text = Annotated[str | None, Argument(metavar="TEXT", help="Default: the standard input.")]
+Tokens = Annotated[int | None, Option(min=1, help="Tokens to generate.")]
+Sample = Annotated[bool | None, Option(help="Sample, or take the most probable.")]
+Heat = Annotated[float | None, Option(min=0, help="Below 1: safer; 0: do not sample.")]
+TopK = Annotated[int | None, Option(min=0, help="Sample from the k best; 0: from all.")]
+TopP = Annotated[float | None, Option(max=1, help="Sample from the best, with this sum.")]
+BeamCount = Annotated[int | None, Option(min=1, help="Search with so many beams.")]
+Stop = Annotated[list[str] | None, Option("--stop", help="End after it; may be repeated.")]
+Seed = Annotated[int | None, Option(min=0, max=2**63 - 1, help="Of all random numbers.")]
 SAMPLING = "max_new_tokens do_sample temperature top_k top_p num_beams stop_strings".split()
 
 

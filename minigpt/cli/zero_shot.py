@@ -5,19 +5,20 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from minigpt.cli.common import Checkpoint, Device, Json
 from minigpt.cli.run import to_device
 
 ZeroShotTask = Literal["cola", "sst2", "race", "storycloze", "winograd"]
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the files listed here.")]
+Folder = Annotated[Path, Argument(metavar="FOLDER", help="Of the files listed here.")]
 
 
 def zero_shot_command(
-    task: Annotated[ZeroShotTask, typer.Argument(metavar="TASK")],
+    task: Annotated[ZeroShotTask, Argument(metavar="TASK")],
     folder: Folder,
     model: Checkpoint,
-    split: Annotated[str, typer.Option(help="The part to score.")] = "dev",
+    split: Annotated[str, Option(help="The part to score.")] = "dev",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:

@@ -39,7 +39,8 @@ class BatchEncoding(dict[str, Any]):
         super().__init__(data)
         if encoding is not None:
             self.make = lambda: encoding if isinstance(encoding, list) else [encoding]
-        self.convert_to_tensors(tensor_type, prepend_batch_axis)
+        if tensor_type:
+            self.convert_to_tensors(tensor_type, prepend_batch_axis)
 
     @cached_property
     def encodings(self) -> list[Encoding]:

@@ -4,7 +4,7 @@
 """
 
 from collections import namedtuple
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -15,9 +15,9 @@ from minigpt.fast import warn_caller
 
 from ..tokenizer import Tokenizer, split_chunk, split_chunks
 from .tokenizer_base import TokenizerBase
-from .tokenizer_files import check
 from .tokenizer_rules import original_normalizer, split_at_spaces
 
+WAY = "pip install 'minigpt-notebooks[original]', or use OpenAIGPTTokenizerFast"
 LONG_CHUNK = 500  # characters; spaCy's time grows with the square of a chunk's length
 rules = cache(original_normalizer)
 OnlyIds = namedtuple("OnlyIds", "ids")  # an encoding without the rest
@@ -37,7 +37,15 @@ def normalize_text(text: NormalizedString) -> None:
     text.append(" ".join(words))
 
 
-python_normalizer = partial(Normalizer.custom, SimpleNamespace(normalize=normalize_text))
+def lacks_extra() -> bool:
+    return not (find_spec("ftfy") and find_spec("spacy"))
+
+
+def python_normalizer() -> Normalizer:
+    """Return the normalizer of OpenAI's pipeline. Raises ImportError without its libraries."""
+    if lacks_extra():
+        raise ImportError(f"text_pipeline='original' needs ftfy and spacy: {WAY}")
+    return Normalizer.custom(SimpleNamespace(normalize=normalize_text))
 
 
 class OpenAIGPTTokenizer(TokenizerBase):
@@ -52,24 +60,17 @@ class OpenAIGPTTokenizer(TokenizerBase):
     steps = TokenizerBase.steps | {"original": (python_normalizer, split_at_spaces)}
     core = None  # the tokenizer of chapter 02; made when needed
 
-    @staticmethod
-    def choose_pipeline(wanted: str | None) -> str:
-        """Return the wanted pipeline; by default "original" if its libraries are installed.
-
-        If they are not, warns and returns "basic", or raises ImportError if "original" is wanted.
-        """
-        missing = not (find_spec("ftfy") and find_spec("spacy"))
-        way = "pip install 'minigpt-notebooks[original]', or use OpenAIGPTTokenizerFast"
-        if missing and wanted == "original":
-            raise ImportError(f"text_pipeline='original' needs ftfy and spacy: {way}")
-        if missing and wanted is None:
-            warn_caller(
-                "ftfy and spacy are not installed, so texts go through the basic pipeline: line "
-                "breaks, curly quotes and accents are lost, and i'm is split in three, unlike the "
-                f"text that GPT-1 was trained on. {way}, which has its own rules"
-            )
-            return "basic"
-        return check("text_pipeline", wanted or "original")
+    @property
+    def usual_pipeline(self) -> str:
+        """ "original" if its libraries are installed; otherwise "basic", with a warning."""
+        if not lacks_extra():
+            return "original"
+        warn_caller(
+            "ftfy and spacy are not installed, so texts go through the basic pipeline: line "
+            "breaks, curly quotes and accents are lost, and i'm is split in three, unlike the "
+            f"text that GPT-1 was trained on. {WAY}, which has its own rules"
+        )
+        return "basic"
 
     def is_plain(self, texts: list[str]) -> bool:
         """Say whether the tokenizer of chapter 02 is enough for these texts."""
@@ -84,14 +85,11 @@ class OpenAIGPTTokenizer(TokenizerBase):
     def align(self, texts, pairs, is_split, special, truncation, limit, stride, quick=False):
         """For ids only, use the tokenizer of chapter 02 where it is enough: half the time."""
         special = special and self.backend_tokenizer.post_processor
-        by_library = not quick or is_split or special or (pairs and truncation)
-        if by_library or not self.is_plain([*texts, *(pairs or ())]):
+        by_library = not quick or is_split or special or pairs
+        if by_library or not self.is_plain(texts):
             how = texts, pairs, is_split, special, truncation, limit, stride
             return super().align(*how, quick=quick)
         self.core = self.core or Tokenizer(self.vocab, self.merges, self.unk_token)
-        if pairs:
-            both = zip(texts, pairs, strict=True)
-            return [OnlyIds([*self.core.encode(x), *self.core.encode(y)]) for x, y in both]
         kept = slice(limit if truncation else None)
         if truncation and self.truncation_side == "left":
             kept = slice(-limit, None)

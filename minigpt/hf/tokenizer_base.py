@@ -51,12 +51,21 @@ def clean_up(text: str) -> str:
 
 
 @counterpart("transformers.tokenization_utils_base", "PreTrainedTokenizerBase")
-class TokenizerBase(files.Roles, Joinable):
+class TokenizerBase(Joinable):
     """The base class of both tokenizers.
 
     `vocab` maps the tokens of the checkpoint to ids, `roles` names like `"pad_token"` to tokens;
     `backend_tokenizer` is the library's tokenizer, which knows the added tokens too.
     """
+
+    unk_token: str  # the roles are properties, made at the end of this file
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    unk_token_id: int
+    bos_token_id: int | None
+    eos_token_id: int | None
+    pad_token_id: int | None
 
     __setattr__ = object.__setattr__
     push_to_hub = push_to_hub
@@ -64,8 +73,8 @@ class TokenizerBase(files.Roles, Joinable):
     model_input_names = ["input_ids", "attention_mask"]
     padding_side, truncation_side = "right", "right"
     model_max_length = 512  # the positions of GPT-1
-    name_or_path = ""  # the checkpoint that it was loaded from
     do_lower_case = True
+    usual_pipeline = "original"
     clean_up_tokenization_spaces = False  # kept and saved; as in transformers, without effect
     steps = {  # pipeline -> functions that make the library's two steps from a text to words
         "original": (original_normalizer, split_at_spaces),
@@ -99,7 +108,7 @@ class TokenizerBase(files.Roles, Joinable):
             merges = files.read_checked_merges(Path(merges))
         self.vocab = {unknown: 0} if vocab is None else vocab
         self.merges, self.roles = [tuple(pair) for pair in merges or ()], {"unk_token": unknown}
-        self.text_pipeline = self.choose_pipeline(text_pipeline)
+        self.text_pipeline = check("text_pipeline", text_pipeline or self.usual_pipeline)
         if unknown not in self.vocab:
             raise ValueError(f"the vocabulary lacks {unknown!r}; pass its unk_token")
         if missing := set(range(len(self.vocab))) - set(self.vocab.values()):
@@ -110,12 +119,10 @@ class TokenizerBase(files.Roles, Joinable):
         normalizer, pre_tokenizer = self.steps[self.text_pipeline]
         backend.normalizer, backend.pre_tokenizer = normalizer(), pre_tokenizer()
         backend.decoder, self.backend_tokenizer = decoders.BPEDecoder(suffix="</w>"), backend
+        backend.post_processor = options.pop("post_processor", None)
+        self.name_or_path = options.pop("name_or_path", "")  # where it was loaded from
         if options or self.text_pipeline == "basic":
             self.configure(options)
-
-    @staticmethod
-    def choose_pipeline(wanted: str | None) -> str:
-        return check("text_pipeline", wanted or "original")
 
     def configure(self, options: dict) -> None:
         """Set added and special tokens, sides and length; ValueError for wrong ones."""
@@ -143,9 +150,9 @@ class TokenizerBase(files.Roles, Joinable):
         warn_unused(options.keys() - {*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder"})
 
     def __reduce__(self):  # the library cannot copy or save steps written in Python
-        backend = self.backend_tokenizer
-        parts = self.vocab, self.merges, self.describe(), backend.post_processor
-        return remake, (type(self), self.name_or_path, *parts)
+        options = self.describe() | {"name_or_path": self.name_or_path}
+        options["post_processor"] = self.backend_tokenizer.post_processor
+        return partial(type(self), self.vocab, self.merges, **options), ()
 
     # -- tokens and ids
 
@@ -241,10 +248,9 @@ class TokenizerBase(files.Roles, Joinable):
         """Look up ids; an added token comes back as it was added, None for an unknown id."""
         ids, find = to_ids(ids), self.backend_tokenizer.id_to_token
         if isinstance(ids, int):
-            return self.convert_ids_to_tokens([ids])[0]
-        added = self.added_tokens_decoder
+            return find(ids)
         skipped = self.all_special_ids if skip_special_tokens else ()
-        return [added[i].content if i in added else find(i) for i in ids if i not in skipped]
+        return [find(i) for i in ids if i not in skipped]
 
     # -- text to ids
 
@@ -458,8 +464,9 @@ class TokenizerBase(files.Roles, Joinable):
         if isinstance(ids, list) and ids and isinstance(ids[0], list):
             return [self.decode(x, skip_special_tokens, clean_up_tokenization_spaces) for x in ids]
         ids = [ids] if isinstance(ids, int) else ids
-        tokens = self.convert_ids_to_tokens(ids, skip_special_tokens)
-        text = self.backend_tokenizer.decoder.decode([x for x in tokens if x is not None])
+        skipped = self.all_special_ids if skip_special_tokens else ()
+        ids = [i for i in ids if i not in skipped]
+        text = self.backend_tokenizer.decode(ids, skip_special_tokens=False)
         return clean_up(text) if clean_up_tokenization_spaces else text
 
     def batch_decode(self, sequences, **options) -> list[str]:
@@ -493,13 +500,10 @@ class TokenizerBase(files.Roles, Joinable):
         name = str(pretrained_model_name_or_path)
         hub, options = split_hub_options(options)
         vocab, merges, settings, source = files.read_checkpoint(name, **hub)
-        post_processor = settings.pop("post_processor", None)
-        settings |= options | ({"text_pipeline": text_pipeline} if text_pipeline else {})
+        settings |= {"name_or_path": name} | options
+        settings |= {"text_pipeline": text_pipeline} if text_pipeline else {}
         with naming(source):
-            tokenizer = cls(vocab, merges, **settings)
-        tokenizer.name_or_path = name
-        tokenizer.backend_tokenizer.post_processor = post_processor
-        return tokenizer
+            return cls(vocab, merges, **settings)
 
     def describe(self) -> dict:
         """Collect the settings that the class takes, as `tokenizer_config.json` holds them."""
@@ -525,8 +529,8 @@ class TokenizerBase(files.Roles, Joinable):
 
     def writers(self) -> dict:
         """Plan the four files of a tokenizer: name -> function that writes it to a path."""
-        make, (_, _, *parts) = self.__reduce__()
-        portable = make(TokenizerBase, "", *parts)  # the library saves no steps in Python
+        parts = self.__reduce__()[0]
+        portable = TokenizerBase(*parts.args, **parts.keywords)  # without steps in Python
         whole = portable.backend_tokenizer.to_str().encode()
         # transformers' own class rebuilds the basic pipeline; its generic class loads ours
         is_basic = self.text_pipeline == "basic"
@@ -545,13 +549,6 @@ class TokenizerBase(files.Roles, Joinable):
         """
         names = save_files(save_directory, self.writers())
         return tuple(str(Path(save_directory, name)) for name in names)
-
-
-def remake(kind: type, name: str, vocab, merges, settings: dict, post_processor) -> TokenizerBase:
-    """Rebuild a tokenizer from its parts, as an object of class `kind`."""
-    made = kind(vocab, merges, **settings)
-    made.name_or_path, made.backend_tokenizer.post_processor = name, post_processor
-    return made
 
 
 for name in ROLES:  # pad_token and pad_token_id, and so on

@@ -122,16 +122,3 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list
             settings["post_processor"] = to_post_processor(told)
     known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline", "post_processor")
     return vocab, merges, {x: settings[x] for x in known if x in settings}, source
-
-
-class Roles:
-    """What an editor knows of the special tokens; `TokenizerBase` makes these properties."""
-
-    unk_token: str
-    bos_token: str | None
-    eos_token: str | None
-    pad_token: str | None
-    unk_token_id: int
-    bos_token_id: int | None
-    eos_token_id: int | None
-    pad_token_id: int | None

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['TIDIED', 'ALONE', 'RUNS', 'GAP', 'HEAD', 'TAIL', 'ABBREVIATIONS', 'SMALL', 'ABBREVIATED', 'SUBJECTS', 'MODALS',
-           'VERBS', 'WHOLE', 'KEPT_BEFORE', 'KEPT_AFTER', 'UNITS', 'AFTER', 'BEFORE', 'INSIDE', 'one_of',
-           'original_normalizer', 'split_at_spaces']
+           'VERBS', 'WHOLE', 'KEPT_BEFORE', 'KEPT_AFTER', 'UNITS', 'AFTER', 'BEFORE', 'INSIDE', 'split_at_spaces',
+           'original_normalizer']
 
 # %% ../../notebooks/further/tokenizer_rules.ipynb #0c7bf48e
+from functools import partial
+
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 # %% ../../notebooks/further/tokenizer_rules.ipynb #74b56ff0
@@ -100,21 +102,17 @@ INSIDE = {
 }
 
 # %% ../../notebooks/further/tokenizer_rules.ipynb #b77325e2
-def one_of(rules: dict[str, str]) -> str:
-    return "|".join(rules.values())
-
-
 def original_normalizer() -> normalizers.Normalizer:
     """Return the normalizer that makes lower-case words with a space between them."""
-    inside = rf"(?=[CcGgHhIiSsTtWwYy])(?<![A-Za-z])(?<={HEAD})(?:{one_of(INSIDE)})"
+    after, before, inside = ("|".join(rules.values()) for rules in (AFTER, BEFORE, INSIDE))
+    inside = rf"(?=[CcGgHhIiSsTtWwYy])(?<![A-Za-z])(?<={HEAD})(?:{inside})"
     spaces = "  +"  # one, as in the pipeline in Python
-    passes = dict(TIDIED) | dict.fromkeys([one_of(AFTER), one_of(BEFORE), inside, spaces], " ")
+    passes = dict(TIDIED) | dict.fromkeys([after, before, inside, spaces], " ")
     replace = [normalizers.Replace(Regex(old), new) for old, new in passes.items()]
     return normalizers.Sequence(
         [normalizers.NFC(), normalizers.Strip(), *replace, normalizers.Lowercase()]
     )
 
 
-def split_at_spaces() -> pre_tokenizers.PreTokenizer:
-    """Return the pre-tokenizer that splits at spaces; a line break stays, as a word."""
-    return pre_tokenizers.CharDelimiterSplit(" ")
+# What makes the pre-tokenizer: it splits at spaces; a line break stays, as a word
+split_at_spaces = partial(pre_tokenizers.CharDelimiterSplit, " ")
