@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections import Counter
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -150,17 +151,15 @@ def verify_command(
     """
     from minigpt.cli.verify import examine
 
-    counts, found = dict.fromkeys(("passed", "failed", "not checked"), 0), []
+    counts, found = Counter(passed=0, failed=0, **{"not checked": 0}), {}
     for check, verdict, why in examine(checkpoint, **given(n_head=n_head, revision=revision)):
         if not as_json:
             typer.echo(f"{verdict:12} {check}: {why}")
-        counts[verdict] = counts.get(verdict, 0) + 1
-        found.append({"check": check, "verdict": verdict, "why": why})
-    is_good = not counts["failed"] and ("arrays", "passed") in [
-        (x["check"], x["verdict"]) for x in found
-    ]
+        counts[verdict] += 1
+        found[check] = {"check": check, "verdict": verdict, "why": why}
+    is_good = not counts["failed"] and found["arrays"]["verdict"] == "passed"
     if as_json:
-        typer.echo(json.dumps({"good": is_good, "checks": found}))
+        typer.echo(json.dumps({"good": is_good, "checks": list(found.values())}))
     else:
         typer.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     raise typer.Exit(int(not is_good))

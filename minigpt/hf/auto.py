@@ -1,14 +1,14 @@
 """`AutoModel.from_pretrained(name)` and the other auto classes: the class for a checkpoint."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from minigpt.hf import models
 from minigpt.hf.configuration import MODEL_TYPE, OpenAIGPTConfig
-from minigpt.hf.files import find_file, read_json, split_hub_options
+from minigpt.hf.files import split_hub_options
 from minigpt.hf.tokenization import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 from minigpt.hf.tokenizer_base import TokenizerBase
+from minigpt.hf.tokenizer_files import read_page
 
 Target = TypeVar("Target")
 
@@ -28,11 +28,10 @@ class AutoClass(Generic[Target]):
         Raises ValueError for a model of another kind.
         """
         name, (hub, _) = pretrained_model_name_or_path, split_hub_options(options)
-        with suppress(FileNotFoundError):  # a class that needs the file raises its own error
-            kind = read_json(find_file(name, "config.json", **hub)).get("model_type", MODEL_TYPE)
-            if kind != MODEL_TYPE:
-                way = f"minigpt builds only {MODEL_TYPE!r}, GPT-1; load it with transformers"
-                raise ValueError(f"{name} holds a {kind!r} model, but {way}")
+        kind = read_page(name, "config.json", hub).get("model_type", MODEL_TYPE)
+        if kind != MODEL_TYPE:
+            way = f"minigpt builds only {MODEL_TYPE!r}, GPT-1; load it with transformers"
+            raise ValueError(f"{name} holds a {kind!r} model, but {way}")
         is_slow = cls.target is OpenAIGPTTokenizerFast and not use_fast
         return (OpenAIGPTTokenizer if is_slow else cls.target).from_pretrained(name, **options)
 

@@ -5,7 +5,7 @@ from functools import partial
 from itertools import compress
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import tokenizers
 from tokenizers import AddedToken, Encoding, decoders, models, normalizers, pre_tokenizers
@@ -14,9 +14,8 @@ from tokenizers.processors import TemplateProcessing
 from minigpt.fast import warn_caller
 
 from ..bpe import UNKNOWN, Pair, write_merges, write_vocabulary
-from . import batch_encoding as batches
 from . import tokenizer_files as files
-from .batch_encoding import BatchEncoding, to_ids
+from .batch_encoding import BatchEncoding, to_columns, to_ids, to_texts
 from .files import json_writer, naming, save_files, split_hub_options
 from .hub import push_to_hub
 from .interop import Joinable, counterpart
@@ -25,11 +24,11 @@ from .tokenizer_rules import original_normalizer, split_at_spaces
 
 ENDLESS = 10**18  # tokens; as in transformers, this model_max_length means no limit
 JOIN = TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
-COLUMNS = {  # what a call can return beside ids -> its name in the library
-    "token_type_ids": "type_ids",
-    "attention_mask": None,  # 1 for all tokens
-    "special_tokens_mask": "special_tokens_mask",
-    "offset_mapping": "offsets",
+COLUMNS = {  # what a call can return beside ids -> function of the library's encoding
+    "token_type_ids": attrgetter("type_ids"),
+    "attention_mask": lambda encoding: [1] * len(encoding.ids),
+    "special_tokens_mask": attrgetter("special_tokens_mask"),
+    "offset_mapping": attrgetter("offsets"),
 }
 PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
 PADS |= {"offset_mapping": (0, 0)}
@@ -254,12 +253,10 @@ class TokenizerBase(Joinable):
 
     # -- text to ids
 
-    def align(
-        self, texts, pairs, is_split, special, truncation, limit, stride, quick=False
-    ) -> list[Encoding]:
-        """Encode texts or pairs and truncate them; `quick`: only the ids of tokens are known.
+    def align(self, texts, pairs, is_split, special, truncation, limit, stride, quick=False):
+        """Encode texts or pairs and truncate them, to a list of the library's encodings.
 
-        Raises ValueError if the library refuses them.
+        `quick`: only the ids of tokens are known. Raises ValueError if the library refuses them.
         """
         backend, processor = self.backend_tokenizer, self.backend_tokenizer.post_processor
         encode = backend.encode_batch_fast if quick else backend.encode_batch
@@ -299,9 +296,7 @@ class TokenizerBase(Joinable):
             samples = [i for i, one in enumerate(found) for _ in (one, *one.overflowing)]
             found = [each for one in found for each in (one, *one.overflowing)]
         columns = {"input_ids": [one.ids for one in found]}
-        for name in names:
-            get = attrgetter(COLUMNS[name]) if COLUMNS[name] else lambda x: [1] * len(x.ids)
-            columns[name] = [get(one) for one in found]
+        columns |= {name: [*map(COLUMNS[name], found)] for name in names}
         columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
         return BatchEncoding(columns), [] if quick else found
 
@@ -365,7 +360,7 @@ class TokenizerBase(Joinable):
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
         wanted = return_token_type_ids, return_attention_mask is not False
         wanted += return_special_tokens_mask, return_offsets_mapping
-        texts, pairs, single = batches.to_texts(text, text_pair, is_split_into_words)
+        texts, pairs, single = to_texts(text, text_pair, is_split_into_words)
         how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
         batch, found = self.columns_of(how, wanted, return_overflowing_tokens)
         self.fill(batch, return_attention_mask, padding, limit, pad_to_multiple_of, padding_side)
@@ -421,7 +416,7 @@ class TokenizerBase(Joinable):
         verbose: bool = True,
     ) -> BatchEncoding:
         """Pad encoded texts, (B, T). Errors: those of `fill` and `to_columns`."""
-        columns, single, kind = batches.to_columns(encoded_inputs)
+        columns, single, kind = to_columns(encoded_inputs)
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
         width = padding, limit, pad_to_multiple_of, padding_side
         self.fill(columns, return_attention_mask, *width)
@@ -477,10 +472,7 @@ class TokenizerBase(Joinable):
 
     @classmethod
     def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path,
-        text_pipeline: str | None = None,
-        **options: Any,
+        cls, pretrained_model_name_or_path: str | Path, text_pipeline: str | None = None, **options
     ) -> Self:
         """Load the tokenizer of a checkpoint.
 
