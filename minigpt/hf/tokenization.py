@@ -4,7 +4,7 @@
 """
 
 from collections import namedtuple
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -58,11 +58,11 @@ class OpenAIGPTTokenizer(TokenizerBase):
 
     is_fast = False
     steps = TokenizerBase.steps | {"original": (python_normalizer, split_at_spaces)}
-    core = None  # the tokenizer of chapter 02; made when needed
+    core = cached_property(lambda self: Tokenizer(self.vocab, self.merges, self.unk_token))
 
     @property
     def usual_pipeline(self) -> str:
-        """ "original" if its libraries are installed; otherwise "basic", with a warning."""
+        """The default: "original" if its libraries are installed; else "basic", with a warning."""
         if not lacks_extra():
             return "original"
         warn_caller(
@@ -74,8 +74,6 @@ class OpenAIGPTTokenizer(TokenizerBase):
 
     def is_plain(self, texts: list[str]) -> bool:
         """Say whether the tokenizer of chapter 02 is enough for these texts."""
-        if self.text_pipeline == "basic":
-            return False
         added = self.added_tokens_decoder.values()
         marks = [token.content for token in added]
         return not any(token.normalized for token in added) and not any(
@@ -85,11 +83,9 @@ class OpenAIGPTTokenizer(TokenizerBase):
     def align(self, texts, pairs, is_split, special, truncation, limit, stride, quick=False):
         """For ids only, use the tokenizer of chapter 02 where it is enough: half the time."""
         special = special and self.backend_tokenizer.post_processor
-        by_library = not quick or is_split or special or pairs
+        by_library = not quick or is_split or special or pairs or self.text_pipeline == "basic"
         if by_library or not self.is_plain(texts):
-            how = texts, pairs, is_split, special, truncation, limit, stride
-            return super().align(*how, quick=quick)
-        self.core = self.core or Tokenizer(self.vocab, self.merges, self.unk_token)
+            return super().align(texts, pairs, is_split, special, truncation, limit, stride, quick)
         kept = slice(limit if truncation else None)
         if truncation and self.truncation_side == "left":
             kept = slice(-limit, None)
