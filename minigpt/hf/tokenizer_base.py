@@ -363,7 +363,7 @@ class TokenizerBase(Joinable):
         texts, pairs, single = to_texts(text, text_pair, is_split_into_words)
         how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
         batch, found = self.columns_of(how, wanted, return_overflowing_tokens)
-        self.fill(batch, return_attention_mask, padding, limit, pad_to_multiple_of, padding_side)
+        self.fill(batch, padding, limit, pad_to_multiple_of, padding_side)
         if return_length:
             batch["length"] = [len(row) for row in batch["input_ids"]]
         batch.make = partial(self.padded, found, how, batch["input_ids"], padding_side)
@@ -381,11 +381,9 @@ class TokenizerBase(Joinable):
             one.pad(len(row), direction=side or self.padding_side, **pad)
         return found
 
-    def fill(self, columns: dict, mask, padding, limit: int, multiple, side) -> None:
-        """Add a mask to the columns, and pad them. Raises ValueError without a pad token."""
+    def fill(self, columns: dict, padding, limit: int, multiple, side) -> None:
+        """Pad the columns of a batch. Raises ValueError without a pad token."""
         rows = columns["input_ids"]
-        if mask is not False:
-            columns.setdefault("attention_mask", [[1] * len(row) for row in rows])
         endless = padding == "max_length" and limit >= ENDLESS
         if check("padding", padding) in (False, None, "do_not_pad") or endless or not rows:
             return
@@ -417,9 +415,10 @@ class TokenizerBase(Joinable):
     ) -> BatchEncoding:
         """Pad encoded texts, (B, T). Errors: those of `fill` and `to_columns`."""
         columns, single, kind = to_columns(encoded_inputs)
+        if return_attention_mask is not False:
+            columns.setdefault("attention_mask", [[1] * len(row) for row in columns["input_ids"]])
         limit = check("max_length", self.model_max_length if max_length is None else max_length)
-        width = padding, limit, pad_to_multiple_of, padding_side
-        self.fill(columns, return_attention_mask, *width)
+        self.fill(columns, padding, limit, pad_to_multiple_of, padding_side)
         batch = BatchEncoding(columns)
         batch.convert_to_tensors(check("return_tensors", return_tensors or kind))
         return BatchEncoding({name: x[0] for name, x in batch.items()}) if single else batch
