@@ -83,9 +83,13 @@ class OpenAIGPTTokenizer(TokenizerBase):
     def align(self, texts, pairs, is_split, special, truncation, limit, stride, quick=False):
         """For ids only, use the tokenizer of chapter 02 where it is enough: half the time."""
         special = special and self.backend_tokenizer.post_processor
-        by_library = not quick or is_split or special or pairs or self.text_pipeline == "basic"
-        if by_library or not self.is_plain(texts):
+        by_library = not quick or is_split or special or self.text_pipeline == "basic"
+        by_library = by_library or (pairs and truncation)
+        if by_library or not self.is_plain([*texts, *(pairs or ())]):
             return super().align(texts, pairs, is_split, special, truncation, limit, stride, quick)
+        if pairs:
+            both = zip(texts, pairs, strict=True)
+            return [OnlyIds([*self.core.encode(x), *self.core.encode(y)]) for x, y in both]
         kept = slice(limit if truncation else None)
         if truncation and self.truncation_side == "left":
             kept = slice(-limit, None)
