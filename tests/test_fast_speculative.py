@@ -204,8 +204,6 @@ def test_what_cannot_be_done_is_refused(pair, draft, settings, message):
 
 
 def test_an_assistant_that_does_not_fit_is_refused(pair):
-    with pytest.raises(ValueError, match="assistant_model='x'; pass a language model"):
-        speculate(pair[1], "x", some_ids(0))
     _, other = helpers.random_pair(vocab_size=30)
     with pytest.raises(ValueError, match="assistant_model has 30 tokens, the model has 31"):
         speculate(pair[1], other, some_ids(0))

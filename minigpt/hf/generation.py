@@ -78,26 +78,17 @@ def start_token(ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
     return torch.full((len(ids) if ids is not None else 1, 1), bos_token_id, device=device)
 
 
-def infer_mask(ids: Tensor, pad: int, eos: list[int]) -> Tensor | None:
-    """Return the mask of ids (B, T) that hold the pad token, as transformers does, or None."""
-    mask = ids != pad
-    return mask if pad not in eos and mask.any(-1).all() else None  # no prompt may be empty
-
-
 def pad_left(rows: list[Tensor], attention_mask: Tensor) -> tuple[list[Tensor], Tensor | None]:
     """Move padding to the left: rows (B, T) -> (B, T'), and how much each text has, (B,).
 
     T' is the length of the longest text. Without padding, the amount is None. Raises ValueError for
-    a mask of another shape, and for a text that has only padding.
+    a mask of another shape.
     """
     if attention_mask.shape != rows[0].shape:
         given, wanted = tuple(attention_mask.shape), tuple(rows[0].shape)
         raise ValueError(f"attention_mask has shape {given}; pass that of input_ids, {wanted}")
     real = attention_mask.bool()
     lengths = real.sum(-1)  # (B,)
-    if not lengths.all():
-        row = int(lengths.argmin())
-        raise ValueError(f"row {row} of attention_mask is all 0: the prompt is empty; leave it out")
     longest, order = int(lengths.max()), real.byte().argsort(dim=-1, stable=True)
     rows = [x.gather(-1, order)[:, -longest:] for x in rows]
     return rows, longest - lengths if (lengths < longest).any() else None
@@ -130,8 +121,8 @@ class Request:
             config.max_new_tokens = room_for(ids.shape[-1], config.max_length)
         self.prompts = ids.repeat_interleave(config.num_return_sequences, dim=0)  # (B n, T)
         rows, self.padding = [ids, *([] if types is None else [types])], None
-        if mask is None and config.pad_token_id is not None:
-            mask = infer_mask(ids, self.pad, self.eos)
+        if mask is None and config.pad_token_id is not None and self.pad not in self.eos:
+            mask = ids != self.pad  # as in transformers
         if mask is not None:
             rows, self.padding = pad_left(rows, mask)
         self.ids, self.types = rows[0], None if types is None else rows[1]
@@ -209,11 +200,13 @@ class Request:
         """Make a processor from a function of ids (-1 at padding), logits and x."""
 
         def hidden(ids: Tensor, logits: Tensor) -> Tensor:
-            front = self.padding.repeat_interleave(len(ids) // len(self.padding))[:, None]
-            index = torch.arange(ids.shape[-1], device=ids.device)  # (T,), and front is (B K, 1)
-            return function(ids.masked_fill(index < front, -1), logits, x)
+            if self.padding is not None:
+                front = self.padding.repeat_interleave(len(ids) // len(self.padding))[:, None]
+                index = torch.arange(ids.shape[-1], device=ids.device)  # (T,), front is (B K, 1)
+                ids = ids.masked_fill(index < front, -1)
+            return function(ids, logits, x)
 
-        return (lambda *given: function(*given, x)) if self.padding is None else hidden
+        return hidden
 
     def beams(self) -> GenerateBeamDecoderOnlyOutput:
         """Search with beams; return the new ids alone."""
@@ -240,11 +233,9 @@ class Request:
     def drafted(self, assistant_model: "GenerationMixin") -> Iterator[Tensor]:
         """Yield new ids (1, 1): `assistant_model` drafts them, and the model checks them.
 
-        Raises ValueError for what is no such model, another vocabulary and several texts.
+        Raises ValueError for another vocabulary and several texts.
         """
         config, pair = self.config, (self.model, assistant_model)
-        if not isinstance(assistant_model, GenerationMixin):
-            raise ValueError(f"assistant_model={assistant_model!r:.40}; pass a language model")
         V, found = (one.config.vocab_size for one in pair)
         if found != V:
             way = "pass one that was made with the same tokenizer"

@@ -38,11 +38,8 @@ class ModelOutput(OrderedDict):
         return tuple(self.values())
 
     def __getitem__(self, key: str | int | slice):
-        if not isinstance(key, str):
-            return self.to_tuple()[key]
-        if key not in self:
-            raise KeyError(f"{key!r} was not computed; there are: {', '.join(self)}")
-        return OrderedDict.__getitem__(self, key)
+        is_name = isinstance(key, str)
+        return OrderedDict.__getitem__(self, key) if is_name else self.to_tuple()[key]
 
     def __setitem__(self, key: str, value) -> None:
         OrderedDict.__setitem__(self, key, value)
