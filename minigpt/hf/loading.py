@@ -16,6 +16,7 @@ from . import formats
 from .configuration import CONFIG_FILES, OpenAIGPTConfig
 from .files import find_file, json_writer, naming, save_files, split_hub_options, version
 from .formats import Stored
+from .tokenization import OpenAIGPTTokenizerFast
 from .tokenizer_files import MERGES_NAMES, VOCAB_NAMES
 
 GENERATION_FILE = "generation_config.json"
@@ -217,8 +218,6 @@ def save_model(
 
 def tokenizer_writers(source: str | Path, to: str, **hub) -> dict:
     """Plan the files of a checkpoint's tokenizer, if it has one."""
-    from .tokenization import OpenAIGPTTokenizerFast
-
     try:
         writers = OpenAIGPTTokenizerFast.from_pretrained(source, **hub).writers()
     except FileNotFoundError:

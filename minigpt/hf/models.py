@@ -122,9 +122,8 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
     def get_memory_footprint(self, return_buffers: bool = True) -> int:
         """Count the bytes of all parameters and buffers."""
-        return sum(
-            x.nbytes for x in (*self.parameters(), *(self.buffers() if return_buffers else ()))
-        )
+        counted = *self.parameters(), *(self.buffers() if return_buffers else ())
+        return sum(x.nbytes for x in counted)
 
     # -- first values
 
