@@ -543,9 +543,7 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         logits, loss = self.score_tokens(states, labels, openai_losses)
         one_mask = {"one_mask": True} if openai_losses else {}  # not for a head that replaced ours
         scores = self.multiple_choice_head(states, mc_token_ids, **one_mask).squeeze(-1)
-        mc_loss = None
-        if mc_labels is not None:
-            mc_loss = choice_loss(scores, mc_labels)
+        mc_loss = None if mc_labels is None else choice_loss(scores, mc_labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = outputs.OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores, *rest)
         named = self.config.return_dict if return_dict is None else return_dict
