@@ -175,17 +175,19 @@ class Request:
 
         A text may have several rows, one for each beam. New tokens have the type of the last one.
         """
-        options = {f"output_{name}": True for name in self.states}
-        past = 0 if cache is None else len(cache)
-        index = torch.arange(past + ids.shape[-1], device=ids.device)  # (S,)
-        if (padding := self.padding) is not None:
+        options, padding, types = {}, self.padding, self.types
+        if padding is not None or types is not None:
+            past = 0 if cache is None else len(cache)
+            index = torch.arange(past + ids.shape[-1], device=ids.device)  # (S,)
+        if padding is not None:
             positions = index - padding.repeat_interleave(len(ids) // len(padding))[:, None]
             options["attention_mask"] = (positions >= 0).long()  # (B, S)
             options["position_ids"] = positions.clamp(min=0)[:, past:]  # each text counts from 0
-        if (types := self.types) is not None:
+        if types is not None:
             types = types.repeat_interleave(len(ids) // len(types), dim=0)  # (B, T)
             options["token_type_ids"] = types[:, index[past:].clamp(max=types.shape[-1] - 1)]
         # without a cache, each step has the states of the whole text, as in transformers
+        options |= {f"output_{name}": True for name in self.states}
         options |= {"past_key_values": cache, "logits_to_keep": 1, "return_dict": True}
         out = self.model(ids, use_cache=self.config.use_cache and not self.states, **options)
         copies = len(self.ids) * self.config.num_beams // len(out.logits)
