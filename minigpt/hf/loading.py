@@ -161,10 +161,10 @@ def load_model(
         load, source = kind.from_dict, config
     config, arguments = load(source, return_unused_kwargs=True, **changes)
     weights = formats.open_weights(name, state_dict, **hub)
-    block = f"h.{config.n_layer - 1}."  # a model that is too deep would take long to build
-    if not (last := [x for key, x in weights.items() if key.startswith(block)]):
-        lacks = f"the checkpoint lacks {block}ln_1.weight; is n_layer={config.n_layer} right?"
-        raise ValueError(f"{page or name}: {lacks}")
+    block, way = f"h.{config.n_layer - 1}.", f"is n_layer={config.n_layer} right?"
+    last = [x for n, x in weights.items() if n.startswith(block) and x.mapped.is_floating_point()]
+    if not last:  # a model that is too deep would take long to build
+        raise ValueError(f"{page or name}: the checkpoint lacks {block}ln_1.weight; {way}")
     config.dtype = config.dtype or last[0].mapped.dtype
     model = build(cls, config, **arguments)
     with naming(page or name):
