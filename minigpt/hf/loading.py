@@ -156,8 +156,8 @@ def load_model(
     page = None if config is not None else find_file(name, *CONFIG_FILES, **hub)
     saved = page and version(page.stat())
     if isinstance(config, str | Path | None):
-        changes = changes if config else options  # a subfolder is one of the weights
-        load, source = kind.from_pretrained, config or name
+        # with a config, a subfolder is that of the weights
+        load, source, changes = kind.from_pretrained, config or name, changes if config else options
     else:
         load, source = kind.from_dict, config
     config, arguments = load(source, return_unused_kwargs=True, **changes)
