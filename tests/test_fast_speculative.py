@@ -191,11 +191,11 @@ def test_a_streamer_gets_the_tokens_one_by_one(pair, draft):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_beams": 2}, "used with num_beams"),
-        ({"output_scores": True}, "used with output_scores"),
-        ({"do_sample": True, "num_return_sequences": 2}, "used with num_return_sequences"),
+        ({"num_beams": 2}, "drafts for one text"),
+        ({"output_scores": True}, "drafts for one text"),
+        ({"do_sample": True, "num_return_sequences": 2}, "drafts for one text"),
         ({"num_assistant_tokens": 0}, "num_assistant_tokens=0"),
-        ({"input_ids": torch.zeros(2, 5, dtype=torch.long)}, "2 texts"),
+        ({"input_ids": torch.zeros(2, 5, dtype=torch.long)}, "drafts for one text"),
     ],
 )
 def test_what_cannot_be_done_is_refused(pair, draft, settings, message):
@@ -204,8 +204,6 @@ def test_what_cannot_be_done_is_refused(pair, draft, settings, message):
 
 
 def test_an_assistant_that_does_not_fit_is_refused(pair):
-    with pytest.raises(ValueError, match="assistant_model='x'; pass a language model"):
-        speculate(pair[1], "x", some_ids(0))
     _, other = helpers.random_pair(vocab_size=30)
     with pytest.raises(ValueError, match="assistant_model has 30 tokens, the model has 31"):
         speculate(pair[1], other, some_ids(0))

@@ -148,7 +148,6 @@ UNFIT = [
         {"attention_mask": torch.ones(2, 4)},
         r"attention_mask has shape \(2, 4\); pass that of input_ids, \(2, 3\)",
     ),
-    ({"attention_mask": torch.tensor([[1, 1, 1], [0, 0, 0]])}, "row 1 of attention_mask"),
     ({"input_ids": "hello"}, r"expected ids .* got 'hello'; pass tokenizer\(text"),
     ({"input_ids": zeros(1, 3)[0]}, r"shape \(3,\); pass \(B, T\)"),
     ({"stop_strings": "the"}, "stop_strings=.*pass tokenizer"),

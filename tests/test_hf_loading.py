@@ -129,6 +129,7 @@ def test_a_config_and_weights_may_be_given(tmp_path):
 def test_options_that_change_nothing_and_devices(tmp_path):
     small_model(tmp_path)
     options = {"low_cpu_mem_usage": True, "cache_dir": None, "device_map": {"": "cpu"}}
+    options |= {"adapter_kwargs": {}, "_commit_hash": None}  # which their auto classes pass on
     model = OpenAIGPTLMHeadModel.from_pretrained(pretrained_model_name_or_path=tmp_path, **options)
     model.save_pretrained(save_directory=tmp_path, safe_serialization=True, push_to_hub=False)
     model.save_pretrained(tmp_path / "none", is_main_process=False)
@@ -170,6 +171,16 @@ def test_another_shape_is_an_error_or_made_anew(tmp_path):
         load(tmp_path, n_layer=3)
 
 
+def test_a_head_for_other_labels_is_made_anew(tmp_path):
+    small_model(tmp_path, OpenAIGPTForSequenceClassification, num_labels=3)
+    load, options = OpenAIGPTForSequenceClassification.from_pretrained, {"num_labels": 5}
+    with pytest.raises(ValueError, match=r"score.weight has shape \(3, 8\)"):
+        load(tmp_path, **options)
+    with pytest.warns(UserWarning, match="to be trained: score.weight"):
+        model = load(tmp_path, **options, ignore_mismatched_sizes=True)
+    assert model.score.weight.shape == (5, 8) and model(torch.tensor([[1]])).logits.isfinite().all()
+
+
 # -- files of others
 
 
@@ -194,6 +205,18 @@ def test_masks_a_second_embedding_and_further_tensors_are_no_trouble(tmp_path):
     rewrite(path, lambda weights: weights.update(counter=torch.tensor([3.0])))
     with pytest.warns(UserWarning, match="1 of its tensors are not used: counter"):
         assert same(OpenAIGPTLMHeadModel.from_pretrained(tmp_path), model)
+
+
+def test_a_missing_parameter_is_made_anew_unless_it_has_another_name(tmp_path):
+    model, path = small_model(tmp_path), tmp_path / "model.safetensors"
+    name, load = "transformer.h.1.ln_1.weight", OpenAIGPTLMHeadModel.from_pretrained
+    rewrite(path, lambda weights: {n: x for n, x in weights.items() if n != name})
+    with pytest.warns(UserWarning, match=f"to be trained: {name}"):
+        again, info = load(tmp_path, output_loading_info=True)
+    assert info["missing_keys"] == {name} and same(again, model)  # new ones are 1, too
+    rewrite(path, lambda weights: weights | {"h.1.ln_1.weighs": torch.ones(8)})
+    with pytest.raises(ValueError, match=f"lacks {name}, but has h.1.ln_1.weighs"):
+        load(tmp_path)
 
 
 def test_other_metadata_and_orders_in_a_header_are_no_damage(tmp_path):

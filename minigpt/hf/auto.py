@@ -38,7 +38,7 @@ class AutoClass(Generic[Target]):
     @classmethod
     def from_config(cls, config: OpenAIGPTConfig, **changes: Any) -> Target:
         """Make a model with new weights; `changes`: settings, such as `dtype`, for it alone."""
-        config = OpenAIGPTConfig.from_dict(config.to_dict(), **changes)
+        config = OpenAIGPTConfig.from_dict(config, **changes)
         return cls.target(config).to(config.dtype)
 
 

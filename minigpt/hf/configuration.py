@@ -30,7 +30,7 @@ ALIASES = {
 LABELS = ("num_labels", "label2id", "id2label")  # all are made from `id2label`
 NAMES = {0: "LABEL_0", 1: "LABEL_1"}  # default names of the classes
 QUIET = (  # saved if not the default
-    *("dtype", "architectures", "tie_word_embeddings", "attn_implementation"),
+    *("dtype", "architectures", "tie_word_embeddings"),
     *("output_attentions", "output_hidden_states", "return_dict", "is_encoder_decoder"),
     *("id2label", "label2id"),
 )
@@ -164,8 +164,12 @@ class OpenAIGPTConfig(GPTConfig):
     ) -> "OpenAIGPTConfig | tuple[OpenAIGPTConfig, dict]":
         """Make a config from the contents of `config.json`, and settings that replace some of it.
 
-        Unknown changes are ignored; with `return_unused_kwargs` they are returned, too.
+        In place of the contents, another config will do. Unknown changes are ignored; with
+        `return_unused_kwargs` they are returned, too.
         """
+        if not isinstance(config_dict, dict):
+            attention = {"attn_implementation": config_dict._attn_implementation or "sdpa"}
+            config_dict = config_dict.to_dict() | attention
         changes = {ALIASES.get(n, n): x for n, x in changes.items()}
         known = {*(one.name for one in fields(cls)), *LABELS, *config_dict}
         unused = {name: changes.pop(name) for name in changes.keys() - known}
@@ -219,11 +223,11 @@ class OpenAIGPTConfig(GPTConfig):
         files.save_files(save_directory, {"config.json": files.json_writer(self.to_diff_dict())})
 
     def to_dict(self) -> dict:
-        """Return all settings."""
+        """Return all settings that belong to a checkpoint."""
         told = {"model_type": type(self).model_type} | deepcopy(vars(self))
         told["label2id"] = self.label2id
         told["dtype"] = self.dtype and str(self.dtype).removeprefix("torch.")
-        del told["_name_or_path"]
+        del told["_name_or_path"], told["attn_implementation"]  # not of the checkpoint
         return told
 
     def to_diff_dict(self) -> dict:

@@ -27,7 +27,7 @@ IGNORED_OPTIONS = (  # options of transformers, or of models, that have no effec
     *("trust_remote_code", "use_fast", "use_safetensors", "weights_only"),
     *("max_memory", "offload_folder", "offload_state_dict", "offload_buffers", "mirror"),
     *("code_revision", "framework", "num_workers", "tp_plan", "use_kernels", "_fast_init"),
-    *("variant", "use_auth_token"),
+    *("variant", "use_auth_token", "adapter_kwargs", "_commit_hash", "_from_auto"),
 )
 MAX_TRIES = 20  # while other processes save into the same folder
 ABANDONED = 3600  # seconds: unfinished files this old belong to a process that was killed
@@ -103,25 +103,17 @@ def json_writer(settings: dict) -> Writer:
     return lambda path: path.write_text(json_text(settings))
 
 
-def make_folder(folder: str | Path) -> Path:
-    """Return a folder; create it if it is missing.
-
-    Raises ValueError for `"tiny"` and an empty name, which would never be read.
-    """
-    if str(folder) in ("", "tiny"):
-        raise ValueError(f"{str(folder)!r} is not a name to save under; choose another")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder)
-
-
 @contextmanager
 def unfinished_folder(folder: str | Path) -> Iterator[Path]:
     """Make a folder inside `folder` to write in, and remove it at the end, unless it was renamed.
 
-    Those that a killed process left an hour ago or earlier are removed, too.
+    Those that a killed process left an hour ago or earlier are removed, too. Raises ValueError for
+    `"tiny"` and an empty name, which would never be read.
     """
-    folder = make_folder(folder)
-    for path in folder.glob(".saving-*"):
+    if str(folder) in ("", "tiny"):
+        raise ValueError(f"{str(folder)!r} is not a name to save under; choose another")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for path in Path(folder).glob(".saving-*"):
         with suppress(FileNotFoundError):  # another process is saving, and done by now
             if time.time() - path.stat().st_mtime > ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)

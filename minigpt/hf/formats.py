@@ -134,8 +134,15 @@ def open_release(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]
         return in_memory({name: piece.view(shape[-2:]).clone() for name, piece, shape in pieces})
 
 
-def open_weights(checkpoint: str | Path, **hub) -> dict[str, Stored]:
-    """Open the weights of a checkpoint, in any of `WEIGHT_FILES`; errors name the file."""
+def open_weights(
+    checkpoint: str | Path, state_dict: Mapping[str, Tensor] | None = None, **hub
+) -> dict[str, Stored]:
+    """Open the weights of a checkpoint, in any of `WEIGHT_FILES`; errors name the file.
+
+    A `state_dict` takes their place; it is copied.
+    """
+    if state_dict is not None:
+        return own_names(in_memory({name: x.clone() for name, x in state_dict.items()}))
     path = find_file(checkpoint, *WEIGHT_FILES, **hub)
     if path.name == RELEASE:
         return open_release(path, checkpoint, **hub)

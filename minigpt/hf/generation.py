@@ -18,7 +18,7 @@ from minigpt.generation import Processor
 from minigpt.hf.beams import Finished, beam_search, best_texts
 from minigpt.hf.generation_config import DEFAULTS, GenerationConfig, settings_of
 from minigpt.hf.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
-from minigpt.hf.processors import CRITERIA, FILTERS, LAST, OFF, PROCESSORS
+from minigpt.hf.processors import CRITERIA, FILTERS, LAST, OFF, PROCESSORS, as_list
 
 PLAIN_CACHE = "the cache grows: the static one takes only filters of sampling and eos_token_id"
 WITHOUT_EFFECT = frozenset(  # settings of transformers that do not change what is generated here
@@ -78,28 +78,17 @@ def start_token(ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
     return torch.full((len(ids) if ids is not None else 1, 1), bos_token_id, device=device)
 
 
-def infer_mask(ids: Tensor, config: GenerationConfig) -> Tensor | None:
-    """Return the mask of ids (B, T) that hold the pad token, as transformers does, or None."""
-    if ids.ndim != 2 or config.pad_token_id is None or config.pad in config.eos:
-        return None
-    mask = ids != config.pad
-    return mask if mask.any(-1).all() else None  # not where a prompt would be empty
-
-
 def pad_left(rows: list[Tensor], attention_mask: Tensor) -> tuple[list[Tensor], Tensor | None]:
     """Move padding to the left: rows (B, T) -> (B, T'), and how much each text has, (B,).
 
     T' is the length of the longest text. Without padding, the amount is None. Raises ValueError for
-    a mask of another shape, and for a text that has only padding.
+    a mask of another shape.
     """
     if attention_mask.shape != rows[0].shape:
         given, wanted = tuple(attention_mask.shape), tuple(rows[0].shape)
         raise ValueError(f"attention_mask has shape {given}; pass that of input_ids, {wanted}")
     real = attention_mask.bool()
     lengths = real.sum(-1)  # (B,)
-    if not lengths.all():
-        row = int(lengths.argmin())
-        raise ValueError(f"row {row} of attention_mask is all 0: the prompt is empty; leave it out")
     longest, order = int(lengths.max()), real.byte().argsort(dim=-1, stable=True)
     rows = [x.gather(-1, order)[:, -longest:] for x in rows]
     return rows, longest - lengths if (lengths < longest).any() else None
@@ -118,7 +107,8 @@ class Request:
 
     def __init__(self, model, config, ids, mask, types, processors, criteria, tokenizer, generator):
         """Arguments and errors: see `generate`."""
-        self.model, self.config, self.eos = model, config, config.eos
+        self.model, self.config, self.eos = model, config, as_list(config.eos_token_id)
+        self.pad = [*as_list(config.pad_token_id), *self.eos, 0][0]  # follows a text that is done
         self.tokenizer, self.generator = tokenizer, generator
         if ids is not None and not isinstance(ids, Tensor):
             way = 'pass tokenizer(text, return_tensors="pt")["input_ids"]'
@@ -131,7 +121,9 @@ class Request:
             config.max_new_tokens = room_for(ids.shape[-1], config.max_length)
         self.prompts = ids.repeat_interleave(config.num_return_sequences, dim=0)  # (B n, T)
         rows, self.padding = [ids, *([] if types is None else [types])], None
-        if (mask := infer_mask(ids, config) if mask is None else mask) is not None:
+        if mask is None and config.pad_token_id is not None and self.pad not in self.eos:
+            mask = ids != self.pad  # as in transformers
+        if mask is not None:
             rows, self.padding = pad_left(rows, mask)
         self.ids, self.types = rows[0], None if types is None else rows[1]
         self.T, limit = self.ids.shape[-1], model.config.n_positions
@@ -162,50 +154,61 @@ class Request:
             ]
             for table in (PROCESSORS, FILTERS if config.do_sample else {}, LAST, CRITERIA)
         )
-        scores = self.seen.setdefault("scores", []) if config.output_scores else None
-        keep = [] if scores is None else [lambda ids, logits: scores.append(logits) or logits]
+        keep = [partial(self.keep, "scores")] if config.output_scores else []
         self.processors = [*always, *processors, *filters, *last, *keep]
-        self.criteria = ends + [self.criterion(one, scores) for one in criteria]
-        self.pad = config.pad if self.criteria else 0  # without criteria, nothing is padded
+        self.criteria = ends + [partial(self.is_done, one) for one in criteria]
         plain = self.processors == filters and config.num_beams == 1 and self.types is None
         self.is_plain = plain and len(ends) == len(self.eos[:1]) and not criteria and not self.kept
 
-    @staticmethod
-    def criterion(one: Callable, scores: list[Tensor] | None) -> core.Criterion:
-        """Make a criterion of a caller's function, which may answer for all texts at once."""
-        return lambda ids: torch.as_tensor(one(ids, scores), device=ids.device).expand(len(ids))
+    def keep(self, name: str, ids: Tensor, x):
+        """Keep the results x of one step, to be returned with the others of this name."""
+        self.seen[name] = (*self.seen.get(name, ()), x)
+        return x
+
+    def is_done(self, criterion: Callable, ids: Tensor) -> Tensor:
+        """Ask a caller's criterion, which may answer for all texts at once: -> (B,)."""
+        answer = criterion(ids, self.seen.get("scores"))
+        return torch.as_tensor(answer, device=ids.device).expand(len(ids))
 
     def next_logits(self, ids: Tensor, cache) -> tuple[Tensor, object]:
-        """Return the logits (B, V) after `ids` (B, T), and the cache; keep what is asked for."""
-        options = {f"output_{name}": True for name in self.states} | {"watch": self.watch}
-        options |= {"padding": self.padding, "types": self.types}
-        # without a cache, each step has the states of the whole text, as in transformers
-        use_cache = self.config.use_cache and not self.states
-        return self.model.next_logits(ids, cache, use_cache, **options)
+        """Return the logits (B, V) after `ids` (B, T), and the cache; keep what is asked for.
 
-    def watch(self, out) -> None:
-        """Keep what is asked for of the output of a step; of beams, one for each."""
+        A text may have several rows, one for each beam. New tokens have the type of the last one.
+        """
+        options, padding, types = {}, self.padding, self.types
+        if padding is not None or types is not None:
+            past = 0 if cache is None else len(cache)
+            index = torch.arange(past + ids.shape[-1], device=ids.device)  # (S,)
+        if padding is not None:
+            positions = index - padding.repeat_interleave(len(ids) // len(padding))[:, None]
+            options["attention_mask"] = (positions >= 0).long()  # (B, S)
+            options["position_ids"] = positions.clamp(min=0)[:, past:]  # each text counts from 0
+        if types is not None:
+            types = types.repeat_interleave(len(ids) // len(types), dim=0)  # (B, T)
+            options["token_type_ids"] = types[:, index[past:].clamp(max=types.shape[-1] - 1)]
+        # without a cache, each step has the states of the whole text, as in transformers
+        options |= {f"output_{name}": True for name in self.states}
+        options |= {"past_key_values": cache, "logits_to_keep": 1, "return_dict": True}
+        out = self.model(ids, use_cache=self.config.use_cache and not self.states, **options)
         copies = len(self.ids) * self.config.num_beams // len(out.logits)
-        for name in self.kept:
+        for name in self.kept:  # of beams, one for each
             x = out.logits[:, -1].float() if name == "logits" else out[name]
             x = x if copies < 2 else tree_map(lambda y: y.repeat_interleave(copies, dim=0), x)
-            self.seen.setdefault(name, []).append(x)
+            self.keep(name, ids, x)
         self.seen["past_key_values"] = out.past_key_values
+        return out.logits[:, -1], out.past_key_values
 
     def hide_padding(self, function: Callable, x) -> Processor:
         """Make a processor from a function of ids (-1 at padding), logits and x."""
 
         def hidden(ids: Tensor, logits: Tensor) -> Tensor:
-            front = self.padding.repeat_interleave(len(ids) // len(self.padding))[:, None]
-            index = torch.arange(ids.shape[-1], device=ids.device)  # (T,), and front is (B K, 1)
-            return function(ids.masked_fill(index < front, -1), logits, x)
+            if self.padding is not None:
+                front = self.padding.repeat_interleave(len(ids) // len(self.padding))[:, None]
+                index = torch.arange(ids.shape[-1], device=ids.device)  # (T,), front is (B K, 1)
+                ids = ids.masked_fill(index < front, -1)
+            return function(ids, logits, x)
 
-        return (lambda *given: function(*given, x)) if self.padding is None else hidden
-
-    @property
-    def shown_steps(self) -> dict:
-        """What was kept, as the output holds it."""
-        return {name: tuple(x) if isinstance(x, list) else x for name, x in self.seen.items()}
+        return hidden
 
     def beams(self) -> GenerateBeamDecoderOnlyOutput:
         """Search with beams; return the new ids alone."""
@@ -216,7 +219,7 @@ class Request:
         choice = {"do_sample": config.do_sample, "generator": self.generator}
         beam_search(self.next_logits, self.ids, *plan, **choice)
         ids, sums, indices = best_texts(finished, config.num_return_sequences, self.pad)
-        seen = self.shown_steps | {"sequences_scores": sums if config.output_scores else None}
+        seen = self.seen | {"sequences_scores": sums if config.output_scores else None}
         return GenerateBeamDecoderOnlyOutput(ids[:, self.T :], beam_indices=indices, **seen)
 
     def static(self, rows: Tensor) -> Tensor:
@@ -232,24 +235,20 @@ class Request:
     def drafted(self, assistant_model: "GenerationMixin") -> Iterator[Tensor]:
         """Yield new ids (1, 1): `assistant_model` drafts them, and the model checks them.
 
-        Raises ValueError for what is no such model, another vocabulary and several texts.
+        Raises ValueError for another vocabulary and several texts.
         """
         config, pair = self.config, (self.model, assistant_model)
-        if not isinstance(assistant_model, GenerationMixin):
-            raise ValueError(f"assistant_model={assistant_model!r:.40}; pass a language model")
         V, found = (one.config.vocab_size for one in pair)
         if found != V:
             way = "pass one that was made with the same tokenizer"
             raise ValueError(f"assistant_model has {found} tokens, the model has {V}; {way}")
-        n, rows = config.num_return_sequences, len(self.ids)
-        asked = {"num_beams": config.num_beams > 1, "output_scores": config.output_scores}
-        asked |= {"num_return_sequences": n > 1, f"{rows} texts": rows > 1}
-        if names := ", ".join(name for name, is_asked in asked.items() if is_asked):
-            raise ValueError(f"assistant_model cannot be used with {names}; leave out one")
+        if config.num_beams > 1 or config.output_scores or len(self.prompts) > 1:
+            way = "pass one prompt, and no num_beams, num_return_sequences or output_scores"
+            raise ValueError(f"assistant_model drafts for one text; {way}")
         readers = (Reader(one.last_logits, one.config.n_layer) for one in pair)
         plan = self.ids, self.new, config.num_assistant_tokens, self.processors, self.criteria
         for one in rounds(*readers, *plan, config.do_sample, self.generator):
-            self.seen.setdefault("rounds", []).append(one)
+            self.keep("rounds", self.ids, one)
             yield from one.new.split(1, dim=-1)
 
     def run(self, streamer, assistant_model: "GenerationMixin | None"):
@@ -275,40 +274,16 @@ class Request:
         if streamer is not None:
             steps = shown(steps, self.ids, streamer)
         ids = torch.cat([rows[:, :0], *steps], dim=-1)
-        return GenerateDecoderOnlyOutput(ids, **self.shown_steps)
+        return GenerateDecoderOnlyOutput(ids, **self.seen)
 
 
 class GenerationMixin:
     """The methods of a language model that generate texts with the functions of chapter 08."""
 
-    def next_logits(
-        self,
-        ids: Tensor,
-        cache=None,
-        use_cache: bool = True,
-        padding: Tensor | None = None,  # (texts,): the number of padding tokens before each
-        types: Tensor | None = None,  # (texts, T): token_type_ids of the prompts
-        watch: Callable | None = None,  # is called with the output of the model
-        **options,  # of the model
-    ) -> tuple[Tensor, object]:
-        """Return the logits (B, V) after `ids` (B, T), and the cache, as `stream` needs them.
-
-        A text may have several rows, one for each beam. New tokens have the type of the last one.
-        """
-        if padding is not None or types is not None:
-            past = 0 if cache is None else len(cache)
-            index = torch.arange(past + ids.shape[-1], device=ids.device)  # (S,)
-        if padding is not None:
-            positions = index - padding.repeat_interleave(len(ids) // len(padding))[:, None]
-            options["attention_mask"] = (positions >= 0).long()  # (B, S)
-            options["position_ids"] = positions.clamp(min=0)[:, past:]  # each text counts from 0
-        if types is not None:
-            types = types.repeat_interleave(len(ids) // len(types), dim=0)  # (B, T)
-            options["token_type_ids"] = types[:, index[past:].clamp(max=types.shape[-1] - 1)]
-        options |= {"past_key_values": cache, "use_cache": use_cache}
-        out = self(ids, logits_to_keep=1, return_dict=True, **options)
-        if watch is not None:
-            watch(out)
+    def next_logits(self, ids: Tensor, cache=None, **options) -> tuple[Tensor, object]:
+        """Return the logits (B, V) after `ids` (B, T), and the cache, as `stream` needs them."""
+        options |= {"past_key_values": cache, "use_cache": True, "return_dict": True}
+        out = self(ids, logits_to_keep=1, **options)
         return out.logits[:, -1], out.past_key_values
 
     def last_logits(self, ids: Tensor, cache, n: int) -> Tensor:

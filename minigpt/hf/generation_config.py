@@ -119,16 +119,6 @@ class GenerationConfig:
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string()}"
 
-    @property
-    def eos(self) -> list[int]:
-        """The end tokens, as a list."""
-        return as_list(self.eos_token_id)
-
-    @property
-    def pad(self) -> int:
-        """The token that follows a text that is done."""
-        return [*as_list(self.pad_token_id), *self.eos, 0][0]
-
     def update(self, **settings) -> dict:
         """Set those of the settings that have a name of this class; return the others."""
         known = {name: x for name, x in settings.items() if hasattr(self, name)}

@@ -16,6 +16,7 @@ from . import formats
 from .configuration import CONFIG_FILES, OpenAIGPTConfig
 from .files import find_file, json_writer, naming, save_files, split_hub_options, version
 from .formats import Stored
+from .tokenization import OpenAIGPTTokenizerFast
 from .tokenizer_files import MERGES_NAMES, VOCAB_NAMES
 
 GENERATION_FILE = "generation_config.json"
@@ -26,18 +27,20 @@ TOKENIZER_FILES = (
 FORMATS = (*formats.PATTERNS, "openai")
 CHECKPOINT = [r"(pytorch_)?model\b.*\.(safetensors|bin)(\.index\.json)?|params_\d\.npy"]
 CHECKPOINT += [*CONFIG_FILES, *TOKENIZER_FILES, *VOCAB_NAMES, *MERGES_NAMES, GENERATION_FILE]
+NETWORK = re.compile(r"(transformer\.)?(tokens_embed|positions_embed|h)\.")  # below the heads
 KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
-NETWORK = ("tokens_embed.", "positions_embed.", "h.")  # prefixes of the parameters below the heads
 
 
 # -- devices
 
 
-def find_device(device: int | str | torch.device = "auto") -> torch.device:
+def find_device(device: int | str | torch.device | dict = "auto") -> torch.device:
     """Return a device: a number is a GPU, -1 the CPU, "auto" the fastest device.
 
-    Raises ValueError, naming the device, if this machine does not have it.
+    It may be in a `device_map`, {"": device}. Raises ValueError, naming it, if this machine does
+    not have it.
     """
+    device = device.get("", "auto") if isinstance(device, dict) else device
     best = torch.accelerator.current_accelerator(check_available=True)
     name = best or "cpu" if device == "auto" else device
     if isinstance(device, int):
@@ -58,33 +61,6 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     for name, x in model.state_dict(keep_vars=True).items():
         names.setdefault(x, name)
     return {name: x for x, name in names.items()}
-
-
-def compare(own: Mapping, weights: Mapping[str, Stored], may_differ: bool) -> dict[str, set]:
-    """Compare a model's `tensors_of` with weights, and return what transformers' info has.
-
-    Raises ValueError, naming a parameter, if one is missing below the heads, holds no floats, or
-    has another shape (unless `may_differ`).
-    """
-    own = {name.removeprefix("transformer."): (name, x) for name, x in own.items()}
-    missing = own.keys() - weights.keys()
-    if lost := [name for name in missing if name.startswith(NETWORK)]:
-        raise ValueError(f"the checkpoint lacks {min(lost)}; is it a GPT-1?")
-    pairs = [(*own[name], weights[name].mapped) for name in own if name in weights]
-    if odd := [n for n, x, y in pairs if x.is_floating_point() != y.is_floating_point()]:
-        raise ValueError(f"{odd[0]} holds no floats; copy the checkpoint again")
-    mismatched = {(n, tuple(y.shape), tuple(x.shape)) for n, x, y in pairs if x.shape != y.shape}
-    if mismatched and not may_differ:
-        name, found, expected = min(mismatched)
-        shapes = f"{name} has shape {found} in the checkpoint, but {expected} by the config"
-        way = "correct the config, or pass ignore_mismatched_sizes=True to make it new"
-        raise ValueError(f"{shapes}; {way}")
-    return {
-        "missing_keys": {own[name][0] for name in missing},
-        "unexpected_keys": set(weights.keys() - own.keys()),
-        "mismatched_keys": mismatched,
-        "error_msgs": [],
-    }
 
 
 def first_values(model: nn.Module, name: str) -> Tensor:
@@ -114,39 +90,50 @@ def build(cls: type, config: OpenAIGPTConfig, **arguments) -> nn.Module:
 
 
 def fill(model: nn.Module, weights: Mapping[str, Stored], device, may_differ: bool) -> dict:
-    """Insert weights into a model that was built; return the info.
+    """Insert weights into a model that was built; return what transformers' info has.
 
-    The largest weights are read first: a page of a file is in memory until its tensor is converted.
+    What the weights lack is made anew, with a warning. Raises ValueError, naming a parameter, if
+    one has another name there or holds no floats, or has another shape, unless those `may_differ`
+    and are made anew, too. The largest are read first: a page of a file is in memory until its
+    tensor is converted.
     """
-    own, made = tensors_of(model), {}
-    info = compare(own, weights, may_differ)
-    new = info["missing_keys"] | {name for name, *_ in info["mismatched_keys"]}
+    own, made, shapes = tensors_of(model), {}, set()
+    stored = {name: weights.get(name.removeprefix("transformer.")) for name in own}
+    missing = {name for name, x in stored.items() if x is None}
+    unused = weights.keys() - {name.removeprefix("transformer.") for name in own}
+    if unused and (lost := [name for name in missing if NETWORK.match(name)]):
+        lacks = f"the checkpoint lacks {min(lost)}, but has {min(unused)}"
+        raise ValueError(f"{lacks}; is it a GPT-1? If so, copy it again")
+    for name in own.keys() - missing:
+        x, empty = stored[name].mapped, own[name]
+        if x.is_floating_point() != empty.is_floating_point():
+            raise ValueError(f"{name} holds no floats; copy the checkpoint again")
+        if x.shape != empty.shape:
+            shapes.add((name, tuple(x.shape), tuple(empty.shape)))
+    if shapes and not may_differ:
+        name, found, expected = min(shapes)
+        way = "correct the config, or pass ignore_mismatched_sizes=True to make it new"
+        raise ValueError(
+            f"{name} has shape {found} in the checkpoint, but {expected} by the config; {way}"
+        )
+    new = missing | {name for name, *_ in shapes}
     for name, empty in sorted(own.items(), key=lambda pair: -pair[1].numel()):
         dtype = model.config.dtype if empty.is_floating_point() else None
         if name not in new:
-            values = weights[name.removeprefix("transformer.")].read(dtype, device)
+            values = stored[name].read(dtype, device)
         else:
             values = first_values(model, name) if empty.is_meta else empty.detach()
             values = values.to(device, dtype)
         made[empty] = nn.Parameter(values) if isinstance(empty, nn.Parameter) else values
     tied = model.state_dict(keep_vars=True)  # tied parameters stay tied
     model.load_state_dict({name: made[empty] for name, empty in tied.items()}, assign=True)
-    if new or info["unexpected_keys"]:
-        more, unused = ", ".join(sorted(new)) or "nothing", sorted(info["unexpected_keys"])
-        less = f"{len(unused)} of its tensors are not used: {', '.join(unused[:3]) or 'none'}"
+    if new or unused:
+        more, less = ", ".join(sorted(new)) or "nothing", ", ".join(sorted(unused)[:3]) or "none"
         told = f"not in the checkpoint, so random, to be trained: {more}"
-        warn_caller(f"{type(model).__name__}: {told}; {less}")
-    return info
-
-
-def open_config(cls: type, name, config, options: Mapping) -> tuple:
-    """Return the config of a checkpoint, or the given one, changed, and the options left over."""
-    more = {"return_unused_kwargs": True}
-    if config is None:
-        return cls.config_class.from_pretrained(name, **options, **more)
-    if isinstance(config, str | Path):
-        config = cls.config_class.from_pretrained(config)
-    return cls.config_class.from_dict(config.to_dict(), **split_hub_options(options)[1], **more)
+        told += f"; {len(unused)} of its tensors are not used: {less}"
+        warn_caller(f"{type(model).__name__}: {told}")
+    info = {"missing_keys": missing, "unexpected_keys": {*unused}, "mismatched_keys": shapes}
+    return info | {"error_msgs": []}
 
 
 def load_model(
@@ -163,23 +150,23 @@ def load_model(
     **options,
 ):
     """Load a model; arguments and errors: see `OpenAIGPTPreTrainedModel.from_pretrained`."""
-    device_map = device_map.get("", "auto") if isinstance(device_map, dict) else device_map
-    if (device := device_map if device is None else device) is not None:
-        device = find_device(device)
-    hub, _ = split_hub_options(options)
+    device = device_map if device is None else device
+    device = None if device is None else find_device(device)
+    kind, (hub, changes) = cls.config_class, split_hub_options(options)
     page = None if config is not None else find_file(name, *CONFIG_FILES, **hub)
     saved = page and version(page.stat())
-    config, arguments = open_config(cls, name, config, options)
-    if state_dict is None:
-        weights = formats.open_weights(name, **hub)
+    if isinstance(config, str | Path | None):
+        # with a config, a subfolder is that of the weights
+        load, source, changes = kind.from_pretrained, config or name, changes if config else options
     else:
-        copies = {name: x.clone() for name, x in state_dict.items()}
-        weights = formats.own_names(formats.in_memory(copies))
-    last = f"h.{config.n_layer - 1}.ln_1.weight"  # a model that is too deep would take long
-    if last not in weights:
-        lacks = f"the checkpoint lacks {last}; is n_layer={config.n_layer} right?"
-        raise ValueError(f"{page or name}: {lacks}")
-    config.dtype = config.dtype or weights[last].mapped.dtype
+        load, source = kind.from_dict, config
+    config, arguments = load(source, return_unused_kwargs=True, **changes)
+    weights = formats.open_weights(name, state_dict, **hub)
+    block, way = f"h.{config.n_layer - 1}.", f"is n_layer={config.n_layer} right?"
+    last = [x for n, x in weights.items() if n.startswith(block) and x.mapped.is_floating_point()]
+    if not last:  # a model that is too deep would take long to build
+        raise ValueError(f"{page or name}: the checkpoint lacks {block}ln_1.weight; {way}")
+    config.dtype = config.dtype or last[0].mapped.dtype
     model = build(cls, config, **arguments)
     with naming(page or name):
         info = fill(model.eval(), weights, device, ignore_mismatched_sizes)
@@ -232,8 +219,6 @@ def save_model(
 
 def tokenizer_writers(source: str | Path, to: str, **hub) -> dict:
     """Plan the files of a checkpoint's tokenizer, if it has one."""
-    from .tokenization import OpenAIGPTTokenizerFast
-
     try:
         writers = OpenAIGPTTokenizerFast.from_pretrained(source, **hub).writers()
     except FileNotFoundError:

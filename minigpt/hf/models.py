@@ -31,6 +31,7 @@ from .loading import load_model, save_model
 ATTENTION["flash_attention_2"] = flash_attention
 
 
+ROWS = "token_type_ids", "position_ids", "attention_mask"  # inputs with a number for each token
 DRAWN = nn.Linear, nn.Embedding, nn.modules.conv._ConvNd, core.Conv1D  # layers with a matrix
 
 
@@ -121,9 +122,8 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
     def get_memory_footprint(self, return_buffers: bool = True) -> int:
         """Count the bytes of all parameters and buffers."""
-        return sum(
-            x.nbytes for x in (*self.parameters(), *(self.buffers() if return_buffers else ()))
-        )
+        counted = *self.parameters(), *(self.buffers() if return_buffers else ())
+        return sum(x.nbytes for x in counted)
 
     # -- first values
 
@@ -161,8 +161,6 @@ class OpenAIGPTPreTrainedModel(nn.Module):
     def gradient_checkpointing_disable(self) -> None:
         self.base_model.gradient_checkpointing = False
 
-    activation_checkpointing_enable = gradient_checkpointing_enable  # new names of the reference
-    activation_checkpointing_disable = gradient_checkpointing_disable
     is_gradient_checkpointing = property(lambda self: self.base_model.gradient_checkpointing)
 
     def enable_input_require_grads(self) -> None:
@@ -220,24 +218,14 @@ class OpenAIGPTPreTrainedModel(nn.Module):
             self.set_input_embeddings(nn.Embedding.from_pretrained(new, freeze=frozen))
         return self.get_input_embeddings()
 
-    def chosen(self, name: str, value: bool | None) -> bool:
-        """Return an argument or, if it is None, the setting of the config."""
-        return getattr(self.config, name) if value is None else value
-
-
-def can_inspect(x: Tensor) -> bool:
-    """Say whether values may be read: on a CPU (no waiting for a GPU), and not while tracing."""
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return x.device.type == "cpu" and not is_traced
-
 
 def check_inputs(
-    config: OpenAIGPTConfig, ids: Tensor | None, embeds: Tensor | None, cache, **rows
+    config: OpenAIGPTConfig, ids: Tensor | None, embeds: Tensor | None, cache, rows: tuple
 ) -> torch.Size:
     """Return the shape of texts, (.., T). Raises ValueError for inputs that do not fit together.
 
-    `rows` are one for each text, (.., T) or (B, T), or one for all, (T,) or (1, T); those of
-    `attention_mask` have entries for the positions in the cache, too.
+    `rows` are those of `ROWS`: one for each text, (.., T) or (B, T), or one for all, (T,) or
+    (1, T); an attention mask has entries for the positions in the cache, too.
     """
     if (ids is None) == (embeds is None):
         given = "neither was" if ids is None else "both were"
@@ -250,7 +238,7 @@ def check_inputs(
     if S > (limit := config.n_positions):
         way = "shorten the text, or pass truncation=True to the tokenizer"
         raise ValueError(f"{S} tokens, but this checkpoint has {limit} positions; {way}")
-    for name, row in rows.items():
+    for name, row in zip(ROWS, rows, strict=True):
         n = S if name == "attention_mask" else T
         if row is not None and tuple(row.shape) not in ((*texts, n), (B, n), (1, n), (n,)):
             way = f"pass {(*texts, n)}, an entry for each token"
@@ -281,9 +269,8 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
 
     def clearer(self, error: IndexError, *rows: Tensor | None) -> Exception:
         """Return a ValueError that names the unknown id in `rows`, three of them, or `error`."""
-        names = ("input_ids", "token_type_ids", "position_ids")
         tables = (self.tokens_embed, self.tokens_embed, self.positions_embed)
-        for name, ids, table in zip(names, rows, tables, strict=True):
+        for name, ids, table in zip(("input_ids", *ROWS[:2]), rows, tables, strict=True):
             stop = table.num_embeddings
             if ids is not None and len(wrong := ids[(ids < 0) | (ids >= stop)]):
                 way = f"each must be from 0 to {stop - 1}"
@@ -293,7 +280,9 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
     def make_mask(self, attention_mask: Tensor, T: int, cache: KeyValueCache | None) -> Tensor:
         """Join causality and padding: (.., S) -> (B, 1, T, S). ValueError for other values."""
         padding = as_batch(attention_mask.to(self.device))
-        if can_inspect(padding) and not ((padding == 0) | (padding == 1)).all():
+        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        can_look = padding.device.type == "cpu" and not is_traced  # without waiting for a GPU
+        if can_look and not ((padding == 0) | (padding == 1)).all():
             raise ValueError("attention_mask may hold only 1 (a real token) and 0 (padding)")
         return make_mask(T, T, padding) if cache is None else cache.mask(T, padding)
 
@@ -335,33 +324,32 @@ class OpenAIGPTModel(OpenAIGPTPreTrainedModel, GPT):
             >>> inputs = tokenizer("The old man", return_tensors="pt")
             >>> model(**inputs, output_hidden_states=True).last_hidden_state.shape
         """
-        rows = {"token_type_ids": token_type_ids, "position_ids": position_ids}
-        rows, cache = rows | {"attention_mask": attention_mask}, past_key_values
-        *texts, T = check_inputs(self.config, input_ids, inputs_embeds, cache, **rows)
+        config, states, weights = self.config, output_hidden_states, output_attentions
+        states = config.output_hidden_states if states is None else states
+        weights = config.output_attentions if weights is None else weights
+        rows, cache = (token_type_ids, position_ids, attention_mask), past_key_values
+        *texts, T = check_inputs(config, input_ids, inputs_embeds, cache, rows)
         mask = None if attention_mask is None else self.make_mask(attention_mask, T, cache)
-        if cache is None and use_cache:
-            cache = KeyValueCache(len(self.h))
+        cache = KeyValueCache(len(self.h)) if cache is None and use_cache else cache
         position_ids = None if position_ids is None else as_batch(position_ids)
-        blocks = None
+        blocks, seen = None, []  # seen: hidden states and attention weights, block by block
         if self.gradient_checkpointing and self.training and cache is None:  # else it grows twice
             blocks = [partial(checkpoint, block, use_reentrant=False) for block in self.h]
-        want_states = self.chosen("output_hidden_states", output_hidden_states)
-        want_weights = self.chosen("output_attentions", output_attentions)
-        seen = []  # hidden states and attention weights, block by block
-        watch = (lambda *pair: seen.append(pair)) if want_states or want_weights else None
+        watch = (lambda *pair: seen.append(pair)) if states or weights else None
         try:
             x = self.tokens_embed(input_ids) if inputs_embeds is None else inputs_embeds
             x = x.reshape(-1, *x.shape[-2:])  # (.., T, C) -> (B, T, C)
             if token_type_ids is not None:
                 x = x + self.tokens_embed(as_batch(token_type_ids))
-            x = GPT.forward(self, x, position_ids, mask, cache, watch, want_weights, blocks)
+            x = GPT.forward(self, x, position_ids, mask, cache, watch, weights, blocks)
         except IndexError as error:  # it names neither the argument nor the number
             raise self.clearer(error, input_ids, token_type_ids, position_ids) from error
         x = x.reshape(*texts, *x.shape[1:])  # (B, T, C) -> (.., T, C)
-        states = (*(state for state, _ in seen[:-1]), x) if want_states else None
-        weights = tuple(pair[1] for pair in seen[1:]) if want_weights else None
+        states = (*(state for state, _ in seen[:-1]), x) if states else None
+        weights = tuple(pair[1] for pair in seen[1:]) if weights else None
         output = outputs.BaseModelOutput(x, cache, states, weights)
-        return output if self.chosen("return_dict", return_dict) else output.to_tuple()
+        named = config.return_dict if return_dict is None else return_dict
+        return output if named else output.to_tuple()
 
 
 def score_tokens(
@@ -454,7 +442,8 @@ class OpenAIGPTLMHeadModel(GenerationMixin, OpenAIGPTPreTrainedModel, LanguageMo
         logits, loss = score_tokens(self.lm_head, states, labels, options.get("num_items_in_batch"))
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = outputs.CausalLMOutput(loss, logits, *rest)
-        return output if self.chosen("return_dict", return_dict) else output.to_tuple()
+        named = self.config.return_dict if return_dict is None else return_dict
+        return output if named else output.to_tuple()
 
 
 SUMMARIES = {  # summary_type -> which vector (.., C) of states (.., T, C) and index (..) or None
@@ -554,12 +543,11 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         logits, loss = self.score_tokens(states, labels, openai_losses)
         one_mask = {"one_mask": True} if openai_losses else {}  # not for a head that replaced ours
         scores = self.multiple_choice_head(states, mc_token_ids, **one_mask).squeeze(-1)
-        mc_loss = None
-        if mc_labels is not None:
-            mc_loss = choice_loss(scores, mc_labels)
+        mc_loss = None if mc_labels is None else choice_loss(scores, mc_labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = outputs.OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores, *rest)
-        return output if self.chosen("return_dict", return_dict) else output.to_tuple()
+        named = self.config.return_dict if return_dict is None else return_dict
+        return output if named else output.to_tuple()
 
     def score_tokens(self, states: Tensor, labels: Tensor | None, openai_losses: bool):
         """Return logits and loss as `score_tokens` does, or as OpenAI's code does."""
@@ -649,4 +637,5 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
             loss = classification_loss(logits, labels, problem)
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = outputs.SequenceClassifierOutput(loss, logits, *rest)
-        return output if self.chosen("return_dict", return_dict) else output.to_tuple()
+        named = self.config.return_dict if return_dict is None else return_dict
+        return output if named else output.to_tuple()

@@ -38,11 +38,8 @@ class ModelOutput(OrderedDict):
         return tuple(self.values())
 
     def __getitem__(self, key: str | int | slice):
-        if not isinstance(key, str):
-            return self.to_tuple()[key]
-        if key not in self:
-            raise KeyError(f"{key!r} was not computed; there are: {', '.join(self)}")
-        return OrderedDict.__getitem__(self, key)
+        is_name = isinstance(key, str)
+        return OrderedDict.__getitem__(self, key) if is_name else self.to_tuple()[key]
 
     def __setitem__(self, key: str, value) -> None:
         OrderedDict.__setitem__(self, key, value)
@@ -88,39 +85,27 @@ class OpenAIGPTDoubleHeadsModelOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
-@dataclass
-class SequenceClassifierOutput(ModelOutput):
-    """What `OpenAIGPTForSequenceClassification` returns."""
-
-    loss: Tensor | None = None  # (), with labels
-    logits: Tensor | None = None  # (B, L)
-    past_key_values: KeyValueCache | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
+class SequenceClassifierOutput(CausalLMOutput):
+    """What `OpenAIGPTForSequenceClassification` returns: the same, with logits (B, L)."""
 
 
 @dataclass
 class GenerateDecoderOnlyOutput(ModelOutput):
-    """What `generate` returns with `return_dict_in_generate`; n is `num_return_sequences`."""
+    """What `generate` returns with `return_dict_in_generate`.
+
+    n is `num_return_sequences`, K the number of beams.
+    """
 
     sequences: Tensor = None  # (B n, T + new), the prompt first
+    sequences_scores: Tensor | None = None  # of beams, with output_scores: (B n,)
     scores: tuple[Tensor, ...] | None = None  # with output_scores: (B n, V) for each step
     logits: tuple[Tensor, ...] | None = None  # with output_logits: the same before processors
+    beam_indices: Tensor | None = None  # of beams: (B n, new), rows of (B K); -1 after the end
     attentions: tuple[tuple[Tensor, ...], ...] | None = None  # of each step
     hidden_states: tuple[tuple[Tensor, ...], ...] | None = None
     past_key_values: KeyValueCache | None = None
     rounds: tuple | None = None  # with assistant_model: drafted and accepted tokens
 
 
-@dataclass
-class GenerateBeamDecoderOnlyOutput(ModelOutput):
-    """The same for K beams."""
-
-    sequences: Tensor = None  # (B n, T + new)
-    sequences_scores: Tensor | None = None  # (B n,), with output_scores
-    scores: tuple[Tensor, ...] | None = None  # (B K, V) for each step: log-probabilities
-    logits: tuple[Tensor, ...] | None = None
-    beam_indices: Tensor | None = None  # (B n, new): rows of (B K); -1 after the end
-    attentions: tuple[tuple[Tensor, ...], ...] | None = None
-    hidden_states: tuple[tuple[Tensor, ...], ...] | None = None
-    past_key_values: KeyValueCache | None = None
+class GenerateBeamDecoderOnlyOutput(GenerateDecoderOnlyOutput):
+    """The same for K beams; scores (B K, V) are log-probabilities."""

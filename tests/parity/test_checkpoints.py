@@ -92,6 +92,7 @@ def test_configs_travel_both_ways(tmp_path):
     ours.save_pretrained(tmp_path)
     again = transformers.OpenAIGPTConfig.from_pretrained(tmp_path)
     assert (again.num_labels, again.n_ctx, again.dtype) == (5, 8, torch.float16)
+    transformers.OpenAIGPTModel(transformers.OpenAIGPTConfig(**ours.to_dict()))  # it takes all
     page = theirs.to_dict()
     for alias in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
         assert getattr(ours, alias) == getattr(theirs, alias)

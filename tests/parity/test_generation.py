@@ -145,7 +145,7 @@ def test_a_config_is_laid_over_that_of_the_checkpoint(tmp_path, beams, said):
     import transformers
 
     ours, ids = helpers.lively_pair(eos_token_id=3, pad_token_id=5)[1], random_prompts(2)
-    assert (ours.generation_config.eos_token_id, ours.generation_config.pad) == (3, 5)
+    assert (ours.generation_config.eos_token_id, ours.generation_config.pad_token_id) == (3, 5)
     changes = {"eos_token_id": [3, 7], "num_beams": beams, "no_repeat_ngram_size": 2}
     vars(ours.generation_config).update(changes)
     ours.save_pretrained(tmp_path / "ours")
