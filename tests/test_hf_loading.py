@@ -67,7 +67,9 @@ def test_tokenizers_of_version_01_load(kind, pipeline):
     expected, tokenizer = EXPECTED[name], kind.from_pretrained(FIXTURES / name)
     ids = [tokenizer.encode(text) for text in EXPECTED["texts"]]
     assert ids == expected["ids"]
-    assert [tokenizer.decode(row) for row in ids] == expected["decoded"]
+    found = "<q>" if pipeline == "basic" else "< q >"  # today as transformers: what is searched for
+    decoded = [text.replace("<Q>", found) for text in expected["decoded"]]
+    assert [tokenizer.decode(row) for row in ids] == decoded
     assert len(tokenizer) == expected["length"]
     assert tokenizer.pad_token_id == expected["pad_token_id"]
     assert tokenizer(EXPECTED["texts"], padding=True)["input_ids"] == expected["padded"]
