@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.benchmark import Timer
 
 STEPS, MEASURED, SAMPLES, CURVES = "log.csv", "measured.csv", "samples.txt", "curves.png"
 TABLES = {
@@ -68,6 +67,8 @@ class Logs:
 
 def matrix_peak(device: torch.device, dtype: torch.dtype, n: int = 8192) -> float:
     """Measure how fast a GPU multiplies large matrices, in FLOP/s."""
+    from torch.utils.benchmark import Timer  # it prints about a missing GPU
+
     x = torch.randn(n, n, device=device, dtype=dtype)
     return 2 * n**3 / Timer("x @ x", globals={"x": x}).blocked_autorange().median
 
