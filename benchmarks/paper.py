@@ -37,6 +37,7 @@ ZERO_SHOT = {"winograd": "winograd", "cola": "glue/CoLA", "sst2": "glue/SST-2"}
 LAYERS = {"task": "sst2", "limit": 8000}  # of which figure 2 (left) is made
 NOTHING, ALL = -1, 12  # blocks that are taken from the pre-trained model; 0: the embeddings alone
 SEEDS = 3
+DOUBTFUL = "mrpc", "rte", "stsb"  # the small ones: why does pre-training help here or not?
 
 
 def report(name: str, **result) -> None:
@@ -140,23 +141,22 @@ def jobs(model: Path) -> list[dict]:
         for task in sorted(GLUE, key=lambda task: task != "sst2"):  # the longest first
             for seed in seeds:
                 add(kind, seed, blocks, task=task)
-    steps = sorted(int(path.name[5:]) for path in model.glob("checkpoints/step-*"))
-    found += [{"kind": "zero-shot", "step": step} for step in steps]
-    small = [task for task in GLUE if task != LAYERS["task"]]
-    for task in small:
+    for task in sorted(GLUE, key=lambda task: task != "sst2"):
         for seed in seeds:
             add("no auxiliary loss", seed, ALL, task=task, lm_coef=0.0)
+    steps = sorted(int(path.name[5:]) for path in model.glob("checkpoints/step-*"))
+    found += [{"kind": "zero-shot", "step": step} for step in steps]
     for seed in seeds:
         for blocks in range(NOTHING, ALL + 1):
             add("layers", seed, blocks, **LAYERS)
-    for task in ("mrpc", "stsb", "rte"):
+    for task in DOUBTFUL:
         for seed in seeds:
-            for step in steps[1:-1:3]:
-                add("less pre-training", seed, ALL, task=task, step=step)
+            for blocks, kind in ((ALL, "pre-trained"), (NOTHING, "random")):
+                add(f"{kind}, 10 epochs", seed, blocks, task=task, epochs=10)
             for rate in (2e-5, 1.5e-4):
-                add("another rate", seed, ALL, task=task, rate=rate)
-    for seed in seeds:
-        add("no auxiliary loss", seed, ALL, task=LAYERS["task"], lm_coef=0.0)
+                add(f"rate {rate}", seed, ALL, task=task, rate=rate)
+            for step in (steps[0], steps[len(steps) // 2]):
+                add(f"{step} updates", seed, ALL, task=task, step=step)
     return found
 
 
@@ -170,6 +170,7 @@ def tasks(data: Path, model: Path, processes: int = 10, changes: str = "{}") -> 
     done = [json.loads(line) for line in path.open(encoding="utf-8")] if path.exists() else []
     left = [job if job["kind"] == "zero-shot" else job | common for job in jobs(model)]
     left = [job for job in left if not any(job.items() <= row.items() for row in done)]
+    report("tasks", jobs=len(left), processes=processes, changes=common)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn) as pool, path.open("a", encoding="utf-8") as file:
         for future in as_completed([pool.submit(perform, data, model, job) for job in left]):
