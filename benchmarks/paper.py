@@ -215,7 +215,6 @@ def bag(data: Path) -> None:
 
 PAPER = {"cola": 45.4, "sst2": 91.3, "mrpc": 82.3, "stsb": 82.0, "rte": 56.0}  # test sets
 ASSET = Path(__file__).parents[1] / "minigpt/assets/paper.json"
-KINDS = "pre-trained", "random", "no auxiliary loss"
 
 
 def spread(scores: list[float]) -> list[float]:
@@ -238,7 +237,11 @@ def short(run: dict, bag: dict, rows: list[dict]) -> dict:
     found["tasks"] = {
         task: {"metric": metric[task], "paper": PAPER[task]}
         | {"bag of words": round(100 * bag["scores"][task][metric[task]], 1)}
-        | {kind: spread(scores[task, kind, ""]) for kind in KINDS if scores[task, kind, ""]}
+        | {
+            kind: spread(x)
+            for (of, kind, _), x in scores.items()
+            if of == task and kind != "layers"
+        }
         for task in GLUE
     }
     layers = {n: scores[LAYERS["task"], "layers", n] for n in range(NOTHING, ALL + 1)}
@@ -253,9 +256,29 @@ def short(run: dict, bag: dict, rows: list[dict]) -> dict:
     return found
 
 
+def draw(found: dict) -> None:
+    """Draw the paper's figure 2: transfer of blocks, and scores while the model learns."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
+    middle, low, high = zip(*found["layers"].values(), strict=True)
+    left.vlines(range(NOTHING, ALL + 1), low, high, "C0", linewidth=3, alpha=0.4)
+    left.plot(range(NOTHING, ALL + 1), middle, "o-")
+    left.set_xticks(range(NOTHING, ALL + 1), ["none", "\nemb.", *range(1, ALL + 1)])
+    left.set(title="SST-2, fine-tuned (8,000 examples)", xlabel="last block that is pre-trained")
+    names = {"cola": "CoLA (Matthews)", "sst2": "SST-2", "winograd": "Winograd"}
+    for (task, name), style in zip(names.items(), ("o-", "s--", "^:"), strict=True):
+        right.plot(*zip(*found["zero-shot"][task], strict=True), style, label=name)
+    right.set(title="Zero-shot", xlabel="updates of pre-training", ylim=(-10, 100))
+    right.legend()
+    for axes in (left, right):
+        axes.set_ylabel("percent")
+    figure.savefig(RESULTS / "paper.png", dpi=90)
+
+
 @app.command()
 def tell() -> None:
-    """Write medians and spread of the seeds for the notebooks, and print README's table."""
+    """Write medians and spread of the seeds for the notebooks, print them, draw figure 2."""
     run, bag = (
         json.loads((RESULTS / f"paper-{name}.json").read_text(encoding="utf-8"))
         for name in ("pretrain", "bag")
@@ -263,10 +286,11 @@ def tell() -> None:
     with (RESULTS / "paper-tasks.jsonl").open(encoding="utf-8") as file:
         found = short(run, bag, [json.loads(line) for line in file])
     ASSET.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    draw(found)
     for name, task in found["tasks"].items():
-        told = [task.get(kind) for kind in KINDS]
-        told = ["" if x is None else f"{x[0]} ({x[1]} to {x[2]})" for x in told]
-        print("|", " | ".join([name, task["metric"], *told, f"{task['bag of words']}"]), "|")
+        print(name, task.pop("metric"))
+        for kind, told in task.items():
+            print(kind, "{} ({} to {})".format(*told) if isinstance(told, list) else told, sep="|")
 
 
 if __name__ == "__main__":
