@@ -61,7 +61,7 @@ def make_optimizer(model: nn.Module, weight_decay: float = 0.01) -> torch.optim.
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, fused=parameters[0].is_cuda)
+    return torch.optim.AdamW(groups, fused=True)
 
 # %% ../notebooks/09_pretraining.ipynb #p29
 def update(
