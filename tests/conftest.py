@@ -28,15 +28,7 @@ def the_same_random_numbers():
         start(0)
 
 
-# -- on a machine without all of it: the GPU machine has neither Jupyter nor the extra `original`
-
-NEED_JUPYTER = [f"test_{name}.py" for name in "check distribution house links package".split()]
-collect_ignore = [] if find_spec("nbformat") else NEED_JUPYTER
-
-
-def pytest_report_header() -> str:
-    left_out = ", ".join(collect_ignore)
-    return f"NOT RUN, nbformat is missing: {left_out}" if left_out else "all files are collected"
+# -- on a machine without the extra `original`, such as the GPU machine
 
 
 def skipped_without_original():

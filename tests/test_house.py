@@ -6,8 +6,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import nbformat
 import pytest
+
+pytest.importorskip("nbformat")
+
+import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests import house, run_notebooks, sabotage

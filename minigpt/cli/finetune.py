@@ -41,7 +41,6 @@ class TaskCommand(Command):
 
 
 def finetune_command(
-    ctx: typer.Context,
     task: TaskName,
     folder: Folder,
     out: Out,
@@ -66,13 +65,13 @@ def finetune_command(
       minigpt finetune cola GLUE/CoLA OUT --model tiny
       minigpt finetune csv FOLDER OUT --text-column review --label-column stars --json
     """
+    options = locals()
     from minigpt.training.finetune import finetune
 
-    run_and_tell(finetune, scores, **ctx.params)
+    run_and_tell(finetune, scores, **options)
 
 
 def evaluate_command(
-    ctx: typer.Context,
     task: TaskName,
     folder: Folder,
     model: Annotated[str, Argument(metavar="MODEL", help="Folder that finetune wrote.")],
@@ -92,12 +91,13 @@ def evaluate_command(
       minigpt evaluate cola GLUE/CoLA OUT
       minigpt evaluate mnli GLUE/MNLI OUT --split test_mismatched --predictions MNLI-mm.tsv
     """
+    options = locals()
     from minigpt.training.finetune import evaluate
 
-    if not ctx.params.pop("force") and predictions and predictions.is_file():
+    if not options.pop("force") and predictions and predictions.is_file():
         way = f"{predictions} exists; pass another file, or --force to replace it"
         raise typer.BadParameter(way, param_hint="--predictions")
-    run_and_tell(evaluate, scores, **ctx.params)
+    run_and_tell(evaluate, scores, **options)
 
 
 def scores(result: dict) -> str:

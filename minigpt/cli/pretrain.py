@@ -22,7 +22,6 @@ Resume = Annotated[bool, Option("--resume", help="Go on with the run in OUT.")]
 
 
 def pretrain_command(
-    ctx: typer.Context,
     books: Annotated[Path, Argument(metavar="BOOKS", help="Folder of .txt, .jsonl, .gz or .xz.")],
     held_out: Annotated[Path, Argument(metavar="HELD_OUT", help="The same, to measure with.")],
     out: Out,
@@ -63,8 +62,9 @@ def pretrain_command(
       minigpt pretrain BOOKS HELD_OUT OUT
       torchrun --nproc-per-node 8 -m minigpt pretrain BOOKS HELD_OUT OUT --dtype bfloat16
     """
+    options = locals()
     line = f"{out}: perplexity {{perplexity:.2f}} on {held_out}".format_map
-    run_and_tell(run_pretraining, line, **ctx.params)
+    run_and_tell(run_pretraining, line, **options)
 
 
 def run_pretraining(books, held_out, out, config, **options) -> dict:

@@ -58,13 +58,13 @@ Seed = Annotated[int | None, Option(min=0, max=2**63 - 1, help="Of all random nu
 SAMPLING = "max_new_tokens do_sample temperature top_k top_p num_beams stop_strings".split()
 
 
-def sampling_of(ctx: typer.Context) -> dict:
+def sampling_of(options: dict) -> dict:
     """Return the settings of `generate` that the options ask for, and seed the random numbers."""
     import torch
 
-    if ctx.params["seed"] is not None:
-        torch.manual_seed(ctx.params["seed"])
-    settings = {name: x for name in SAMPLING if (x := ctx.params[name]) not in (None, (), [])}
+    if options["seed"] is not None:
+        torch.manual_seed(options["seed"])
+    settings = {name: x for name in SAMPLING if (x := options[name]) not in (None, (), [])}
     if settings.get("temperature") == 0:
         del settings["temperature"]
         settings["do_sample"] = False
@@ -74,7 +74,6 @@ def sampling_of(ctx: typer.Context) -> dict:
 
 
 def run_command(
-    ctx: typer.Context,
     text: Text = None,
     task: PipelineTask = "text-generation",
     model: Model = "tiny",
@@ -105,7 +104,7 @@ def run_command(
     if (candidate_labels is not None) != (task == "zero-shot-classification"):
         why = f"only zero-shot-classification takes labels, and it needs them; the task is {task}"
         raise typer.BadParameter(why, param_hint="--labels")
-    texts, options = texts_from(text), sampling_of(ctx)
+    texts, options = texts_from(text), sampling_of(locals())
     if task == "text-generation":
         options["clean_up_tokenization_spaces"] = not as_json
     elif options:
@@ -121,7 +120,6 @@ def run_command(
 
 
 def generate_command(
-    ctx: typer.Context,
     text: Text = None,
     model: Model = "tiny",
     device: Device = "auto",
@@ -147,7 +145,7 @@ def generate_command(
     from minigpt import GenerationConfig, TextStreamer, pipeline
     from minigpt.hf.tokenizer_base import clean_up
 
-    settings = {"do_sample": True} | sampling_of(ctx)
+    settings = {"do_sample": True} | sampling_of(locals())
     config, has_beams = GenerationConfig(**settings), settings.get("num_beams", 1) > 1
     pipe = pipeline("text-generation", model, dtype=dtype, device=to_device(device))
     inputs = pipe.tokenizer(text, return_tensors="pt").to(pipe.device)

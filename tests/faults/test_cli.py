@@ -34,6 +34,7 @@ LINES = [  # words, the exit code, what the one line on stderr says
     ("zero-shot cola x tiny --device 99", 2, "--device 99 is not available; .*"),
     ("pretrain . . x --device xla", 2, "--device 'xla' is not available; .*"),
     ("generate Hello --model ./x", 1, r"no checkpoint '\./x'.*"),
+    ("evaluate cola . ./x --force", 1, r"no checkpoint '\./x'.*"),
     ("convert ./x folder", 1, r"no checkpoint '\./x'.*"),
     ("download ", 1, "no checkpoint ''.*"),  # an empty name is not the folder where one stands
     ("info ", 1, "no checkpoint ''.*"),

@@ -8,12 +8,13 @@ import sys
 import pytest
 
 import minigpt
-from tests.helpers import ROOT
+from tests.helpers import ROOT, has_transformers
 from tests.parity.programs import PROGRAMS
 
 for name in ("transformers", "accelerate", "peft"):
     pytest.importorskip(name)
 ORDERS = [("transformers", "transformers"), ("transformers", "minigpt"), ("minigpt", "minigpt")]
+LEAST = {"tokens_that_are_added": "5.18", "a_pipeline_that_writes": "5.20"}  # of transformers
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,8 @@ def differs(found, expected, tolerance: float) -> bool:
 @pytest.mark.parametrize("first", ["minigpt", "transformers"])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_does_the_same(results, name, first):
+    if not has_transformers(LEAST.get(name, "5")):
+        pytest.skip("an older transformers fails here itself")
     expected, found = results["transformers", "transformers"][name], results[first, "minigpt"][name]
     assert isinstance(expected, list) and isinstance(found, list), (expected, found)
     tolerance = 1e-5 if "trainer" in name else 1e-4  # losses; logits
