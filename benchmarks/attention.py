@@ -26,11 +26,8 @@ from pathlib import Path
 
 import torch
 
-from minigpt import attention
-from minigpt.attention import make_mask
-from minigpt.fast.flash_attention import flash_attention
+from minigpt.attention import ATTENTION, make_mask
 
-ATTENTION = attention.ATTENTION | {"flash_attention_2": flash_attention}
 RESULTS = Path(__file__).parent / "results" / "attention.json"
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"

@@ -6,7 +6,7 @@ from torch import nn
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from minigpt.fast.dropout import Dropout, hash_dropout
-from minigpt.fast.static_cache import is_stock_model
+from minigpt.fast.static_cache import has_fast_step
 
 SIZES = {"vocab_size": 50, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}
 
@@ -58,7 +58,7 @@ def test_models_have_it_where_something_is_dropped():
     assert found == [Dropout] * 5  # of the embedding, and two in each block
     found = {type(x) for x in new_model(embd_pdrop=0, resid_pdrop=0).modules()}
     assert nn.Dropout in found and Dropout not in found
-    assert is_stock_model(new_model().eval())
+    assert has_fast_step(new_model().eval())
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

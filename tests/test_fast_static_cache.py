@@ -14,7 +14,7 @@ from minigpt import FastGenerator, OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from minigpt.fast.static_cache import (
     CHECK,
     StaticCache,
-    is_stock_model,
+    has_fast_step,
     kernel_step,
     multiply,
     multiply_embedding,
@@ -59,7 +59,7 @@ def disturb(model) -> None:
 @pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("seed", range(20))
 def test_all_settings_that_it_takes(model, seed, changed):
-    if changed:  # a hook that does nothing: the plain path
+    if changed:  # a hook that does nothing: the cache grows
         model.transformer.h[0].register_forward_hook(lambda *inputs: None)
     dice = random.Random(seed)
     B, T = dice.randint(1, 3), dice.randint(1, 12)
@@ -79,7 +79,7 @@ def test_all_settings_that_it_takes(model, seed, changed):
         found = model.generate(ids, attention_mask=mask, **STATIC, **settings)
     assert torch.equal(found, model.generate(ids, attention_mask=mask, **settings))
     assert [one.filename for one in caught] == [__file__] * changed
-    assert not changed or "runs without its fast step" in str(caught[0].message)
+    assert not changed or "the cache grows" in str(caught[0].message)
 
 
 class Doubled(nn.LayerNorm):
@@ -117,22 +117,22 @@ def parametrize(model):
     mlp.c_proj.parametrizations.weight.original0.data.mul_(2)
 
 
-@pytest.mark.filterwarnings("ignore:the static cache runs without its fast step")
+@pytest.mark.filterwarnings("ignore:the cache grows")
 @pytest.mark.parametrize("change", [exchange_class, exchange_head, exchange_forward, parametrize])
 def test_what_is_changed_in_a_model_acts(model, change):
     """As hooks, adapters and a head with a bias do: see `test_hf_graphs`."""
-    assert is_stock_model(model) and is_the_same(model)  # the generator is kept
+    assert has_fast_step(model) and is_the_same(model)  # the generator is kept
     ids = torch.tensor([[1, 2, 3]])
     before = model.generate(ids)
     change(model)
-    assert not is_stock_model(model) and is_the_same(model)
+    assert not has_fast_step(model) and is_the_same(model)
     assert not torch.equal(model.generate(ids, **STATIC), before)
 
 
 @pytest.mark.parametrize("sizes", [{"afn": "relu"}, {"afn": "swish", "n_embd": 36, "n_head": 3}])
 def test_other_networks_and_training_mode(sizes):
     model = helpers.lively_pair(**sizes)[1]
-    assert is_the_same(model) and not is_stock_model(model.train())
+    assert is_the_same(model) and not has_fast_step(model.train())
 
 
 @pytest.mark.parametrize("length", [4, None])
@@ -282,3 +282,10 @@ def test_sampling_draws_from_the_processed_scores():
 def test_what_does_not_fit_is_refused(B, T, new):
     with pytest.raises(ValueError, match=rf"prompts \({B}, {T}\) and max_new_tokens={new}"):
         FastGenerator(random_model(), 2)(random_ids(B, T), new)
+
+
+def test_a_generator_refuses_a_model_that_was_changed():
+    fast = FastGenerator(random_model())
+    fast.model.lm_head.register_forward_hook(lambda *inputs: None)
+    with pytest.raises(ValueError, match="no fast step, see has_fast_step; call model.generate"):
+        fast(random_ids(1, 5), 3)

@@ -209,6 +209,17 @@ def test_attention_may_change_after_a_model_is_built(kind, monkeypatch):
         model.set_attn_implementation("fast")
 
 
+def test_flash_attention_is_a_name_of_sdpa():
+    ids, found = some_ids(2, 7), {}
+    for name in ("sdpa", "flash_attention_2"):
+        model = make(attn_implementation=name)
+        logits = model(ids, attention_mask=padded("left", (7, 4), 7)).logits
+        torch.manual_seed(1)
+        loss = model.train()(ids, labels=ids).loss  # with dropout, too
+        found[name] = logits, loss
+    assert all(torch.equal(*pair) for pair in zip(*found.values(), strict=True))
+
+
 @kinds
 def test_what_is_a_wish_for_each_call_is_read_anew(kind):
     model, ids = make(kind), some_ids(1, 4)

@@ -262,16 +262,13 @@ def row_kernel(
     elif KIND == HEADS:
         y = tl.where(k < K, join_spans(partials, x, k, K, D, P), 0.0)
     else:
-        keep = i + j == 0
-        y = normal_inputs(x, partials, bias, gain, shift, row, k, keep, eps, K, P, BLOCK)
+        y = normal_inputs(x, partials, bias, gain, shift, row, k, i + j == 0, eps, K, P, BLOCK)
     tl.store(out + i * N + n, tl.sum(y[:, None] * w.to(tl.float32), 0), mask=n < N)
 
 # %% ../../notebooks/further/kernels.ipynb #80faf3bb
 def share_of(K: int, N: int) -> tuple[int, int]:
     """Return how many inputs and how many outputs of a (K, N) matrix one instance takes."""
-    if N > K:
-        return 256, 64
-    return (128, 32) if N == K else (512, 32)
+    return (256, 64) if N > K else (128 if N == K else 512, 32)
 
 # %% ../../notebooks/further/kernels.ipynb #c252b2b8
 def row_times(

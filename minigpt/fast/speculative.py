@@ -46,14 +46,13 @@ def rejection_sample(
     of the large model. Returns (n,), n from 1 to K + 1. Errors as for `accept_greedy`. Source:
     Leviathan et al. 2023, algorithm 1; Chen et al. 2023, algorithm 2.
     """
-    p, q = logits.softmax(-1), draft_logits.softmax(-1)  # (K + 1, V), (K, V)
-    chance = (p[:-1] / q).gather(-1, draft[:, None])[:, 0]  # (K, V) -> (K,)
+    p = logits.softmax(-1)  # (K + 1, V), and so is q: 0 after the draft
+    q = torch.cat([draft_logits.softmax(-1), torch.zeros_like(p[:1])])
+    chance = (p / q)[:-1].gather(-1, draft[:, None])[:, 0]  # (K, V) -> (K,)
     is_accepted = torch.rand(len(draft), generator=generator, device=p.device) < chance
     accepted = int(is_accepted.cumprod(0).sum())  # up to the first that is rejected
     check_finite(logits[accepted : accepted + 1].amax(-1), step + accepted)
-    rest = p[accepted]
-    if accepted < len(draft):
-        rest = (rest - q[accepted]).clamp(min=0)
+    rest = (p[accepted] - q[accepted]).clamp(min=0)
     rest = rest if rest.any() else p[accepted]  # p and q are equal, and only rounding rejected
     return torch.cat([draft[:accepted], torch.multinomial(rest, 1, generator=generator)])
 

@@ -13,14 +13,17 @@ from torch.utils._pytree import tree_map
 from minigpt import generation as core
 from minigpt.fast import warn_caller
 from minigpt.fast.speculative import Reader, Speculation, rounds
-from minigpt.fast.static_cache import generate_static
+from minigpt.fast.static_cache import generate_static, has_fast_step
 from minigpt.generation import Processor
 from minigpt.hf.beams import Finished, beam_search, best_texts
 from minigpt.hf.generation_config import DEFAULTS, GenerationConfig, settings_of
 from minigpt.hf.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 from minigpt.hf.processors import CRITERIA, FILTERS, LAST, OFF, PROCESSORS, as_list
 
-PLAIN_CACHE = "the cache grows: the static one takes only filters of sampling and eos_token_id"
+PLAIN_CACHE = (
+    "the cache grows: the static one takes only filters of sampling and eos_token_id, and needs "
+    "minigpt's own modules without hooks, in eval mode, and on a GPU Triton and GELU"
+)
 WITHOUT_EFFECT = frozenset(  # settings of transformers that do not change what is generated here
     "assistant_confidence_threshold assistant_lookbehind cache_config compile_config "
     "decoder_start_token_id disable_compile encoder_no_repeat_ngram_size "
@@ -255,12 +258,14 @@ class Request:
         """Return the output of `generate`, with the new ids alone, and show them to a streamer."""
         config = self.config
         rows = self.ids.repeat_interleave(config.num_return_sequences, dim=0)  # (B n, T)
+        wanted = config.cache_implementation == "static"
         plain = self.is_plain and streamer is self.generator is None
-        if (static := config.cache_implementation == "static") and not plain:
+        static = wanted and plain and has_fast_step(self.model)
+        if wanted and not static:
             warn_caller(PLAIN_CACHE)
         if assistant_model is not None:
             steps = self.drafted(assistant_model)
-        elif static and plain and self.new:
+        elif static and self.new:
             steps = [self.static(rows)]
         elif config.num_beams > 1 and self.new:
             if streamer is not None:

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .. import block as core
-from ..attention import ATTENTION, make_mask
+from ..attention import ATTENTION, make_mask, sdpa_attention
 from ..classification import Classifier, classification_loss, last_real, problem_of
 from ..double_heads import DoubleHeads, SequenceSummary, choice_loss, mean_over_texts, state_at
 from ..fast.dropout import Dropout
-from ..fast.flash_attention import flash_attention
 from ..fast.static_cache import is_stock
 from ..lm_head import LanguageModel, next_token_loss, shift_labels
 from ..model import GPT, KeyValueCache
@@ -28,8 +27,7 @@ from .hub import push_to_hub
 from .interop import counterpart
 from .loading import load_model, save_model
 
-ATTENTION["flash_attention_2"] = flash_attention
-
+ATTENTION["flash_attention_2"] = sdpa_attention  # PyTorch runs its flash kernel where it can
 
 ROWS = "token_type_ids", "position_ids", "attention_mask"  # inputs with a number for each token
 DRAWN = nn.Linear, nn.Embedding, nn.modules.conv._ConvNd, core.Conv1D  # layers with a matrix

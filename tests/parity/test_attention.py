@@ -8,10 +8,7 @@ from transformers.models.openai import modeling_openai as theirs
 from minigpt.attention import ATTENTION, eager_attention, make_mask
 from minigpt.block import ACTIVATIONS, Block
 from minigpt.config import GPTConfig
-from minigpt.fast.flash_attention import flash_attention
 from tests.helpers import gradient_difference, largest_difference, padded
-
-ATTEND = ATTENTION | {"flash_attention_2": flash_attention}
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 4, 24, 8), (3, 5, 100, 16), (1, 12, 512, 64)])
@@ -21,7 +18,7 @@ def test_attention_equals_transformers(shape):
     config = TheirConfig(n_embd=H * D, n_head=H, n_positions=T)
     peer = theirs.Attention(H * D, T, config, scale=True).eval()
     expected, weights = peer._attn(q, k.transpose(-2, -1), v, output_attentions=True)
-    for attend in ATTEND.values():
+    for attend in ATTENTION.values():
         assert largest_difference(attend(q, k, v)[0], expected) < 1e-5
     assert largest_difference(eager_attention(q, k, v)[1], weights) < 1e-6
 
