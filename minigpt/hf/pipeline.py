@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from minigpt.fast import warn_caller
-from minigpt.hf import auto
+from minigpt.hf import models
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.files import split_hub_options
 from minigpt.hf.generation_config import GenerationConfig, settings_of
 from minigpt.hf.loading import find_device
-from minigpt.hf.models import OpenAIGPTPreTrainedModel
+from minigpt.hf.tokenization import AutoTokenizer
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Pipeline:
     """
 
     task: str  # a key of TASKS
-    model: OpenAIGPTPreTrainedModel
+    model: models.OpenAIGPTPreTrainedModel
     tokenizer: object
     batch_size: int  # rows that are computed at once
     options: dict  # of the task, for every call
@@ -232,17 +232,17 @@ def generate_texts(
 
 
 TASKS = {  # task -> class that loads its model, function
-    "text-generation": (auto.AutoModelForCausalLM, generate_texts),
-    "text-classification": (auto.AutoModelForSequenceClassification, classify),
-    "sentiment-analysis": (auto.AutoModelForSequenceClassification, classify),
-    "feature-extraction": (auto.AutoModel, extract_features),
-    "zero-shot-classification": (auto.AutoModelForSequenceClassification, classify_zero_shot),
+    "text-generation": (models.OpenAIGPTLMHeadModel, generate_texts),
+    "text-classification": (models.OpenAIGPTForSequenceClassification, classify),
+    "sentiment-analysis": (models.OpenAIGPTForSequenceClassification, classify),
+    "feature-extraction": (models.OpenAIGPTModel, extract_features),
+    "zero-shot-classification": (models.OpenAIGPTForSequenceClassification, classify_zero_shot),
 }
 
 
 def pipeline(
     task: str | None = None,
-    model: str | Path | OpenAIGPTPreTrainedModel | None = None,
+    model: str | Path | models.OpenAIGPTPreTrainedModel | None = None,
     config: str | Path | OpenAIGPTConfig | None = None,
     tokenizer=None,
     *,
@@ -287,7 +287,7 @@ def pipeline(
     loading = hub | (model_kwargs or {})
     source = model if tokenizer is None else tokenizer
     if isinstance(source, str | Path):
-        tokenizer = auto.AutoTokenizer.from_pretrained(source, **split_hub_options(loading)[0])
+        tokenizer = AutoTokenizer.from_pretrained(source, **split_hub_options(loading)[0])
     if model is None or tokenizer is None:
         way = "pass model='tiny', a folder or a name on the hub; with a model object, tokenizer="
         raise ValueError(f"model={model!r:.40}, tokenizer={tokenizer!r:.40}; {way}")
