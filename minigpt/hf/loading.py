@@ -16,17 +16,13 @@ from . import formats
 from .configuration import CONFIG_FILES, OpenAIGPTConfig
 from .files import find_file, json_writer, naming, save_files, split_hub_options, version
 from .formats import Stored
+from .generation_config import GENERATION_FILE
 from .tokenization import OpenAIGPTTokenizerFast
-from .tokenizer_files import MERGES_NAMES, VOCAB_NAMES
+from .tokenizer_files import MERGES_NAMES, TOKENIZER_FILES, VOCAB_NAMES
 
-GENERATION_FILE = "generation_config.json"
-TOKENIZER_FILES = (
-    *("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"),
-    *("merges.txt", "vocab.json", "tokenizer.json"),
-)
 FORMATS = (*formats.PATTERNS, "openai")
 CHECKPOINT = [r"(pytorch_)?model\b.*\.(safetensors|bin)(\.index\.json)?|params_\d\.npy"]
-CHECKPOINT += [*CONFIG_FILES, *TOKENIZER_FILES, *VOCAB_NAMES, *MERGES_NAMES, GENERATION_FILE]
+CHECKPOINT += [*CONFIG_FILES, *TOKENIZER_FILES, GENERATION_FILE]
 NETWORK = re.compile(r"(transformer\.)?(tokens_embed|positions_embed|h)\.")  # below the heads
 KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
 
@@ -35,7 +31,7 @@ KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClas
 
 
 def find_device(device: int | str | torch.device | dict = "auto") -> torch.device:
-    """Return a device: a number is a GPU, -1 the CPU, "auto" the fastest device.
+    """Return a device: a number, or its text, is a GPU, -1 the CPU, "auto" the fastest device.
 
     It may be in a `device_map`, {"": device}. Raises ValueError, naming it, if this machine does
     not have it.
@@ -43,8 +39,8 @@ def find_device(device: int | str | torch.device | dict = "auto") -> torch.devic
     device = device.get("", "auto") if isinstance(device, dict) else device
     best = torch.accelerator.current_accelerator(check_available=True)
     name = best or "cpu" if device == "auto" else device
-    if isinstance(device, int):
-        name = f"{best or 'cuda'}:{device}" if device >= 0 else "cpu"
+    if str(device).removeprefix("-").isdecimal():
+        name = f"{best or 'cuda'}:{device}" if int(device) >= 0 else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:

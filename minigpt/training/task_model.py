@@ -10,11 +10,10 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from tqdm import tqdm
 
+from minigpt import AutoTokenizer, OpenAIGPTConfig
 from minigpt.finetuning import TaskModel
 from minigpt.hf import models
-from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.loading import save_model
-from minigpt.hf.tokenization import AutoTokenizer
 from minigpt.tasks import SPECIAL, TRANSFORMATIONS, Specials, collate
 
 from .datasets import DataSet, Example, Task, find_task
