@@ -40,7 +40,8 @@ def find_device(device: int | str | torch.device | dict = "auto") -> torch.devic
     best = torch.accelerator.current_accelerator(check_available=True)
     name = best or "cpu" if device == "auto" else device
     if str(device).removeprefix("-").isdecimal():
-        name = f"{best or 'cuda'}:{device}" if int(device) >= 0 else "cpu"
+        device = int(device)
+        name = f"{best or 'cuda'}:{device}" if device >= 0 else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:

@@ -288,6 +288,9 @@ def pipeline(
     if model is None or tokenizer is None:
         way = "pass model='tiny', a folder or a name on the hub; with a model object, tokenizer="
         raise ValueError(f"model={model!r:.40}, tokenizer={tokenizer!r:.40}; {way}")
+    if isinstance(tokenizer, str | Path):
+        hub, _ = split_hub_options(loading)
+        tokenizer = OpenAIGPTTokenizerFast.from_pretrained(tokenizer, **hub)
     dtype = torch_dtype if dtype is None else dtype
     device = device_map if device is None else device
     if is_named:
@@ -298,7 +301,4 @@ def pipeline(
         place = None if device is None else find_device(device)
         dtype = None if dtype == "auto" else OpenAIGPTConfig(dtype=dtype).dtype
         model = model.to(place, dtype)
-    if isinstance(tokenizer, str | Path):
-        hub, _ = split_hub_options(loading)
-        tokenizer = OpenAIGPTTokenizerFast.from_pretrained(tokenizer, **hub)
     return Pipeline(task, model.eval(), tokenizer, batch_size, options)
