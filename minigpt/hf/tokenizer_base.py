@@ -365,8 +365,7 @@ class TokenizerBase(Joinable):
         batch, found = self.columns_of(how, wanted, return_overflowing_tokens)
         if padding:
             self.fill(batch, padding, limit, pad_to_multiple_of, padding_side)
-        if return_length:
-            batch["length"] = [len(row) for row in batch["input_ids"]]
+        batch |= {"length": [*map(len, batch["input_ids"])]} if return_length else {}
         batch.make = partial(self.padded, found, how, batch["input_ids"], padding_side)
         if check("return_tensors", return_tensors):
             batch.convert_to_tensors(return_tensors)
