@@ -11,11 +11,11 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 HOME = {  # public name -> the module that defines it
-    "AutoConfig": "hf.auto",
-    "AutoModel": "hf.auto",
-    "AutoModelForCausalLM": "hf.auto",
-    "AutoModelForSequenceClassification": "hf.auto",
-    "AutoTokenizer": "hf.auto",
+    "AutoConfig": "hf.configuration",
+    "AutoModel": "hf.models",
+    "AutoModelForCausalLM": "hf.models",
+    "AutoModelForSequenceClassification": "hf.models",
+    "AutoTokenizer": "hf.tokenization",
     "BatchEncoding": "hf.batch_encoding",
     "Conv1D": "hf.models",
     "FastGenerator": "fast.static_cache",

@@ -61,12 +61,12 @@ def download_command(
         raise typer.BadParameter(f"{name} is here already", param_hint="NAME")
     from minigpt.hf.configuration import CONFIG_FILES
     from minigpt.hf.formats import WEIGHT_FILES, open_weights
+    from minigpt.hf.generation_config import GENERATION_FILE
     from minigpt.hf.hub import ask_hub
-    from minigpt.hf.loading import GENERATION_FILE, TOKENIZER_FILES
-    from minigpt.hf.tokenizer_files import MERGES_NAMES, VOCAB_NAMES
+    from minigpt.hf.tokenizer_files import TOKENIZER_FILES
 
     place = {"revision": revision, "cache_dir": cache_dir}
-    for file in (*CONFIG_FILES, GENERATION_FILE, *{*VOCAB_NAMES, *MERGES_NAMES, *TOKENIZER_FILES}):
+    for file in (*CONFIG_FILES, GENERATION_FILE, *TOKENIZER_FILES):
         ask_hub(name, [file], **place)  # None if there is no such file
     if (weights := ask_hub(name, WEIGHT_FILES, **place)) is None:
         raise FileNotFoundError(f"{name} holds none of {', '.join(WEIGHT_FILES)}")

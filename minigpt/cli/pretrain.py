@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from .common import Device, Json, given, is_first
-from .run import Seed, to_device
+from .run import Seed
 
 Out = Annotated[Path, Argument(metavar="OUT", help="Folder of the run and its best model.")]
 Count = Annotated[int | None, Option(min=1)]
@@ -83,9 +83,9 @@ def run_pretraining(books, held_out, out, config, **options) -> dict:
     return pretrain(books, held_out, out, recipe, **options)
 
 
-def run_and_tell(run: Callable, line: Callable, device: str, as_json: bool, **options) -> None:
+def run_and_tell(run: Callable, line: Callable, as_json: bool, **options) -> None:
     """Print what `run` returns, as JSON or a line."""
-    result = run(device=to_device(device), **options)
+    result = run(**options)
     if is_first():
         typer.echo(json.dumps(result, allow_nan=False) if as_json else line(result))
 

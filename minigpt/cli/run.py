@@ -31,11 +31,6 @@ def texts_from(argument: str | None, whole: bool = False) -> Iterator[str]:
     return chain([first], lines)
 
 
-def to_device(name: str) -> int | str:
-    """Turn a number such as `"0"` into an int, as `pipeline` expects it; keep other names."""
-    return int(name) if name.removeprefix("-").isdecimal() else name
-
-
 ROW = "{:.4f} {}".format
 SHOWN: dict[str, Callable] = {  # task -> function from an answer to a text
     "text-generation": lambda x: x[0]["generated_text"],
@@ -113,7 +108,7 @@ def run_command(
         options["candidate_labels"] = candidate_labels
     from minigpt import pipeline
 
-    pipe = pipeline(task, model, dtype=dtype, device=to_device(device), **options)
+    pipe = pipeline(task, model, dtype=dtype, device=device, **options)
     show = partial(json.dumps, ensure_ascii=False, allow_nan=False) if as_json else SHOWN[task]
     for answer in pipe(texts):  # one answer at a time
         typer.echo(show(answer))
@@ -147,7 +142,7 @@ def generate_command(
 
     settings = {"do_sample": True} | sampling_of(locals())
     config, has_beams = GenerationConfig(**settings), settings.get("num_beams", 1) > 1
-    pipe = pipeline("text-generation", model, dtype=dtype, device=to_device(device))
+    pipe = pipeline("text-generation", model, dtype=dtype, device=device)
     inputs = pipe.tokenizer(text, return_tensors="pt").to(pipe.device)
     T, limit = inputs.input_ids.shape[-1], pipe.model.config.n_positions
     if T > limit:  # before the prompt is shown

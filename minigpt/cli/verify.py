@@ -16,8 +16,7 @@ from minigpt.hf.configuration import CONFIG_FILES, SIZES
 from minigpt.hf.files import find_file, split_hub_options
 from minigpt.hf.formats import WEIGHT_FILES, open_weights
 from minigpt.hf.hub import OFFICIAL_NAME, OLD_NAMES
-from minigpt.hf.loading import TOKENIZER_FILES
-from minigpt.hf.tokenizer_files import MERGES_NAMES, VOCAB_NAMES
+from minigpt.hf.tokenizer_files import MERGES_NAMES, TOKENIZER_FILES, VOCAB_NAMES
 
 VOCABULARY = {  # the files of OpenAI's release -> their SHA-256
     "encoder_bpe_40000.json": "fdf49b19e7de236852091da09b84a7a3cd5e7b0e79916376cf45f6b8127b8078",
@@ -51,7 +50,7 @@ def arrays(name, hub, checkpoint):
 
 def vocabulary(name, hub, checkpoint):
     try:
-        find_file(name, *{*TOKENIZER_FILES, *VOCAB_NAMES, *MERGES_NAMES}, **hub)
+        find_file(name, *TOKENIZER_FILES, **hub)
     except FileNotFoundError as error:
         raise Verdict("not checked", "there are only weights, no vocabulary") from error
     found = OpenAIGPTTokenizerFast.from_pretrained(name, **hub)

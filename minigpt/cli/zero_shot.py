@@ -8,7 +8,6 @@ import typer
 from typer import Argument, Option
 
 from minigpt.cli.common import Checkpoint, Device, Json
-from minigpt.cli.run import to_device
 
 ZeroShotTask = Literal["cola", "sst2", "race", "storycloze", "winograd"]
 Folder = Annotated[Path, Argument(metavar="FOLDER", help="Of the files listed here.")]
@@ -41,7 +40,7 @@ def zero_shot_command(
     from minigpt import pipeline
     from minigpt.training.zero_shot import zero_shot
 
-    pipe = pipeline("text-generation", model, device=to_device(device))
+    pipe = pipeline("text-generation", model, device=device)
     found = zero_shot(task, folder, pipe.model, pipe.tokenizer, split)
     lines = [f"{name}: {value:.4g}" for name, value in found.items()]
     typer.echo(json.dumps(found, allow_nan=False) if as_json else "\n".join(lines))

@@ -9,11 +9,11 @@ import torch
 
 from ..config import GPTConfig
 from . import files
+from .files import MODEL_TYPE, wrong_kind
 from .formats import release_sizes
 from .hub import push_to_hub
 from .interop import counterpart
 
-MODEL_TYPE = "openai-gpt"
 CONFIG_FILES = ("config.json", "params_shapes.json")  # today's name, and that of OpenAI's release
 SIZES = ("n_positions", "n_embd", "n_layer", "n_head", "vocab_size")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -102,7 +102,9 @@ class OpenAIGPTConfig(GPTConfig):
 
     def __init__(self, **settings):
         labels = {name: settings.pop(name) for name in LABELS if name in settings}
-        settings.pop("model_type", None)  # that of the class
+        kind = settings.pop("model_type", MODEL_TYPE)
+        if kind not in (MODEL_TYPE, self.model_type):
+            raise wrong_kind(kind)
         vars(self)["id2label"] = name_labels(**labels) if labels else dict(NAMES)
         usual = {one.name: one.default for one in fields(self) if one.name != "id2label"}
         for name, value in (usual | settings).items():
@@ -207,6 +209,11 @@ class OpenAIGPTConfig(GPTConfig):
             raise ValueError(f"{path}: {error}") from error
 
     @classmethod
+    def for_model(cls, model_type: str, **settings) -> "OpenAIGPTConfig":
+        """Make a new config; `model_type` is always "openai-gpt"."""
+        return cls(model_type=model_type, **settings)
+
+    @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path: str | Path, **options) -> tuple:
         """Return all settings of a checkpoint, and the options that are none."""
         name = pretrained_model_name_or_path
@@ -240,3 +247,6 @@ class OpenAIGPTConfig(GPTConfig):
 
     def to_json_file(self, json_file_path: str | Path, use_diff: bool = True) -> None:
         files.json_writer(self.to_diff_dict() if use_diff else self.to_dict())(Path(json_file_path))
+
+
+AutoConfig = OpenAIGPTConfig  # there is no other kind of model

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from .hub import download_file
 
+MODEL_TYPE = "openai-gpt"
 TINY = files("minigpt") / "assets" / "tiny"
 HUB_OPTIONS = ("revision", "cache_dir", "local_files_only", "token", "force_download", "subfolder")
 IGNORED_OPTIONS = (  # options of transformers, or of models, that have no effect here
@@ -59,6 +60,12 @@ def split_hub_options(options: Mapping) -> tuple[dict, dict]:
     """Split options into `HUB_OPTIONS` and all others, without `IGNORED_OPTIONS`."""
     hub = {name: options[name] for name in HUB_OPTIONS if name in options}
     return hub, {n: x for n, x in options.items() if n not in HUB_OPTIONS + IGNORED_OPTIONS}
+
+
+def wrong_kind(model_type: str) -> ValueError:
+    """Make the error for a `config.json` of another kind of model."""
+    way = f"minigpt builds only {MODEL_TYPE!r}, GPT-1; load it with transformers"
+    return ValueError(f"it is of a {model_type!r} model, but {way}")
 
 
 @contextmanager

@@ -137,33 +137,26 @@ def open_release(path: Path, checkpoint: str | Path, **hub) -> dict[str, Stored]
 def open_weights(
     checkpoint: str | Path, state_dict: Mapping[str, Tensor] | None = None, **hub
 ) -> dict[str, Stored]:
-    """Open the weights of a checkpoint, in any of `WEIGHT_FILES`; errors name the file.
+    """Open the weights of a checkpoint, in any of `WEIGHT_FILES`, under the names of `GPT`.
 
-    A `state_dict` takes their place; it is copied.
+    Masks and a tied head are left out. A `state_dict` takes the place of the files; it is copied.
+    Raises ValueError, naming the file, if the head is not the embedding matrix.
     """
     if state_dict is not None:
-        return own_names(in_memory({name: x.clone() for name, x in state_dict.items()}))
-    path = find_file(checkpoint, *WEIGHT_FILES, **hub)
-    if path.name == RELEASE:
-        return open_release(path, checkpoint, **hub)
-    is_index = path.suffix == ".json"
-    found = open_shards(path, checkpoint, **hub) if is_index else open_file(path)
+        path, found = "state_dict", in_memory({name: x.clone() for name, x in state_dict.items()})
+    elif (path := find_file(checkpoint, *WEIGHT_FILES, **hub)).name == RELEASE:
+        found = open_release(path, checkpoint, **hub)
+    else:
+        is_index = path.suffix == ".json"
+        found = open_shards(path, checkpoint, **hub) if is_index else open_file(path)
     with naming(path):
-        return own_names(found)
-
-
-def own_names(weights: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Return weights under the names of `GPT`, without masks and without a tied head.
-
-    Raises ValueError if the head is not the embedding matrix.
-    """
-    kept = [name for name in weights if not name.endswith(MASKS)]
-    found = {name.removeprefix("transformer."): weights[name] for name in kept}
-    if head := found.pop("lm_head.weight", None):
-        embedding = found.setdefault("tokens_embed.weight", head)
-        if not torch.equal(embedding.fresh(), head.fresh()):
-            raise ValueError("lm_head.weight differs from tokens_embed.weight; GPT-1 ties them")
-    return found
+        kept = [name for name in found if not name.endswith(MASKS)]
+        own = {name.removeprefix("transformer."): found[name] for name in kept}
+        if head := own.pop("lm_head.weight", None):
+            embedding = own.setdefault("tokens_embed.weight", head)
+            if not torch.equal(embedding.fresh(), head.fresh()):
+                raise ValueError("lm_head.weight differs from tokens_embed.weight; GPT-1 ties them")
+    return own
 
 
 # -- writing

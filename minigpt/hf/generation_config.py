@@ -8,7 +8,7 @@ from typing import Any, Self
 from minigpt.hf import files
 from minigpt.hf.processors import as_list
 
-CONFIG_NAME = "generation_config.json"
+GENERATION_FILE = "generation_config.json"
 DEFAULTS = {"top_k": 50, "num_beams": 1, "num_return_sequences": 1, "length_penalty": 1.0}
 DEFAULTS |= {"early_stopping": False, "use_cache": True, "num_assistant_tokens": 4}
 
@@ -135,7 +135,7 @@ class GenerationConfig:
     def to_json_string(self, use_diff: bool = True, **_) -> str:
         return files.json_text(self.to_diff_dict() if use_diff else self.to_dict())
 
-    def save_pretrained(self, save_directory, config_file_name: str = CONFIG_NAME, **_) -> None:
+    def save_pretrained(self, save_directory, config_file_name: str = GENERATION_FILE, **_) -> None:
         """Write the settings into a file of a folder."""
         files.save_files(save_directory, {config_file_name: files.json_writer(self.to_diff_dict())})
 
@@ -152,7 +152,7 @@ class GenerationConfig:
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name, config_file_name: str = CONFIG_NAME, **options: Any
+        cls, pretrained_model_name, config_file_name: str = GENERATION_FILE, **options: Any
     ) -> Self:
         """Read a checkpoint's `generation_config.json`; `options` are settings and hub options.
 

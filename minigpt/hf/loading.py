@@ -16,17 +16,13 @@ from . import formats
 from .configuration import CONFIG_FILES, OpenAIGPTConfig
 from .files import find_file, json_writer, naming, save_files, split_hub_options, version
 from .formats import Stored
+from .generation_config import GENERATION_FILE
 from .tokenization import OpenAIGPTTokenizerFast
-from .tokenizer_files import MERGES_NAMES, VOCAB_NAMES
+from .tokenizer_files import MERGES_NAMES, TOKENIZER_FILES, VOCAB_NAMES
 
-GENERATION_FILE = "generation_config.json"
-TOKENIZER_FILES = (
-    *("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"),
-    *("merges.txt", "vocab.json", "tokenizer.json"),
-)
 FORMATS = (*formats.PATTERNS, "openai")
 CHECKPOINT = [r"(pytorch_)?model\b.*\.(safetensors|bin)(\.index\.json)?|params_\d\.npy"]
-CHECKPOINT += [*CONFIG_FILES, *TOKENIZER_FILES, *VOCAB_NAMES, *MERGES_NAMES, GENERATION_FILE]
+CHECKPOINT += [*CONFIG_FILES, *TOKENIZER_FILES, GENERATION_FILE]
 NETWORK = re.compile(r"(transformer\.)?(tokens_embed|positions_embed|h)\.")  # below the heads
 KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
 
@@ -35,7 +31,7 @@ KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClas
 
 
 def find_device(device: int | str | torch.device | dict = "auto") -> torch.device:
-    """Return a device: a number is a GPU, -1 the CPU, "auto" the fastest device.
+    """Return a device: a number, or its text, is a GPU, -1 the CPU, "auto" the fastest device.
 
     It may be in a `device_map`, {"": device}. Raises ValueError, naming it, if this machine does
     not have it.
@@ -43,7 +39,8 @@ def find_device(device: int | str | torch.device | dict = "auto") -> torch.devic
     device = device.get("", "auto") if isinstance(device, dict) else device
     best = torch.accelerator.current_accelerator(check_available=True)
     name = best or "cpu" if device == "auto" else device
-    if isinstance(device, int):
+    if str(device).removeprefix("-").isdecimal():
+        device = int(device)
         name = f"{best or 'cuda'}:{device}" if device >= 0 else "cpu"
     try:
         return torch.empty(0, device=name).device
@@ -79,18 +76,8 @@ class WithoutValues(TorchFunctionMode):
         return kwargs["tensor"] if is_drawn else function(*args, **(kwargs or {}))
 
 
-def build(cls: type, config: OpenAIGPTConfig, **arguments) -> nn.Module:
-    """Make a model without values; only a class of the user's makes its own."""
-    with torch.device("meta" if cls.__module__.startswith("minigpt.") else "cpu"), WithoutValues():
-        model = cls(config, **arguments)
-    if not config.tie_word_embeddings and hasattr(model, "lm_head"):
-        way = "pass tie_word_embeddings=True if they are tied"
-        raise ValueError(f"tie_word_embeddings=False, but GPT-1 ties its LM head; {way}")
-    return model
-
-
 def fill(model: nn.Module, weights: Mapping[str, Stored], device, may_differ: bool) -> dict:
-    """Insert weights into a model that was built; return what transformers' info has.
+    """Insert weights into a model; return what transformers' info has.
 
     What the weights lack is made anew, with a warning. Raises ValueError, naming a parameter, if
     one has another name there or holds no floats, or has another shape, unless those `may_differ`
@@ -101,6 +88,9 @@ def fill(model: nn.Module, weights: Mapping[str, Stored], device, may_differ: bo
     stored = {name: weights.get(name.removeprefix("transformer.")) for name in own}
     missing = {name for name, x in stored.items() if x is None}
     unused = weights.keys() - {name.removeprefix("transformer.") for name in own}
+    if hasattr(model, "lm_head") and not model.config.tie_word_embeddings:
+        way = "pass tie_word_embeddings=True if they are tied"
+        raise ValueError(f"tie_word_embeddings=False, but GPT-1 ties its LM head; {way}")
     if unused and (lost := [name for name in missing if NETWORK.match(name)]):
         lacks = f"the checkpoint lacks {min(lost)}, but has {min(unused)}"
         raise ValueError(f"{lacks}; is it a GPT-1? If so, copy it again")
@@ -167,7 +157,9 @@ def load_model(
     if not last:  # a model that is too deep would take long to build
         raise ValueError(f"{page or name}: the checkpoint lacks {block}ln_1.weight; {way}")
     config.dtype = config.dtype or last[0].mapped.dtype
-    model = build(cls, config, **arguments)
+    has_values = not cls.__module__.startswith("minigpt.")  # those that a user's class makes
+    with torch.device("cpu" if has_values else "meta"), WithoutValues():
+        model = cls(config, **arguments)
     with naming(page or name):
         info = fill(model.eval(), weights, device, ignore_mismatched_sizes)
     model.name_or_path = str(name or "")

@@ -100,6 +100,12 @@ class OpenAIGPTPreTrainedModel(nn.Module):
         """
         return load_model(cls, pretrained_model_name_or_path, **options)
 
+    @classmethod
+    def from_config(cls, config: OpenAIGPTConfig, **changes: Any) -> Self:
+        """Make a model with new weights; `changes`: settings, such as `dtype`, for it alone."""
+        config = cls.config_class.from_dict(config, **changes)
+        return cls(config).to(config.dtype)
+
     def save_pretrained(self, save_directory: str | Path, **options) -> None:
         """Write `config.json` and the weights into a folder; options and errors: `save_model`."""
         save_model(self, save_directory, **options)
@@ -637,3 +643,9 @@ class OpenAIGPTForSequenceClassification(OpenAIGPTPreTrainedModel, Classifier):
         output = outputs.SequenceClassifierOutput(loss, logits, *rest)
         named = self.config.return_dict if return_dict is None else return_dict
         return output if named else output.to_tuple()
+
+
+# A checkpoint of another kind of model is refused, so only these classes can be meant.
+AutoModel = OpenAIGPTModel
+AutoModelForCausalLM = OpenAIGPTLMHeadModel
+AutoModelForSequenceClassification = OpenAIGPTForSequenceClassification

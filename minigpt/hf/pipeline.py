@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from minigpt.fast import warn_caller
-from minigpt.hf import auto
+from minigpt.hf import models
 from minigpt.hf.configuration import OpenAIGPTConfig
 from minigpt.hf.files import split_hub_options
 from minigpt.hf.generation_config import GenerationConfig, settings_of
 from minigpt.hf.loading import find_device
-from minigpt.hf.models import OpenAIGPTPreTrainedModel
+from minigpt.hf.tokenization import OpenAIGPTTokenizerFast
 
 
 @dataclass
@@ -29,13 +29,16 @@ class Pipeline:
     """
 
     task: str  # a key of TASKS
-    model: OpenAIGPTPreTrainedModel
+    model: models.OpenAIGPTPreTrainedModel
     tokenizer: object
     batch_size: int  # rows that are computed at once
     options: dict  # of the task, for every call
 
     device = property(lambda self: self.model.device)
     dtype = property(lambda self: self.model.dtype)
+    limit = property(  # the most tokens that a text may have
+        lambda self: min(self.model.config.n_positions, self.tokenizer.model_max_length)
+    )
 
     def __call__(
         self, inputs: Any, candidate_labels=None, *, batch_size: int | None = None, **options: Any
@@ -65,11 +68,6 @@ class Pipeline:
         """Write model and tokenizer into a folder; options: those of the model."""
         self.model.save_pretrained(save_directory, **options)
         self.tokenizer.save_pretrained(save_directory)
-
-    @property
-    def limit(self) -> int:
-        """The most tokens that a text may have."""
-        return min(self.model.config.n_positions, self.tokenizer.model_max_length)
 
     def encode(
         self, text: str | dict, truncation=False, max_length=None, padding=None, **options
@@ -232,17 +230,17 @@ def generate_texts(
 
 
 TASKS = {  # task -> class that loads its model, function
-    "text-generation": (auto.AutoModelForCausalLM, generate_texts),
-    "text-classification": (auto.AutoModelForSequenceClassification, classify),
-    "sentiment-analysis": (auto.AutoModelForSequenceClassification, classify),
-    "feature-extraction": (auto.AutoModel, extract_features),
-    "zero-shot-classification": (auto.AutoModelForSequenceClassification, classify_zero_shot),
+    "text-generation": (models.OpenAIGPTLMHeadModel, generate_texts),
+    "text-classification": (models.OpenAIGPTForSequenceClassification, classify),
+    "sentiment-analysis": (models.OpenAIGPTForSequenceClassification, classify),
+    "feature-extraction": (models.OpenAIGPTModel, extract_features),
+    "zero-shot-classification": (models.OpenAIGPTForSequenceClassification, classify_zero_shot),
 }
 
 
 def pipeline(
     task: str | None = None,
-    model: str | Path | OpenAIGPTPreTrainedModel | None = None,
+    model: str | Path | models.OpenAIGPTPreTrainedModel | None = None,
     config: str | Path | OpenAIGPTConfig | None = None,
     tokenizer=None,
     *,
@@ -285,15 +283,17 @@ def pipeline(
         raise ValueError(f"task={task!r}; choose from {', '.join(TASKS)}")
     hub, options = split_hub_options(options)
     loading = hub | (model_kwargs or {})
-    source = model if tokenizer is None else tokenizer
-    if isinstance(source, str | Path):
-        tokenizer = auto.AutoTokenizer.from_pretrained(source, **split_hub_options(loading)[0])
+    is_named = isinstance(model, str | Path)
+    tokenizer = model if is_named and tokenizer is None else tokenizer
     if model is None or tokenizer is None:
         way = "pass model='tiny', a folder or a name on the hub; with a model object, tokenizer="
         raise ValueError(f"model={model!r:.40}, tokenizer={tokenizer!r:.40}; {way}")
+    if isinstance(tokenizer, str | Path):
+        hub, _ = split_hub_options(loading)
+        tokenizer = OpenAIGPTTokenizerFast.from_pretrained(tokenizer, **hub)
     dtype = torch_dtype if dtype is None else dtype
     device = device_map if device is None else device
-    if isinstance(model, str | Path):
+    if is_named:
         told = {"dtype": dtype, "device": device, "config": config}
         told = {name: x for name, x in told.items() if x is not None}
         model = TASKS[task][0].from_pretrained(model, **{"device_map": "auto"} | loading | told)

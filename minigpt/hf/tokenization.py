@@ -6,7 +6,9 @@
 from collections import namedtuple
 from functools import cache, cached_property
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from tokenizers import NormalizedString
 from tokenizers.normalizers import Normalizer
@@ -14,7 +16,9 @@ from tokenizers.normalizers import Normalizer
 from minigpt.fast import warn_caller
 
 from ..tokenizer import Tokenizer, split_chunk, split_chunks
+from .files import MODEL_TYPE, split_hub_options, wrong_kind
 from .tokenizer_base import TokenizerBase
+from .tokenizer_files import read_page
 from .tokenizer_rules import original_normalizer, split_at_spaces
 
 WAY = "pip install 'minigpt-notebooks[original]', or use OpenAIGPTTokenizerFast"
@@ -101,3 +105,22 @@ class OpenAIGPTTokenizerFast(TokenizerBase):
 
     `text_pipeline`: "original" (the default, needs neither ftfy nor spaCy) or "basic".
     """
+
+
+class AutoTokenizer:
+    """The fast tokenizer of a checkpoint or, with `use_fast=False`, the other one."""
+
+    @staticmethod
+    def from_pretrained(
+        pretrained_model_name_or_path: str | Path, use_fast: bool = True, **options: Any
+    ) -> TokenizerBase:
+        """Load `"tiny"`, a folder or a name on the hub; options and errors: those of the class.
+
+        No `config.json` is needed. Raises ValueError for that of another kind of model.
+        """
+        name, (hub, _) = pretrained_model_name_or_path, split_hub_options(options)
+        kind = read_page(name, "config.json", hub).get("model_type", MODEL_TYPE)
+        if kind != MODEL_TYPE:
+            raise ValueError(f"{name}: {wrong_kind(kind)}")
+        chosen = OpenAIGPTTokenizerFast if use_fast else OpenAIGPTTokenizer
+        return chosen.from_pretrained(name, **options)

@@ -363,9 +363,9 @@ class TokenizerBase(Joinable):
         texts, pairs, single = to_texts(text, text_pair, is_split_into_words)
         how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
         batch, found = self.columns_of(how, wanted, return_overflowing_tokens)
-        self.fill(batch, padding, limit, pad_to_multiple_of, padding_side)
-        if return_length:
-            batch["length"] = [len(row) for row in batch["input_ids"]]
+        if padding:
+            self.fill(batch, padding, limit, pad_to_multiple_of, padding_side)
+        batch |= {"length": [*map(len, batch["input_ids"])]} if return_length else {}
         batch.make = partial(self.padded, found, how, batch["input_ids"], padding_side)
         if check("return_tensors", return_tensors):
             batch.convert_to_tensors(return_tensors)

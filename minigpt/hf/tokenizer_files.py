@@ -16,6 +16,7 @@ from .files import find_file, naming, read_json
 VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # today's name, and that of OpenAI's release
 MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
 TOKENIZER_JSON, OLD = "tokenizer.json", ("added_tokens.json", "special_tokens_map.json")
+TOKENIZER_FILES = (*OLD, "tokenizer_config.json", TOKENIZER_JSON, *VOCAB_NAMES, *MERGES_NAMES)
 ROLES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
 EXTRA = ("extra_special_tokens", "additional_special_tokens")
 SETTINGS = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces")

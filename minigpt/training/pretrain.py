@@ -24,6 +24,7 @@ from tqdm import tqdm
 from minigpt import AutoTokenizer, OpenAIGPTConfig
 from minigpt.hf.files import json_writer, naming, read_json, save_files
 from minigpt.hf.loading import save_model
+from minigpt.hf.tokenization import lacks_extra
 from minigpt.pretraining import Recipe, learning_rate, window_starts
 
 from .checkpoints import Checkpoints
@@ -306,8 +307,7 @@ def prepare(
     elif tokenizer is None:
         tokenizer = learn_vocabulary(sources[1], recipe.vocab_size, **how)
     if isinstance(tokenizer, str | Path):
-        has_original = find_spec("ftfy") and find_spec("spacy")
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer, use_fast=not has_original)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer, use_fast=lacks_extra())
     try:
         place = data or out / DATA
         texts = [prepare_shards(source, tokenizer, place, **how) for source in sources]

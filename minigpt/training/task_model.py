@@ -10,8 +10,9 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from tqdm import tqdm
 
+from minigpt import AutoTokenizer, OpenAIGPTConfig
 from minigpt.finetuning import TaskModel
-from minigpt.hf import auto, models
+from minigpt.hf import models
 from minigpt.hf.loading import save_model
 from minigpt.tasks import SPECIAL, TRANSFORMATIONS, Specials, collate
 
@@ -117,8 +118,8 @@ def add_specials(tokenizer) -> None:
 
 def open_pretrained(task: Task, model: str | Path, seed: int) -> tuple[Network, object]:
     """Load a network and its tokenizer; the head and the special tokens' rows are random."""
-    add_specials(tokenizer := auto.AutoTokenizer.from_pretrained(model))
-    transformer = auto.AutoModel.from_pretrained(model, dtype=torch.float32)
+    add_specials(tokenizer := AutoTokenizer.from_pretrained(model))
+    transformer = models.OpenAIGPTModel.from_pretrained(model, dtype=torch.float32)
     tokenizer.model_max_length = transformer.config.n_positions
     torch.manual_seed(seed)
     rows = max(len(tokenizer), transformer.config.vocab_size)
@@ -130,7 +131,7 @@ def open_finetuned(
     name: str, folder: DataSet, model: str | Path, columns: Sequence[str], label: str
 ) -> tuple[Task, Network, object]:
     """Load what `Network.save` wrote. Raises ValueError for a model of another task."""
-    config = auto.AutoConfig.from_pretrained(model)
+    config = OpenAIGPTConfig.from_pretrained(model)
     names, known = [*config.id2label.values()], getattr(config, "finetuning_task", name)
     if known != name:
         raise ValueError(f"{model} was fine-tuned for {known}, not for {name}; pass {known}")
@@ -144,7 +145,7 @@ def open_finetuned(
     public = kind.from_pretrained(model, dtype=torch.float32)
     network = Network(task, public.transformer)
     network.score.weight = public.get_submodule(head).weight
-    return task, network, auto.AutoTokenizer.from_pretrained(model)
+    return task, network, AutoTokenizer.from_pretrained(model)
 
 
 @torch.no_grad()
