@@ -109,7 +109,8 @@ class TokenizerBase(Joinable):
         self.merges, self.roles = [tuple(pair) for pair in merges or ()], {"unk_token": unknown}
         self.text_pipeline = check("text_pipeline", text_pipeline or self.usual_pipeline)
         if unknown not in self.vocab:
-            raise ValueError(f"the vocabulary lacks {unknown!r}; pass its unk_token")
+            way = "is it GPT-1's? If so, pass its unk_token"
+            raise ValueError(f"the vocabulary lacks {unknown!r}; {way}")
         if missing := set(range(len(self.vocab))) - set(self.vocab.values()):
             wrong = f"{len(self.vocab)} tokens, but none has the id {min(missing)}"
             raise ValueError(f"the vocabulary has {wrong}; copy it again")
