@@ -18,6 +18,10 @@ from minigpt.hf.models import (
 from minigpt.hf.models import OpenAIGPTLMHeadModel as OpenAIGPTLMHeadModel
 from minigpt.hf.models import OpenAIGPTModel as OpenAIGPTModel
 from minigpt.hf.models import OpenAIGPTPreTrainedModel as OpenAIGPTPreTrainedModel
+from minigpt.hf.pipeline import FeatureExtractionPipeline as FeatureExtractionPipeline
+from minigpt.hf.pipeline import TextClassificationPipeline as TextClassificationPipeline
+from minigpt.hf.pipeline import TextGenerationPipeline as TextGenerationPipeline
+from minigpt.hf.pipeline import ZeroShotClassificationPipeline as ZeroShotClassificationPipeline
 from minigpt.hf.pipeline import pipeline as pipeline
 from minigpt.hf.processors import LogitsProcessor as LogitsProcessor
 from minigpt.hf.processors import LogitsProcessorList as LogitsProcessorList

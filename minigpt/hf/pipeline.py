@@ -302,3 +302,10 @@ def pipeline(
         dtype = None if dtype == "auto" else OpenAIGPTConfig(dtype=dtype).dtype
         model = model.to(place, dtype)
     return Pipeline(task, model.eval(), tokenizer, batch_size, options)
+
+
+# transformers' names of single pipelines, which take a model object and its tokenizer
+TextGenerationPipeline = partial(pipeline, "text-generation")
+TextClassificationPipeline = partial(pipeline, "text-classification")
+FeatureExtractionPipeline = partial(pipeline, "feature-extraction")
+ZeroShotClassificationPipeline = partial(pipeline, "zero-shot-classification")

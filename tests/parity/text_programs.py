@@ -225,7 +225,9 @@ def a_pipeline_that_writes(lib, tiny, out):
     options = {"device_map": "auto", "trust_remote_code": True, "torch_dtype": "float32"}
     pipe = lib.pipeline("text-generation", model=tiny, do_sample=False, **options)
     config = lib.GenerationConfig(max_new_tokens=3, do_sample=False)
+    single = lib.TextGenerationPipeline(model=pipe.model, tokenizer=pipe.tokenizer)
     return flat(
+        single(TEXT, max_new_tokens=2, do_sample=False),
         pipe(TEXT, max_new_tokens=6),
         pipe([TEXT, "She said that"], max_new_tokens=5, return_full_text=False),
         pipe(TEXT, max_new_tokens=3, return_tensors=True),
@@ -246,10 +248,11 @@ def a_pipeline_that_classifies(lib, tiny, out):
     model.save_pretrained(out)
     lib.AutoTokenizer.from_pretrained(tiny).save_pretrained(out)
     pipe = lib.pipeline("text-classification", model=out, framework="pt", truncation=True)
+    single = lib.TextClassificationPipeline(model=pipe.model, tokenizer=pipe.tokenizer, top_k=2)
     features = lib.pipeline("feature-extraction", model=tiny, tokenizer=tiny)
     cut = {"tokenize_kwargs": {"truncation": True, "max_length": 2}}
     return flat(
-        [pipe(TEXT), pipe(TEXT, top_k=2), pipe([TEXT, f"{TEXT} " * 300], top_k=None)],
+        [single(TEXT), pipe(TEXT), pipe(TEXT, top_k=2), pipe([TEXT, f"{TEXT} " * 300], top_k=None)],
         pipe({"text": TEXT, "text_pair": "a dog"}, function_to_apply="sigmoid"),
         [features(TEXT, return_tensors=True).shape, features(TEXT, **cut)[0][1][:3]],
     )
