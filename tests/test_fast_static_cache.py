@@ -189,8 +189,8 @@ def test_the_models_own_forward_pass_takes_it(model, implementation, padding):
     rows = [model.next_logits(part, cache)[0] for part in ids.split([5, 3, 1], dim=1)]
     for n, row in zip((5, 8, 9), rows, strict=True):
         places = torch.arange(n) - (torch.zeros(2) if padding is None else padding)[:, None]
-        rows = {"attention_mask": places >= 0, "position_ids": places.clamp(min=0).long()}
-        expected, _ = model.next_logits(ids[:, :n], **rows)
+        inputs = {"attention_mask": places >= 0, "position_ids": places.clamp(min=0).long()}
+        expected, _ = model.next_logits(ids[:, :n], **inputs)
         assert torch.allclose(row, expected)
 
 
