@@ -82,6 +82,7 @@ def timed(step) -> float:
 
 def main() -> None:
     torch.set_num_threads(16 if GPU else 2)
+    torch.set_float32_matmul_precision("high")  # TF32, for transformers
     double, classifier = "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
     steps = {"minigpt": ours(0.5), "minigpt, no auxiliary loss": ours(0.0)}
     for kind in (double, classifier):

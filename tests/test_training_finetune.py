@@ -155,13 +155,18 @@ def test_texts_that_are_too_long_are_cut(pretrained, tmp_path):
     assert run("rte", tmp_path / "out", pretrained, source=source)["examples"] == 11
 
 
-def test_a_model_learns(pretrained, tmp_path):
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+
+
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=needs_gpu)])
+def test_a_model_learns(compile, pretrained, tmp_path):
     """Which of two words a text holds."""
     made = [
         {"sentence": f"the {x} of the end", "label": y} for x, y in (("fish", 0), ("miller", 1))
     ]
     source = {"train": made * 32, "dev": made}
-    result = run("sst2", tmp_path / "out", pretrained, source=source, epochs=8, rate=1e-2)
+    options = {"source": source, "epochs": 8, "rate": 1e-2, "compile": compile}
+    result = run("sst2", tmp_path / "out", pretrained, **options)
     assert result["accuracy"] == 1.0
     assert result["epochs"][-1]["loss"] < result["epochs"][0]["loss"] / 2
 

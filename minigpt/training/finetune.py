@@ -95,7 +95,7 @@ class TaskRun:
         start = self.network, self.batches(), self.recipe, self.optimizer, self.step
         with bar, signals() as caught:
             for loss in fine_tune(*start):
-                self.losses.append(loss)
+                self.losses.append(loss.clone())  # a CUDA graph overwrites its results
                 self.step += 1
                 bar.update()
                 is_end = self.step % self.per_epoch == 0
@@ -132,11 +132,12 @@ class TaskRun:
 
 def speed_up(network: Network, steps: int, dtype: str | None, compile: bool | None) -> None:
     """Let training compute products in `dtype`, and compile it where that is worth the time."""
-    if is_gpu := network.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32, also for the evaluation
+    is_gpu = network.device.type == "cuda"
     dtype = dtype or ("bfloat16" if is_gpu and torch.cuda.is_bf16_supported(False) else "float32")
     if compile or compile is None and is_gpu and steps >= COMPILED_FROM:
-        network.forward = torch.compile(network.forward, dynamic=True)
+        torch._dynamo.config.specialize_float = True  # numbers on the CPU prevent CUDA graphs
+        graphs = "reduce-overhead" if is_gpu else None  # kernels do not wait for Python
+        network.forward = torch.compile(network.forward, dynamic=True, mode=graphs)
     if dtype != "float32":
         cast = torch.autocast(network.device.type, getattr(torch, dtype))
         network.forward = cast(network.forward)
