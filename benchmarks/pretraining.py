@@ -141,7 +141,6 @@ SMALL = PretrainingRecipe(  # the shape that `tiny` had first
     n_embd=256,
     n_layer=8,
     n_head=4,
-    pdrop=0.0,
 )
 WARM = 5  # steps that are not timed
 
@@ -233,7 +232,7 @@ def cpu(
     rates = {name: [round(tokens / s) for s in seconds] for name, seconds in spent.items()}
     middle = {name: statistics.median(values) for name, values in rates.items()}
     report(
-        "cpu",
+        "cpu" if recipe.pdrop else "cpu-without-dropout",
         **{"transformers": transformers.__version__, "recipe": asdict(recipe)},
         **{"tokens per second": rates, "median": middle},
         **{"times transformers' speed": round(middle["ours"] / middle["theirs"], 2)},

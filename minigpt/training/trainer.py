@@ -8,6 +8,7 @@ from torch import Tensor
 from minigpt import OpenAIGPTLMHeadModel
 from minigpt.pretraining import make_optimizer, update, window_starts, windows
 
+from .dropout import with_short_dropout
 from .processes import Processes, synchronise_gradients
 from .shards import Shards
 
@@ -26,6 +27,8 @@ class Trainer:
         if recipe.compile or recipe.compile is None and self.device.type == "cuda":
             for part in self.plain.transformer.h if fsdp else [self.plain]:
                 part.forward = torch.compile(part.forward)  # hooks stay outside
+        elif self.device.type == "cpu":
+            self.plain.forward = with_short_dropout(self.plain.forward)
         self.model = processes.wrap(self.plain, fsdp)
         self.optimizer = make_optimizer(self.model, recipe.weight_decay)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.dtype == "float16")
