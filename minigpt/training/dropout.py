@@ -1,4 +1,7 @@
-"""Dropout on a CPU, with cheaper random numbers than PyTorch's."""
+"""Dropout on a CPU, with cheaper random numbers than PyTorch's.
+
+Only training here uses it: models themselves drop the values that those of transformers drop.
+"""
 
 from collections.abc import Callable
 from functools import wraps
