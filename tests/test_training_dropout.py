@@ -6,7 +6,7 @@ from torch.profiler import profile
 
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from minigpt.attention import eager_attention
-from minigpt.training.dropout import causal_attention, short_dropout, with_short_dropout
+from minigpt.training.dropout import ShortDropout, causal_attention, short_dropout
 
 CONFIG = OpenAIGPTConfig(vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2)
 
@@ -53,7 +53,7 @@ def test_a_model_in_training_draws_no_other_random_numbers():
     model, ids = OpenAIGPTLMHeadModel(CONFIG).train(), torch.randint(50, (3, 9))
     assert "aten::bernoulli_" in operations(model, ids)
     expected = model.eval()(ids).logits
-    model.forward = with_short_dropout(model.forward)
+    model.forward = ShortDropout()(model.forward)
     torch.testing.assert_close(model(ids).logits, expected)  # nothing is dropped
     assert "aten::random_" not in operations(model, ids)
     found = operations(model.train(), ids)

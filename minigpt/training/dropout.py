@@ -3,8 +3,7 @@
 Only training here uses it: models themselves drop the values that those of transformers drop.
 """
 
-from collections.abc import Callable
-from functools import wraps
+from contextlib import ContextDecorator
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +32,11 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
     return out.unflatten(0, q.shape[:2])
 
 
-class ShortDropout(TorchFunctionMode):
-    """Within it, dropout is that of this file, also that of attention weights."""
+class ShortDropout(ContextDecorator, TorchFunctionMode):
+    """Within it, dropout is that of this file, also that of attention weights.
+
+    `ShortDropout()(function)` runs the function within it.
+    """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -44,14 +46,3 @@ class ShortDropout(TorchFunctionMode):
             if 0 < kwargs["dropout_p"] < 0.999:
                 return causal_attention(*args, kwargs["dropout_p"])
         return function(*args, **kwargs)
-
-
-def with_short_dropout(function: Callable) -> Callable:
-    """Let `function` run within `ShortDropout`."""
-
-    @wraps(function)
-    def run(*args, **kwargs):
-        with ShortDropout():
-            return function(*args, **kwargs)
-
-    return run

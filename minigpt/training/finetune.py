@@ -20,7 +20,7 @@ from minigpt.pretraining import make_optimizer
 
 from .checkpoints import STATE
 from .datasets import PAPER_TASKS, DataSet, find_task, load_task, metrics, write_predictions
-from .dropout import with_short_dropout
+from .dropout import ShortDropout
 from .pretrain import READ_EVERY, RECIPE, Diverged, Stopped, find_run, signals
 from .task_model import Items, Network, bucketed, open_finetuned, open_pretrained, predict
 
@@ -140,7 +140,7 @@ def speed_up(network: Network, steps: int, dtype: str | None, compile: bool | No
         graphs = "reduce-overhead" if is_gpu else None  # kernels do not wait for Python
         network.forward = torch.compile(network.forward, dynamic=True, mode=graphs)
     elif network.device.type == "cpu":
-        network.forward = with_short_dropout(network.forward)
+        network.forward = ShortDropout()(network.forward)
     if dtype != "float32":
         cast = torch.autocast(network.device.type, getattr(torch, dtype))
         network.forward = cast(network.forward)

@@ -8,7 +8,7 @@ from torch import Tensor
 from minigpt import OpenAIGPTLMHeadModel
 from minigpt.pretraining import make_optimizer, update, window_starts, windows
 
-from .dropout import with_short_dropout
+from .dropout import ShortDropout
 from .processes import Processes, synchronise_gradients
 from .shards import Shards
 
@@ -28,7 +28,7 @@ class Trainer:
             for part in self.plain.transformer.h if fsdp else [self.plain]:
                 part.forward = torch.compile(part.forward)  # hooks stay outside
         elif self.device.type == "cpu":
-            self.plain.forward = with_short_dropout(self.plain.forward)
+            self.plain.forward = ShortDropout()(self.plain.forward)
         self.model = processes.wrap(self.plain, fsdp)
         self.optimizer = make_optimizer(self.model, recipe.weight_decay)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.dtype == "float16")
