@@ -9,6 +9,7 @@ import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, process
+from io import BufferedIOBase
 from multiprocessing import parent_process
 from pathlib import Path
 from threading import Thread
@@ -68,30 +69,38 @@ def text_of(row: dict | str, place: str) -> str:
         return row["text"].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def read_file(path: Path) -> Iterator[Part]:
-    """Read a text file part by part, or a .jsonl file with a document a line, as UTF-8.
+def read_text(path: Path, read: Callable = BufferedIOBase.readline) -> Iterator[tuple]:
+    """Decode as UTF-8 what `read` takes from a file, perhaps compressed, again and again.
 
+    Yields the number of its first line, the text, and the bytes that were read; "" at the end.
     Raises ValueError, naming file and line, for a damaged file.
     """
-    is_jsonl = ".jsonl" in path.name.lower()
     decoder, line, done, data = codecs.getincrementaldecoder("utf-8-sig")(), 1, 0, None
     with path.open("rb") as raw:
         file = OPENERS.get(path.suffix.lower(), lambda file: file)(raw)
         while data != b"":
-            place = f"{path}, line {line}"
-            with naming(place):
-                data = file.readline() if is_jsonl else file.read(PIECE) + file.readline(LONGEST)
+            with naming(f"{path}, line {line}"):
+                data = read(file)
             try:
                 text = decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:
                 line += error.object.count(b"\n", 0, error.start)
                 raise ValueError(f"{path}, line {line}: {error}; convert it to UTF-8") from error
-            size, done = raw.tell() - done, raw.tell()
-            if not is_jsonl:
-                yield Part(text, not data, size)
-            elif text.strip():
-                yield Part(text_of(text, place), True, size)
+            yield line, text, raw.tell() - done
+            done = raw.tell()
             line += data.count(b"\n")
+
+
+def read_some_lines(file: BufferedIOBase) -> bytes:
+    return file.read(PIECE) + file.readline(LONGEST)
+
+
+def read_file(path: Path) -> Iterator[Part]:
+    """Read a text file part by part, or a .jsonl file with a document a line."""
+    if ".jsonl" not in path.name.lower():
+        return (Part(text, not text, size) for _, text, size in read_text(path, read_some_lines))
+    lines = (found for found in read_text(path) if found[1].strip())
+    return (Part(text_of(text, f"{path}, line {n}"), True, size) for n, text, size in lines)
 
 
 def documents(source: Source) -> Iterator[Part]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from minigpt.hf.files import naming, read_json, save_files
 
+from .corpus import read_text
 from .logs import need
 
 DataSet = str | Path | Mapping[str, Iterable[Mapping]]  # a folder, or the rows of each split
@@ -186,28 +187,16 @@ def values_of(row: Mapping, columns: Sequence[str]) -> list:
     return values
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, with or without a byte-order mark."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                what = f"{path}, line {number}: {error}"
-                raise ValueError(f"{what}; convert it to UTF-8") from error
-            yield text
-
-
 def read_fields(path: Path, header: Sequence[str] | None, **dialect) -> Iterator:
-    rows = csv.DictReader(read_lines(path), header, **dialect)
+    rows = csv.DictReader((line for _, line, _ in read_text(path)), header, **dialect)
     with naming(path):
         for row in rows:
             yield f"{path}, line {rows.line_num}", row
 
 
 def read_objects(path: Path, _) -> Iterator:
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.isspace():
+    for number, line, _ in read_text(path):
+        if line.strip():
             with naming(place := f"{path}, line {number}"):
                 row = json.loads(line)
                 if not isinstance(row, dict):
@@ -229,7 +218,7 @@ def read_passages(folder: Path, _) -> Iterator:
 
 def read_schemas(path: Path, _) -> Iterator:
     """Yield each Winograd schema: lines of sentence, pronoun, candidates, answer, and a blank."""
-    lines = enumerate(map(str.strip, read_lines(path)), 1)
+    lines = ((number, line.strip()) for number, line, _ in read_text(path))
     for is_blank, group in groupby(lines, lambda line: not line[1]):
         if is_blank:
             continue
