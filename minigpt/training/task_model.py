@@ -17,6 +17,7 @@ from minigpt.hf.loading import save_model
 from minigpt.tasks import SPECIAL, TRANSFORMATIONS, Specials, collate
 
 from .datasets import DataSet, Example, Task, find_task
+from .trainer import send
 
 CARD, SCORE = "README.md", "score"  # SCORE: the class of a model that gives a number
 POOL = 50  # batches whose examples are sorted by length together
@@ -44,13 +45,11 @@ class Items:
         self.rows = partial(TRANSFORMATIONS[task.kind], s=specials, limit=limit)
 
     def batch(self, chosen: Sequence[int], device: torch.device) -> Iterator[Tensor]:
-        """Yield ids (B, K, T), ends (B, K) and, where they are known, the answers (B,)."""
+        """Return ids (B, K, T), ends (B, K) and, where they are known, the answers (B,)."""
         batch = [*collate([self.rows(*self.parts[i]) for i in chosen])]
         if None not in (answers := [self.labels[i] for i in chosen]):
             batch.append(torch.tensor(answers))
-        for x in batch:
-            x = x.pin_memory() if device.type == "cuda" else x  # copied without waiting for the GPU
-            yield x.to(device, non_blocking=True)
+        return (send(x, device) for x in batch)
 
 
 def bucketed(lengths: Sequence[int], batch_size: int, seed: tuple[int, ...]) -> list[list[int]]:

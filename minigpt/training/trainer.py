@@ -13,6 +13,12 @@ from .processes import Processes, synchronise_gradients
 from .shards import Shards
 
 
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device, without waiting for a GPU."""
+    x = x.pin_memory() if device.type == "cuda" else x
+    return x.to(device, non_blocking=True)
+
+
 class Trainer:
     """A model in training; each method is for all processes together."""
 
@@ -40,10 +46,7 @@ class Trainer:
 
     def cut(self, ids: Shards, starts: Tensor) -> Tensor:
         """Cut windows that begin at `starts`, (B,), and send them to the device: (B, T)."""
-        batch = windows(ids, starts, self.length)
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()  # copied without waiting for the GPU
-        return batch.to(self.device, non_blocking=True)
+        return send(windows(ids, starts, self.length), self.device)
 
     def step(self, ids: Shards, step: int) -> tuple[Tensor, Tensor]:
         """Make one update; return the loss of this process's share and the gradient's length.
