@@ -12,6 +12,7 @@ import warnings
 from dataclasses import replace
 
 import pytest
+import torch
 
 from minigpt import OpenAIGPTLMHeadModel
 from minigpt.training import checkpoints
@@ -54,7 +55,8 @@ def command(folder, out, recipe=RECIPE, *more) -> list[str]:
 def run(program: list[str], tmp_path, number: int, step: int, rank: int, words: list[str]):
     (tmp_path / "driver.py").write_text(DRIVER)
     words = [*program, str(tmp_path / "driver.py"), *map(str, (step, int(number), rank)), *words]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    threads = str(torch.get_num_threads())  # as here: sums of parts round differently
+    env = os.environ | {"OMP_NUM_THREADS": threads, "PYTHONPATH": os.pathsep.join(sys.path)}
     how = {"capture_output": True, "text": True, "timeout": 300, "preexec_fn": heed_ctrl_c}
     return subprocess.run(words, env=env, **how)
 
