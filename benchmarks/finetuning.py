@@ -1,9 +1,9 @@
 """What a fine-tuning step costs: `python -m benchmarks.finetuning`.
 
-A batch of 32 rows of 64 tokens: minigpt as `minigpt finetune` runs it, with and without the
-auxiliary loss, beside transformers' two classes, in turns. On a GPU: GPT-1's sizes, bfloat16,
-compiled; transformers as it comes (TF32) and with autocast to bfloat16. On a CPU: `tiny`'s sizes,
-two threads. Writes results/finetuning-cpu.json or results/finetuning-cuda.json.
+A batch of 32 rows of 64 tokens: minigpt as `minigpt finetune` runs it for 2,000 steps or more,
+with and without the auxiliary loss, beside transformers' two classes, in turns. On a GPU: GPT-1's
+sizes, bfloat16, compiled; transformers as it comes (TF32) and with autocast to bfloat16. On a CPU:
+`tiny`'s sizes, two threads. Writes results/finetuning-cpu.json or results/finetuning-cuda.json.
 """
 
 import statistics

@@ -219,6 +219,11 @@ def test_story_cloze_is_divided_as_in_openais_code(put):
     assert len({example.texts for example in train + dev}) == 1871
     first = [example.texts[0].split(".")[0] for example in dev[:3]]
     assert first == ["Story 1058", "Story 198", "Story 1174"]
+    names = STORY.strip().split(",")
+    parts = {
+        "dev": [dict(zip(names, row.split(","), strict=True)) for row in rows.splitlines()[:5]]
+    }
+    assert len(load_task(PAPER_TASKS["storycloze"], parts, "dev")) == 5  # divided already
 
 
 # -- one's own data
@@ -245,6 +250,11 @@ def test_own_data_have_their_own_columns_and_labels(kind, put):
     assert load_task(task, source) == [(('one, "two"', "x\ny"), 0), (("three", ""), 1)]
     assert load_task(task, source, "dev") == [(("four", "z"), 1)]
     assert load_task(find_task("csv", source, ["a"], "c"), source, "dev") == [(("four",), 1)]
+
+
+def test_a_text_may_be_long(put):
+    source = put({"train.csv": f"text,label\n{'a' * 200_000},0\nb,1\n"})
+    assert len(load_task(find_task("csv", source), source)[0].texts[0]) == 200_000
 
 
 def test_whole_numbers_are_labels_and_texts():
@@ -289,7 +299,7 @@ WRONG = {  # what -> task, split, files, the error and what it says
     ),
     "no number": (
         *("stsb", "dev", {"dev.tsv": "sentence1\tsentence2\tscore\na\tb\thigh\n"}, ValueError),
-        "dev.tsv, line 2: .*'high'",
+        "dev.tsv, line 2: the score is 'high', expected a number",
     ),
     "a score that is not a number": (
         *("stsb", "dev", {"dev.tsv": "sentence1\tsentence2\tscore\na\tb\tnan\n"}, ValueError),

@@ -271,6 +271,8 @@ def test_a_run_goes_on_after_a_signal_as_if_nothing_had_been(
         run("cola", out, pretrained)
     with pytest.raises(ValueError, match="rate=0.5, but .* began with 0.001"):
         run("cola", out, pretrained, rate=0.5, resume=True)
+    with pytest.raises(ValueError, match=r"began with \[20, 11\] examples, not \[20, 12\]; pass"):
+        run("cola", out, pretrained, source=data("cola", dev=12), resume=True)
     result = run("cola", out, pretrained, resume=True)
     assert result["epochs"] == whole["epochs"]
     assert run("cola", out, pretrained, resume=True) == result  # it is finished
@@ -299,7 +301,7 @@ def test_divergence_stops(name, rate, pretrained, tmp_path):
     "change, error, message",
     [
         ({"model": "no-such/model/anywhere"}, OSError, "no-such/model"),
-        ({"source": {"train": rows("cola", 3)}}, KeyError, "validation"),
+        ({"source": {"train": rows("cola", 3)}}, ValueError, "no split 'validation'; found train"),
         ({"device": "cuda:99"}, ValueError, "cuda:99"),
     ],
 )

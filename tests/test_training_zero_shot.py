@@ -15,7 +15,15 @@ from minigpt.training.zero_shot import HEURISTICS, zero_shot
 from tests.test_zero_shot import MODEL
 
 WORDS = {"very": 0, "positive": 1, "negative": 2, ".": 3}
-TOKENIZER = SimpleNamespace(encode=lambda text: [int(WORDS.get(x, x)) for x in text.split()])
+
+
+def encode(text: str, add_special_tokens: bool = True) -> list[int]:
+    """As a fine-tuned model's: special tokens around each text unless one says no."""
+    ids = [int(WORDS.get(x, x)) for x in text.split()]
+    return [0, *ids, 0] if add_special_tokens else ids
+
+
+TOKENIZER = SimpleNamespace(encode=encode)
 STORIES = "InputStoryid,InputSentence1,InputSentence2,InputSentence3,InputSentence4"
 STORIES += ",RandomFifthSentenceQuiz1,RandomFifthSentenceQuiz2,AnswerRightEnding\n"
 PASSAGE = {

@@ -53,6 +53,8 @@ def choose_stories(examples: list[Example], split: str) -> list[Example]:
     """
     if split == "test":
         return examples
+    if len(examples) < 376:
+        raise ValueError(f"found {len(examples)} stories, expected 1871")
     from sklearn.model_selection import train_test_split
 
     train, dev = train_test_split(examples, test_size=374, random_state=3535999445)
@@ -118,14 +120,18 @@ def find_task(
 def load_task(task: Task, source: DataSet, split: str = "train") -> list[Example]:
     """Read the examples of a split; those without an agreed label ("-") are left out.
 
-    `source` is a folder with the owners' files, or the rows of each split, as in a `DatasetDict`.
+    `source` is a folder with the owners' files, or the rows of each split, as in a `DatasetDict`,
+    with the owners' columns and labels.
     Raises FileNotFoundError, naming the files that are expected, and ValueError, naming file and
     line, for other contents.
     """
     read = partial(read_example, task, has_label=not split.startswith("test"))
     if not (examples := list(each(task, source, split, read))):
         raise ValueError(f"no examples with a label for {split!r} in {source}")
-    return task.choose(examples, split)
+    if isinstance(source, Mapping):
+        return examples
+    with naming(source):
+        return task.choose(examples, split)
 
 
 def each(task: Task, source: DataSet, split: str, read: Callable) -> Iterator:
@@ -144,6 +150,8 @@ def rows_of(task: Task, source: DataSet, split: str) -> Iterator[tuple[str, Mapp
     """Yield where each row stands, and the row."""
     if isinstance(source, Mapping):
         split = "validation" if split == "dev" and "dev" not in source else split
+        if split not in source:
+            raise ValueError(f"no split {split!r}; found {', '.join(source)}")
         return ((f"{split}, row {n}", row) for n, row in enumerate(source[split]))
     paths = [Path(source, name) for name in file_names(task, split)]
     for path in paths:
@@ -168,7 +176,11 @@ def read_example(task: Task, row: Mapping, has_label: bool) -> Example | None:
         return Example(texts, None)
     label = str(*values_of(row, [task.label]))
     if not task.labels:
-        if not math.isfinite(score := float(label)):
+        try:
+            score = float(label)
+        except ValueError:
+            score = math.nan
+        if not math.isfinite(score):
             raise ValueError(f"the score is {label!r}, expected a number")
         return Example(texts, score)
     if label in task.labels:
@@ -188,6 +200,7 @@ def values_of(row: Mapping, columns: Sequence[str]) -> list:
 
 
 def read_fields(path: Path, header: Sequence[str] | None, **dialect) -> Iterator:
+    csv.field_size_limit(2**31 - 1)  # by default, 131,072 characters
     rows = csv.DictReader((line for _, line, _ in read_text(path)), header, **dialect)
     with naming(path):
         for row in rows:
@@ -255,7 +268,10 @@ def metrics(task: Task, predictions: Sequence, labels: Sequence) -> dict[str, fl
 
 
 def write_predictions(path: str | Path, task: Task, predictions: Sequence) -> None:
-    """Write predictions, which are what labels are, in the form of a GLUE submission."""
+    """Write predictions, which are what labels are, in the form of a GLUE submission.
+
+    They are numbered from 0; examples without an agreed label ("-") are not among them.
+    """
     names = [task.labels[x] if task.labels else f"{x:.3f}" for x in predictions]
     lines = ["index\tprediction", *(f"{index}\t{name}" for index, name in enumerate(names)), ""]
     data, path = "\n".join(lines).encode(), Path(path)

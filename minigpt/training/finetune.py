@@ -65,10 +65,15 @@ class TaskRun:
         guessing = math.log(len(task.labels)) if task.labels else statistics.fmean(squares)
         self.most = ABSURD * (guessing + math.log(config.vocab_size))
         self.step, self.epochs, self.best, self.losses = 0, [], None, []
+        self.examples = examples = [len(train), len(dev)]
         self.load()
+        if self.examples != examples:
+            way = "pass the same data, or a new folder"
+            raise ValueError(f"{out} began with {self.examples} examples, not {examples}; {way}")
 
     def save(self) -> None:
-        state = {name: getattr(self, name) for name in ("step", "epochs", "best", "losses")}
+        names = "step", "epochs", "best", "losses", "examples"
+        state = {name: getattr(self, name) for name in names}
         state |= {name: getattr(self, name).state_dict() for name in ("network", "optimizer")}
         save_files(self.out, {STATE: partial(torch.save, state)})
 

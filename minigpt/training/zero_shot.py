@@ -68,8 +68,8 @@ def zero_shot(name: str, source: DataSet, model, tokenizer, split: str = "dev") 
     labels = [x.label for x in examples]
     if None in labels:
         raise ValueError(f"split={split!r}, whose labels are not public; choose 'dev'")
-    rows = [[*map(tokenizer.encode, x.texts)] for x in examples]
-    load = partial(load_task, task, source)
-    predictions = predict(model, tokenizer.encode, rows, load)
+    encode = partial(tokenizer.encode, add_special_tokens=False)
+    rows = [[*map(encode, x.texts)] for x in examples]
+    predictions = predict(model, encode, rows, partial(load_task, task, source))
     found = metrics(task, predictions.tolist(), labels)
     return found | {"examples": len(examples), "seconds": round(time.perf_counter() - start, 1)}
