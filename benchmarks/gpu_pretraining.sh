@@ -13,7 +13,7 @@
 #     trials: 9, each on 100 million tokens, 50 s with compilation
 #   4 tiny: ARGUMENT seconds (default 430), beside it on cores of their own `cpu` 200, `ngram` 200
 # Together 80 + 60 + 125 + 2 + 560 + 450 = 1,277 s. Optional: `5 BATCH`, speed at another batch: 100.
-# The results of 2026-11-30 were made in less time (850 s): SHORT=1 in all calls, in call 3
+# `tokenize` and `tiny` of 2026-11-30 were made in less time: SHORT=1 in all calls, in call 3
 # SIZES="4096 8192", trials of 20 seconds, in call 4 425 seconds and
 # NGRAM=8192 TINY='{"vocab_size": 8192, "n_embd": 256, "n_layer": 8, "n_head": 4}', the old shape.
 # Comes back in $OUT: log.txt, results.tar.gz, and tiny.tar in pieces.

@@ -235,9 +235,14 @@ def test_an_out_of_another_run_is_refused(whole, library, tmp_path):
         start(library, whole[0])
     with pytest.raises(ValueError, match="peak=0.1, but .*out began with 0.01; pass that"):
         start(library, whole[0], replace(RECIPE, peak=0.1), resume=True)
-    with pytest.raises(ValueError, match="the books or the tokenizer are not those"):
-        pretrain(*[library / "held_out"] * 2, whole[0], RECIPE, resume=True, **QUIET)
+    for texts in (["books", "books"], ["held_out", "held_out"]):
+        with pytest.raises(ValueError, match="the texts or the tokenizer are not those"):
+            pretrain(*[library / x for x in texts], whole[0], RECIPE, resume=True, **QUIET)
+    with pytest.raises(ValueError, match="the texts or the tokenizer are not those"):
+        start(library, whole[0], resume=True, tokenizer="tiny")
     assert (whole[0] / "log.csv").read_bytes() == before
+    with pytest.raises(ValueError, match="out is in .*books and would be read; pass another"):
+        start(library, library / "books" / "out")
     OpenAIGPTLMHeadModel.from_pretrained("tiny").save_pretrained(tmp_path / "model")
     with pytest.raises(FileExistsError, match="model is not empty; pass a new folder"):
         start(library, tmp_path / "model", resume=True)

@@ -44,7 +44,7 @@ def pretrain_command(
     keep: Annotated[int | None, Option(min=1, help="Last checkpoints; also the best.")] = None,
     config: Annotated[Path | None, Toml] = None,
     resume: Resume = False,
-    tokenizer: Annotated[Path | None, Option(help="A checkpoint's; default: learn one.")] = None,
+    tokenizer: Annotated[str | None, Option(help="A checkpoint's; default: learn one.")] = None,
     data: Annotated[Path | None, Option(help="Folder of token ids; default: in OUT.")] = None,
     workers: Annotated[int | None, Option(min=1, help="Processes that read texts.")] = None,
     device: Device = "auto",

@@ -54,7 +54,7 @@ class Checkpoints:
                 shutil.rmtree(final)
             os.replace(new, final)
 
-    def prune(self, keep: int, best: int) -> None:
+    def prune(self, keep: int, best: int | None) -> None:
         """Remove all but the last `keep` checkpoints and the one of step `best`."""
         for step in self.steps()[keep:]:
             if step != best:

@@ -116,6 +116,7 @@ class Run:
         self.out, self.trainer, self.tokenizer = out, trainer, tokenizer
         self.recipe, self.processes = trainer.recipe, trainer.processes
         self.held_out, self.books = texts
+        self.texts = [text.folder.name for text in texts]  # these tell the tokenizer, too
         self.checkpoints = Checkpoints(out / "checkpoints")
         self.step, self.loss, self.best, self.pending = 0, None, None, []
         self.begin, self.speed = None, None
@@ -130,8 +131,8 @@ class Run:
         moments = state.pop("optimizer", {})
         if not (told := self.processes.share(state)):
             return
-        if told["text"] != self.books.folder.name:
-            what = "the books or the tokenizer are not those that the run began with"
+        if told["texts"] != self.texts:
+            what = "the texts or the tokenizer are not those that the run began with"
             raise ValueError(f"{self.out}: {what}; pass the same ones, or another folder")
         self.step, self.loss, self.best = told["step"], told["loss"], told["best"]
         trainer = self.trainer
@@ -197,7 +198,8 @@ class Run:
         """Raise `Diverged` if a loss is above `most`, by default twice that of guessing, or NaN."""
         if not loss < (most or 2 * math.log(self.trainer.config.vocab_size)):
             self.loss = loss if math.isfinite(loss) else None
-            way = f"pass a lower --peak or a longer --warmup; {self.whereabouts()}"
+            way = "pass a lower --peak or a longer --warmup, and another folder"
+            way = f"{way}; {self.whereabouts(then='')}"
             raise Diverged(loss, step, way, self.result())
 
     def measure(self) -> dict | None:
@@ -229,21 +231,21 @@ class Run:
                 if better:
                     save_model(trainer.empty, self.out, state_dict=weights)
                     self.best = better
-                state = {name: getattr(self, name) for name in ("step", "loss", "best")}
+                names = "step", "loss", "best", "texts"
+                state = {name: getattr(self, name) for name in names}
                 state |= {"optimizer": moments, "scaler": trainer.scaler.state_dict()}
-                state["text"] = self.books.folder.name
                 self.checkpoints.save(self.step, trainer.empty, weights, state)
-                self.checkpoints.prune(recipe.keep, self.best["step"])
+                self.checkpoints.prune(recipe.keep, self.best and self.best["step"])
             except OSError as error:
                 if must:
                     raise OSError(f"{error}; {self.whereabouts()}") from error
                 warnings.warn(f"{error}; going on; {self.whereabouts()}", stacklevel=2)
         self.best = self.processes.share(self.best)
 
-    def whereabouts(self) -> str:
+    def whereabouts(self, then: str = ", --resume goes on from it") -> str:
         """Say from where the run can go on, and how."""
         if steps := self.checkpoints.steps():
-            return f"the checkpoint of step {steps[0]} is in {self.out}, --resume goes on from it"
+            return f"the checkpoint of step {steps[0]} is in {self.out}{then}"
         return f"{self.out} has no checkpoint yet"
 
     def result(self) -> dict:
@@ -302,8 +304,10 @@ def prepare(
     for source in sources:
         if isinstance(source, str | Path) and not is_prepared(source):
             text_files(source)
+            if Path(source).resolve() in out.resolve().parents:
+                raise ValueError(f"{out} is in {source} and would be read; pass another folder")
     if found:
-        recipe, tokenizer = found, out
+        recipe, tokenizer = found, out if tokenizer is None else tokenizer
     elif tokenizer is None:
         tokenizer = learn_vocabulary(sources[1], recipe.vocab_size, **how)
     if isinstance(tokenizer, str | Path):
@@ -352,7 +356,7 @@ def pretrain(
         held_out: The same, to measure with.
         out: Folder for the best model and everything on the way.
         recipe: Sizes of the model, steps, rates, how often to measure and to save.
-        tokenizer: A folder or an object, in place of a vocabulary learned from `books`.
+        tokenizer: A checkpoint or an object, in place of a vocabulary learned from `books`.
         data: Folder of shards, which runs may share; None: in `out`.
         resume: Go on with the run in `out`.
         fsdp: Several processes: each keeps a part of the parameters.

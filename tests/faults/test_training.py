@@ -184,6 +184,21 @@ def test_a_disk_that_is_full_for_a_while_is_a_warning(library, whole, tmp_path, 
     assert names == ["step-00000003", "step-00000008", "step-00000009"]
 
 
+def test_a_disk_may_be_full_before_the_first_step(library, tmp_path, monkeypatch):
+    module, calls = sys.modules["minigpt.training.pretrain"], iter(range(10))
+    save = module.save_model
+
+    def failing(*args, **options):
+        if next(calls) == 0:
+            raise OSError(28, "No space left on device")
+        return save(*args, **options)
+
+    monkeypatch.setattr(module, "save_model", failing)
+    recipe = replace(RECIPE, save_every=2, measure_every=100)
+    with pytest.warns(UserWarning, match="No space left on device.*; going on; .* no checkpoint"):
+        assert start(library, tmp_path / "out", recipe)["steps"] == RECIPE.steps
+
+
 def test_a_disk_that_stays_full_fails_the_run_which_can_go_on(
     library, whole, tmp_path, monkeypatch
 ):
