@@ -164,8 +164,9 @@ def test_ctrl_c_during_a_save_leaves_nothing_behind(tmp_path):
 
 def test_a_closed_stderr_does_not_stop_a_run(tmp_path):
     pytest.importorskip("spacy")  # an extra of the package
-    (tmp_path / "a.txt").write_text("the cat sat on the mat and went home\n" * 40)
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "a.txt").write_text("the cat sat on the mat and went home\n" * 40)
     sizes = "--n-embd 8 --n-layer 1 --n-head 1 --n-positions 8 --batch-size 2 --steps 1"
-    place = f"{tmp_path} {tmp_path} {tmp_path}/out --device cpu --workers 1 --vocab-size 99"
-    done = shell(f"minigpt pretrain {place} {sizes} 2>&-")
+    place = "books books out --device cpu --workers 1 --vocab-size 99"
+    done = shell(f"cd {tmp_path}; minigpt pretrain {place} {sizes} 2>&-")
     assert done.returncode == 0 and "perplexity" in done.stdout
