@@ -7,6 +7,7 @@ from torch import nn
 from minigpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from minigpt.fast.dropout import Dropout, hash_dropout
 from minigpt.fast.static_cache import has_fast_step
+from minigpt.training.dropout import short_dropout
 
 SIZES = {"vocab_size": 50, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}
 
@@ -22,12 +23,14 @@ def seeded(function, *inputs):
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
-def test_zeros_are_spread_evenly_and_the_mean_stays(p):
-    a, b = (hash_dropout(torch.ones(1000, 1000), p) for _ in range(2))
+@pytest.mark.parametrize("drop", [hash_dropout, short_dropout])
+def test_zeros_are_spread_evenly_and_the_mean_stays(drop, p):
+    a, b = (drop(torch.ones(1001, 999), p) for _ in range(2))
     zero = a == 0
     assert zero.float().mean().item() == pytest.approx(p, abs=0.003)
     assert a.mean().item() == pytest.approx(1, abs=0.003)
     pairs = {"row": zero[1:] & zero[:-1], "column": zero[:, 1:] & zero[:, :-1]}
+    pairs["four columns"] = zero[:, 4:] & zero[:, :-4]
     pairs["call"] = zero & (b == 0)
     for name, both in pairs.items():
         assert both.float().mean().item() == pytest.approx(p * p, abs=0.003), name

@@ -321,6 +321,11 @@ WRONG = {  # what -> task, split, files, the error and what it says
         *("snli", "dev", {"snli_1.0_dev.jsonl": "[]\n"}, ValueError),
         r"dev.jsonl, line 1: expected a JSON object, got \[\]",
     ),
+    "few stories": (
+        *("storycloze", "dev"),
+        {"cloze_test_val__spring2016 - cloze_test_ALL_val.csv": STORY + "x,a,b,c,d,e,f,1\n"},
+        *(ValueError, "found 1 stories, expected 1871"),
+    ),
     "a passage without questions": (
         *("race", "dev", {"dev/high/1.txt": json.dumps({"article": "a"})}, ValueError),
         "1.txt: expected questions, options, answers; found article",

@@ -1,4 +1,4 @@
-"""Dropout in training on a CPU: it is dropout, and nothing is dropped in another way."""
+"""Dropout in training on a CPU: nothing is dropped in another way (see test_fast_dropout, too)."""
 
 import pytest
 import torch
@@ -9,19 +9,6 @@ from minigpt.attention import eager_attention
 from minigpt.training.dropout import ShortDropout, causal_attention, short_dropout
 
 CONFIG = OpenAIGPTConfig(vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2)
-
-
-@pytest.mark.parametrize("p", [0.1, 0.5])
-def test_zeros_are_spread_evenly_and_the_mean_stays(p):
-    a, b = (short_dropout(torch.ones(1001, 999), p) for _ in range(2))
-    zero = a == 0
-    assert zero.float().mean().item() == pytest.approx(p, abs=0.003)
-    assert a.mean().item() == pytest.approx(1, abs=0.003)
-    pairs = {"row": zero[1:] & zero[:-1], "column": zero[:, 1:] & zero[:, :-1]}
-    pairs["four columns"] = zero[:, 4:] & zero[:, :-4]
-    pairs["call"] = zero & (b == 0)
-    for name, both in pairs.items():
-        assert both.float().mean().item() == pytest.approx(p * p, abs=0.003), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
