@@ -19,15 +19,17 @@ from minigpt import (
     OpenAIGPTConfig,
     OpenAIGPTForSequenceClassification,
     OpenAIGPTLMHeadModel,
+    OpenAIGPTModel,
 )
 from minigpt.cli.app import app
 from minigpt.cli.finetune import AnyTask
+from minigpt.finetuning import FineTuning, fine_tune
 from minigpt.tasks import SPECIAL
 from minigpt.training import finetune as module
 from minigpt.training.datasets import PAPER_TASKS, load_task
 from minigpt.training.finetune import evaluate, finetune, summary
 from minigpt.training.pretrain import Diverged, Stopped
-from minigpt.training.task_model import Items, bucketed, open_finetuned
+from minigpt.training.task_model import Items, Network, bucketed, open_finetuned
 from tests.test_training_shards import make_tokenizer
 
 QUIET = {"device": "cpu", "progress": False}
@@ -156,19 +158,42 @@ def test_texts_that_are_too_long_are_cut(pretrained, tmp_path):
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 
 
-@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=needs_gpu)])
-def test_a_model_learns(compile, pretrained, tmp_path):
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_model_learns(device, pretrained, tmp_path):
     """Which of two words a text holds."""
     made = [
         {"sentence": f"the {x} of the end", "label": y} for x, y in (("fish", 0), ("miller", 1))
     ]
     source = {"train": made * 32, "dev": made}
-    options = {"source": source, "epochs": 8, "rate": 1e-2, "compile": compile}
+    options = {"source": source, "epochs": 8, "rate": 1e-2, "device": device}
     result = run("sst2", tmp_path / "out", pretrained, **options)
     assert result["accuracy"] == 1.0
     assert result["epochs"][-1]["loss"] < result["epochs"][0]["loss"] / 2
+
+
+@needs_gpu
+def test_cuda_graphs_change_no_loss():
+    found = []
+    for speed in (lambda _: None, lambda network: module.speed_up(network, "float32")):
+        sizes = {"vocab_size": 50, "n_positions": 40, "n_embd": 16, "n_layer": 2, "n_head": 2}
+        rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+        torch.manual_seed(0)
+        network = Network(PAPER_TASKS["cola"], OpenAIGPTModel(OpenAIGPTConfig(**sizes, **rates)))
+        network.dropout.p = 0.0
+        speed(network.cuda())
+        lengths = [9, 32, 40, 33, 9, 12]
+        batches = [
+            (torch.randint(50, (4, 1, T)), torch.full((4, 1), T - 1), torch.tensor([0, 1, 1, 0]))
+            for T in lengths
+        ]
+        batches = ([x.cuda() for x in batch] for batch in batches)
+        losses = fine_tune(network, batches, FineTuning(steps=len(lengths), rate=1e-3))
+        found.append([float(loss) for loss in losses])
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
+    assert len(set(found[0])) == len(found[0])
 
 
 def test_predictions_without_labels(tuned, tmp_path):

@@ -21,12 +21,12 @@ from minigpt.pretraining import make_optimizer
 from .checkpoints import STATE
 from .datasets import PAPER_TASKS, DataSet, find_task, load_task, metrics, write_predictions
 from .dropout import ShortDropout
+from .graphs import MOST, graphed
 from .pretrain import READ_EVERY, RECIPE, Diverged, Stopped, find_run, signals
 from .task_model import Items, Network, bucketed, open_finetuned, open_pretrained, predict
 
 RESULT = "result.json"
 ABSURD = 3  # times the loss of guessing: a run with such losses is lost
-COMPILED_FROM = 2000  # steps; for fewer, torch.compile takes longer than it saves
 
 
 @dataclass
@@ -136,19 +136,20 @@ class TaskRun:
         self.save()
 
 
-def speed_up(network: Network, steps: int, dtype: str | None, compile: bool | None) -> None:
-    """Let training compute products in `dtype`, and compile it where that is worth the time."""
+def speed_up(network: Network, dtype: str | None, most: int = 0) -> None:
+    """Let training compute products in `dtype`, and use what makes steps of this device short.
+
+    `most`: the tokens of the largest batch.
+    """
     is_gpu = network.device.type == "cuda"
     dtype = dtype or ("bfloat16" if is_gpu and torch.cuda.is_bf16_supported(False) else "float32")
-    if compile or compile is None and is_gpu and steps >= COMPILED_FROM:
-        torch._dynamo.config.specialize_float = True  # numbers on the CPU prevent CUDA graphs
-        graphs = "reduce-overhead" if is_gpu else None  # kernels do not wait for Python
-        network.forward = torch.compile(network.forward, dynamic=True, mode=graphs)
-    elif network.device.type == "cpu":
+    how = {"enabled": dtype != "float32", "cache_enabled": False}  # which graphs cannot have
+    cast = torch.autocast(network.device.type, getattr(torch, dtype), **how)
+    network.forward = cast(network.forward)
+    if not is_gpu:
         network.forward = ShortDropout()(network.forward)
-    if dtype != "float32":
-        cast = torch.autocast(network.device.type, getattr(torch, dtype))
-        network.forward = cast(network.forward)
+    elif most <= MOST:
+        network.forward = graphed(network, network.forward)
 
 
 def finetune(
@@ -160,7 +161,6 @@ def finetune(
     device: int | str | torch.device = "auto",  # the GPU if there is one
     resume: bool = False,  # go on with the run in `out`
     dtype: str | None = None,  # "float32", or "bfloat16", by default on a GPU that has it
-    compile: bool | None = None,  # None: on a GPU, for many steps
     progress: bool = True,
     **settings,  # of `TaskRecipe`: epochs=3, batch_size=32, rate=6.25e-5, seed=0, ...
 ) -> dict:
@@ -176,7 +176,7 @@ def finetune(
         return read_json(out / RESULT)
     run = TaskRun(out, recipe, folder, find_device(device))
     save_files(out, {RECIPE: json_writer(asdict(recipe))})
-    speed_up(run.network, recipe.steps, dtype, compile)
+    speed_up(run.network, dtype, run.train.largest(recipe.batch_size))
     run.run(progress)
     result = {"task": task} | {name: run.best[name] for name in run.task.metrics}
     result |= {"examples": len(run.dev.labels), "seconds": round(time.perf_counter() - began, 2)}

@@ -51,6 +51,12 @@ class Items:
             batch.append(torch.tensor(answers))
         return (send(x, device) for x in batch)
 
+    def largest(self, batch_size: int) -> int:
+        """Count the tokens of a batch of the longest example, padding included."""
+        longest = max(range(len(self.lengths)), key=self.lengths.__getitem__)
+        rows = self.rows(*self.parts[longest])
+        return batch_size * len(rows) * max(map(len, rows))
+
 
 def bucketed(lengths: Sequence[int], batch_size: int, seed: tuple[int, ...]) -> list[list[int]]:
     """Cut examples into batches of similar lengths, in an order that follows from the seed."""
@@ -154,6 +160,6 @@ def predict(task: Task, network: Network, items: Items, progress: bool, batch_si
     network.eval()
     for start in tqdm(range(0, len(order), batch_size), "dev", leave=False, disable=not progress):
         ids, ends, *_ = items.batch(order[start : start + batch_size], network.device)
-        found.append(Network.forward(network, ids, ends)[0].cpu())  # float32, not compiled
+        found.append(Network.forward(network, ids, ends)[0].cpu())  # float32
     scores = torch.cat(found)[torch.tensor(order).argsort()]
     return (scores.argmax(-1) if task.labels else scores[:, 0]).tolist()
