@@ -56,6 +56,7 @@ def rows(name: str, count: int) -> list[dict]:
     task, found = PAPER_TASKS[name], []
     for n in range(count):
         row = {column: text(n, n + k) for k, column in enumerate(task.columns)}
+        row |= {"options": [text(n, n + k) for k in range(4)]} if name == "race" else {}
         label = n % 5 if not task.labels else task.labels[n % len(task.labels)]
         found.append(row | {task.label: str(label)})
     return found
@@ -301,7 +302,11 @@ def test_divergence_stops(name, rate, pretrained, tmp_path):
     "change, error, message",
     [
         ({"model": "no-such/model/anywhere"}, OSError, "no-such/model"),
-        ({"source": {"train": rows("cola", 3)}}, ValueError, "no split 'validation'; found train"),
+        (
+            {"source": {"train": rows("cola", 3)}},
+            ValueError,
+            "no split 'dev' or 'validation'; found train",
+        ),
         ({"device": "cuda:99"}, ValueError, "cuda:99"),
     ],
 )
