@@ -28,6 +28,7 @@ from minigpt.training.datasets import PAPER_TASKS, load_task
 from minigpt.training.finetune import evaluate, finetune, summary
 from minigpt.training.pretrain import Diverged, Stopped
 from minigpt.training.task_model import Items, bucketed, open_finetuned
+from tests.helpers import ROOT
 from tests.test_training_shards import make_tokenizer
 
 QUIET = {"device": "cpu", "progress": False}
@@ -202,6 +203,17 @@ def test_median_and_spread():
     results = [{"f1": x, "accuracy": 0.5, "seconds": 9} for x in (0.2, 0.8, 0.3)]
     f1 = {"median": 0.3, "lowest": 0.2, "highest": 0.8}
     assert summary(results) == {"accuracy": dict.fromkeys(f1, 0.5), "f1": f1}
+
+
+def test_readmes_program_tells_the_spread(tmp_path, monkeypatch, capsys):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n([^`]* summary[^`]*)```", readme)
+    (tmp_path / "GLUE/CoLA").mkdir(parents=True)
+    for part in ("train", "dev"):
+        (tmp_path / f"GLUE/CoLA/{part}.tsv").write_text("a\t1\t\tThe sea.\na\t0\t*\tSea the.\n")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "README.md", "exec"), {})
+    assert re.fullmatch(r"\{'matthews': \{'median': .*\}\}\n", capsys.readouterr().out)
 
 
 def test_batches_hold_examples_of_similar_length():
