@@ -353,6 +353,20 @@ def test_a_text_may_be_long(put):
     assert len(load_task(find_task("csv", source), source)[0].texts[0]) == 200_000
 
 
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ("a,x\nb,\n", "line 3: the label is '', expected the name or number of a class"),
+        ('"a,x\nb,y\n"c",x\n', "line 4: ',' expected after"),  # the first text does not end
+        ("a,x\rb,y\n", "line 2: new-line character"),
+    ],
+)
+def test_a_wrong_table_of_ones_own_is_named(rows, message, put):
+    source = put({"train.csv": f"text,label\n{rows}"})
+    with pytest.raises(ValueError, match=f"train.csv, {message}"):
+        find_task("csv", source)
+
+
 def test_whole_numbers_are_labels_and_texts():
     rows = [{"text": 5, "label": 1}, {"text": "a", "label": 0}]
     task = find_task("csv", {"train": rows})
@@ -471,7 +485,7 @@ def test_a_missing_extra_is_named_before_anything_is_read(monkeypatch):
 
 def test_the_names_of_the_files():
     assert file_names(PAPER_TASKS["mnli"], "train") == ["train.tsv", "multinli_1.0_train.jsonl"]
-    assert file_names(PAPER_TASKS["race"], "dev_middle") == ["dev/middle"]
+    assert file_names(PAPER_TASKS["race"], "dev_middle") == ["dev/middle/"]
 
 
 # -- scores

@@ -185,7 +185,7 @@ def test_predictions_without_labels(tuned, tmp_path):
 # -- seeds, batches, arithmetic
 
 
-@pytest.mark.parametrize("place", ["", "missing/p.tsv"])
+@pytest.mark.parametrize("place", ["", "missing/p.tsv", "/dev/null"])
 def test_predictions_need_a_folder_before_anything_is_computed(place, tmp_path):
     with pytest.raises(FileNotFoundError, match=" is no file in a folder that exists"):
         evaluate("rte", "nowhere", "no-such/model", predictions=tmp_path / place, **QUIET)
@@ -389,6 +389,10 @@ def test_ones_own_data(second, reviews, pretrained, tmp_path):
     assert call(*words, "--predictions", tmp_path / "p", "--force").exit_code == 0
     assert json.loads(scored.stdout.splitlines()[-1])["accuracy"] == result["accuracy"]
     assert (tmp_path / "p").read_text().count("\n") == 13
+    other = ["--second-column", "more"] if not second else ["--second-column", ""]
+    refused = call(*words, *other)
+    way = "leave --second-column out" if not second else "pass its --second-column"
+    assert refused.exit_code == 1 and refused.stderr.endswith(way + "\n")
     line = call(*words).stdout
     assert re.fullmatch(rf"csv: accuracy {result['accuracy']:.4f}, 12 examples, [\d.]+ s\n", line)
 
@@ -420,8 +424,8 @@ def test_help_tells_the_files_of_each_task(command):
     for file in (
         "snli_1.0_train.jsonl",
         "dev_matched.tsv",
-        "test/high",
-        "train.csv or train.jsonl",
+        "test/high/",
+        "test.csv; or train.jsonl",
     ):
         assert file in told
 

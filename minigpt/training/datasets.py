@@ -100,7 +100,7 @@ PAPER_TASKS = {
     "rte": Task("entailment", PAIR, "label", YES_NO),
     "race": Task(
         *("multiple_choice", ("article", "question", "options"), "answer", ("A", "B", "C", "D")),
-        files=("{}",),
+        files=("{}/",),
         splits=LEVELS,
         arrange=list_answers,
     ),
@@ -279,10 +279,13 @@ def read_rows(task: Task, source: Mapping, split: str) -> Iterator[tuple[str, Ma
 
 def read_fields(path: Path, header: Sequence[str] | None, **dialect) -> Iterator:
     csv.field_size_limit(2**31 - 1)  # by default, 131,072 characters
-    rows = csv.DictReader((line for _, line, _ in read_text(path)), header, **dialect)
-    with naming(path):
+    lines = (line for _, line, _ in read_text(path))
+    rows = csv.DictReader(lines, header, strict=True, **dialect)
+    try:
         for row in rows:
             yield f"{path}, line {rows.line_num}", row
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {rows.reader.line_num}: {error}") from error
 
 
 def read_objects(path: Path, _) -> Iterator:
