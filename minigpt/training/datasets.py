@@ -70,7 +70,6 @@ def list_answers(article: str, question: str, options: list[str]) -> tuple[str, 
 
 
 PAIR, CLAIM = ("sentence1", "sentence2"), ("premise", "hypothesis")
-STRINGS = ("#1 String", "#2 String")
 STORY = tuple(f"InputSentence{n}" for n in (1, 2, 3, 4))
 ENDINGS = ("RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2")
 YES_NO, ENTAILS = ("entailment", "not_entailment"), ("entails", "neutral")
@@ -82,19 +81,18 @@ MATCHED |= {name: name for name in ("dev_mismatched", "test_mismatched")}
 LEVELS = SPLITS | {f"{x}_{level}": f"{x}/{level}" for x in SPLITS for level in ("middle", "high")}
 SCITAIL = ("tsv_format/scitail_1.0_{}.tsv", "scitail_1.0_{}.tsv")
 STATED = dict.fromkeys([f"scitail_1.0_{x}.tsv" for x in SPLITS], (*CLAIM, "label"))
-SCORED = ("genre", "filename", "year", "old_index", "score", *PAIR, "source1", "source2")
-SCORED = dict.fromkeys([f"sts-{x}.csv" for x in SPLITS], SCORED)
-JUDGED = [name.format(x) for name in JUDGMENTS for x in ("train", "dev")]
-JUDGED = dict.fromkeys(JUDGED, ("source", "label", "star", "sentence"))
-CLAIM_ON_HUB = dict(zip((*CLAIM, "label"), (*PAIR, "gold_label"), strict=True))
-PAIR_ON_HUB = dict(zip((*PAIR, "label"), (*STRINGS, "Quality"), strict=True))
+SCORED = dict.fromkeys(
+    [f"sts-{x}.csv" for x in SPLITS],
+    ("genre", "filename", "year", "old_index", "score", *PAIR, "source1", "source2"),
+)
+JUDGED = dict.fromkeys(
+    [name.format(x) for name in JUDGMENTS for x in ("train", "dev")],
+    ("source", "label", "star", "sentence"),
+)
+HUB_NLI = {"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"}
 PAPER_TASKS = {
-    "snli": Task(
-        "entailment", PAIR, "gold_label", NLI, files=("snli_1.0_{}.jsonl",), hub=CLAIM_ON_HUB
-    ),
-    "mnli": Task(
-        "entailment", PAIR, "gold_label", NLI, files=MULTI, splits=MATCHED, hub=CLAIM_ON_HUB
-    ),
+    "snli": Task("entailment", PAIR, "gold_label", NLI, files=("snli_1.0_{}.jsonl",), hub=HUB_NLI),
+    "mnli": Task("entailment", PAIR, "gold_label", NLI, files=MULTI, splits=MATCHED, hub=HUB_NLI),
     "qnli": Task("entailment", ("question", "sentence"), "label", YES_NO),
     "scitail": Task("entailment", CLAIM, "label", ENTAILS, files=SCITAIL, headers=STATED),
     "rte": Task("entailment", PAIR, "label", YES_NO),
@@ -111,7 +109,11 @@ PAPER_TASKS = {
         arrange=lambda *values: (" ".join(values[:4]), "", *values[4:]),  # there is no question
         choose=choose_stories,
     ),
-    "mrpc": Task("similarity", STRINGS, "Quality", metrics=F1, hub=PAIR_ON_HUB),
+    "mrpc": Task(
+        *("similarity", ("#1 String", "#2 String"), "Quality"),
+        metrics=F1,
+        hub={"sentence1": "#1 String", "sentence2": "#2 String", "label": "Quality"},
+    ),
     "qqp": Task(
         *("similarity", ("question1", "question2"), "is_duplicate"),
         metrics=F1,

@@ -204,8 +204,8 @@ def evaluate(
     Also how many `examples` these are, and `seconds`. Raises ValueError for a model of another
     task, and the errors of `load_task`.
     """
-    path = Path(predictions or "new")
-    if not path.parent.is_dir() or path.exists() and not path.is_file():  # such as /dev/null
+    path = Path(predictions or RESULT)
+    if predictions and (path.exists() and not path.is_file() or not path.parent.is_dir()):
         raise FileNotFoundError(f"{predictions} is no file in a folder that exists; pass one")
     began, columns = time.perf_counter(), [*filter(None, (text_column, second_column))]
     found, network, tokenizer = open_finetuned(task, folder, model, columns, label_column)
