@@ -165,12 +165,10 @@ def load_task(task: Task, source: DataSet, split: str = "train") -> list[Example
     line, for other contents.
     """
     read = partial(read_example, task, has_label=not split.startswith("test"))
-    found = list(each(task, source, split, read))
-    examples = [x for x in found if x.label is not None] or found
-    if not examples:
+    if not (examples := list(each(task, source, split, read))):
         raise ValueError(f"no examples with a label for {split!r} in {name_of(source)}")
     if isinstance(source, Mapping):
-        return examples
+        return [x for x in examples if x.label is not None] or examples
     with naming(source):
         return task.choose(examples, split)
 
