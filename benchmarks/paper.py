@@ -23,7 +23,7 @@ import typer
 from benchmarks.common import RESULTS, machine, write_result
 from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizerFast
 from minigpt.training.datasets import PAPER_TASKS, load_task, metrics
-from minigpt.training.finetune import TaskRecipe, TaskRun, speed_up
+from minigpt.training.finetune import TaskRecipe, TaskRun, speed_up, summary
 from minigpt.training.logs import matrix_peak
 from minigpt.training.pretrain import PretrainingRecipe
 from minigpt.training.pretrain import pretrain as train
@@ -217,9 +217,10 @@ PAPER = {"cola": 45.4, "sst2": 91.3, "mrpc": 82.3, "stsb": 82.0, "rte": 56.0}  #
 ASSET = Path(__file__).parents[1] / "minigpt/assets/paper.json"
 
 
-def spread(scores: list[float]) -> list[float]:
-    """Return median, lowest and highest, in percent."""
-    return [round(100 * f(scores), 1) for f in (statistics.median, min, max)]
+def spread(task: str, results: list[dict]) -> list[float]:
+    """Return median, lowest and highest of a task's first score, in percent."""
+    found = summary(results)[PAPER_TASKS[task].metrics[0]]
+    return [round(100 * x, 1) for x in found.values()]
 
 
 def short(run: dict, bag: dict, rows: list[dict]) -> dict:
@@ -233,12 +234,12 @@ def short(run: dict, bag: dict, rows: list[dict]) -> dict:
     for row in rows:
         if row["kind"] != "zero-shot":
             key = row["task"], row["kind"], row["blocks"] if row["kind"] == "layers" else ""
-            scores[key].append(row["epochs"][-1][metric[row["task"]]])
+            scores[key].append(row["epochs"][-1])
     found["tasks"] = {
         task: {"metric": metric[task], "paper": PAPER[task]}
         | {"bag of words": round(100 * bag["scores"][task][metric[task]], 1)}
         | {
-            kind: spread(x)
+            kind: spread(task, x)
             for (of, kind, _), x in scores.items()
             if of == task and kind != "layers"
         }
@@ -246,7 +247,7 @@ def short(run: dict, bag: dict, rows: list[dict]) -> dict:
     }
     layers = {n: scores[LAYERS["task"], "layers", n] for n in range(NOTHING, ALL + 1)}
     if min(map(len, layers.values())) == SEEDS:
-        found["layers"] = {n: spread(x) for n, x in layers.items()}
+        found["layers"] = {n: spread(LAYERS["task"], x) for n, x in layers.items()}
     points = [row for row in rows if row["kind"] == "zero-shot"]
     found["zero-shot"] = {
         task: sorted([row["step"], round(100 * row[task][name], 1)] for row in points)

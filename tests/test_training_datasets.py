@@ -168,6 +168,16 @@ CASES = {  # name of the case -> task, split, files, the examples
         },
         [(("A dog runs.", "A dog is running."), 4.75)],
     ),
+    "stsb from the authors": (
+        *("stsb", "dev"),
+        {
+            "sts-dev.csv": lines(
+                'main-news|headlines|2016|12|4.750|He said "no|No, he said.',
+                "main-forums|deft|2014|7|0.000|A, b|c|http://one|http://two",
+            )
+        },
+        [(('He said "no', "No, he said."), 4.75), (("A, b", "c"), 0.0)],
+    ),
     "sst2": (
         *("sst2", "train"),
         {"train.tsv": lines("sentence|label", 'a dull , " long film |0', "|1", "'s fun |1")},
@@ -177,6 +187,11 @@ CASES = {  # name of the case -> task, split, files, the examples
         *("cola", "train"),
         {"train.tsv": lines('xy01|1||"Ann", Tom says.', "xy01|0|*|Ann apples the ate.")},
         [(('"Ann", Tom says.',), 1), (("Ann apples the ate.",), 0)],
+    ),
+    "cola from the authors": (
+        *("cola", "dev"),
+        {"in_domain_dev.tsv": lines('xy01|1||"Ann", Tom says.', "xy01|0|*|Ann the ate.")},
+        [(('"Ann", Tom says.',), 1), (("Ann the ate.",), 0)],
     ),
     "cola without labels": (
         *("cola", "test"),
@@ -226,6 +241,87 @@ def test_story_cloze_is_divided_as_in_openais_code(put):
     assert len(load_task(PAPER_TASKS["storycloze"], parts, "dev")) == 5  # divided already
 
 
+# -- rows in the form of the Hugging Face hub
+
+NLI_NAMES = ["entailment", "neutral", "contradiction"]
+HUB = {  # task -> the texts of a row, the names of the classes
+    "snli": ({"premise": "a", "hypothesis": "b"}, NLI_NAMES),
+    "mnli": ({"premise": "a", "hypothesis": "b"}, NLI_NAMES),
+    "qnli": ({"question": "a", "sentence": "b"}, ["entailment", "not_entailment"]),
+    "rte": ({"sentence1": "a", "sentence2": "b"}, ["entailment", "not_entailment"]),
+    "mrpc": ({"sentence1": "a", "sentence2": "b"}, ["not_equivalent", "equivalent"]),
+    "qqp": ({"question1": "a", "question2": "b"}, ["not_duplicate", "duplicate"]),
+    "stsb": ({"sentence1": "a", "sentence2": "b"}, None),
+    "sst2": ({"sentence": "a"}, ["negative", "positive"]),
+    "cola": ({"sentence": "a"}, ["unacceptable", "acceptable"]),
+}
+
+
+def on_hub(texts: dict, names: list[str] | None, **labels: list):
+    """A `DatasetDict`; each row has these texts, and one of the labels of its part."""
+    datasets = pytest.importorskip("datasets")
+    label = datasets.ClassLabel(names=names) if names else datasets.Value("float32")
+    features = dict.fromkeys(texts, datasets.Value("string"))
+    features = datasets.Features(features | {"label": label, "idx": datasets.Value("int32")})
+    rows = {x: [texts | {"label": y, "idx": 0} for y in labels[x]] for x in labels}
+    return datasets.DatasetDict(
+        {x: datasets.Dataset.from_list(y, features=features) for x, y in rows.items()}
+    )
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_rows_of_the_hub_are_read(name):
+    texts, task = HUB[name][0], PAPER_TASKS[name]
+    suffix = "_matched" if name == "mnli" else ""
+    parts = {"train": [0, 1], f"validation{suffix}": [1], f"test{suffix}": [-1, -1]}
+    source, texts = on_hub(*HUB[name], **parts), tuple(texts.values())
+    assert load_task(task, source) == [(texts, 0), (texts, 1)]
+    assert load_task(task, source, "dev") == [(texts, 1)]
+    assert load_task(task, source, "test") == [(texts, None)] * 2  # not public
+
+
+def test_rows_of_the_hub_without_an_agreed_label_are_left_out():
+    source = on_hub(*HUB["snli"], **dict.fromkeys(("train", "validation", "test"), [-1, 2, 0]))
+    for split in ("train", "dev", "test"):
+        assert [x.label for x in load_task(PAPER_TASKS["snli"], source, split)] == [2, 0]
+    task = find_task("csv", source, ("premise", "hypothesis"))
+    assert task.labels == ("contradiction", "entailment")  # names of the classes, as they are there
+    assert [x.label for x in load_task(task, source)] == [0, 1]
+
+
+def test_the_names_of_classes_count_not_their_order():
+    source = on_hub(HUB["rte"][0], ["not_entailment", "entailment"], train=[0, 1])
+    assert [x.label for x in load_task(PAPER_TASKS["rte"], source)] == [1, 0]
+
+
+def test_a_question_of_the_hub_has_its_options_in_a_list():
+    row = {"article": "a", "question": "q", "options": list("wxyz"), "answer": "C"}
+    assert load_task(PAPER_TASKS["race"], {"train": [row]}) == [(("a", "q", *"wxyz"), 2)]
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ([{"text": "a", "label": 1}], "got a list, expected a folder, or the rows of each split"),
+        ({"train": {"text": ["a"]}}, "train, row 0: expected columns with values, got 'text'"),
+        ({"dev": []}, "no split 'train'; found dev"),
+        ({"train": []}, "no rows for 'train' in this dict"),
+        ({"train": [{"text": "a", "label": ""}]}, "row 0: the label is '', expected the name"),
+        ({"train": [{"text": "a", "label": [1, 2]}]}, r"row 0: the label is \[1, 2\], expected"),
+    ],
+)
+def test_other_rows_are_refused(source, message):
+    with pytest.raises(ValueError, match=message):
+        find_task("csv", source)
+
+
+def test_a_text_is_text():
+    row = {"text": ["a", "b"], "label": 1}
+    task = find_task("csv", {"train": [row, {"text": "a", "label": 0}]})
+    with pytest.raises(ValueError, match=r"train, row 0: expected a text, got \['a', 'b'\]"):
+        load_task(task, {"train": [row]})
+
+
 # -- one's own data
 
 
@@ -255,6 +351,20 @@ def test_own_data_have_their_own_columns_and_labels(kind, put):
 def test_a_text_may_be_long(put):
     source = put({"train.csv": f"text,label\n{'a' * 200_000},0\nb,1\n"})
     assert len(load_task(find_task("csv", source), source)[0].texts[0]) == 200_000
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ("a,x\nb,\n", "line 3: the label is '', expected the name or number of a class"),
+        ('"a,x\nb,y\n"c",x\n', "line 4: ',' expected after"),  # the first text does not end
+        ("a,x\rb,y\n", "line 2: new-line character"),
+    ],
+)
+def test_a_wrong_table_of_ones_own_is_named(rows, message, put):
+    source = put({"train.csv": f"text,label\n{rows}"})
+    with pytest.raises(ValueError, match=f"train.csv, {message}"):
+        find_task("csv", source)
 
 
 def test_whole_numbers_are_labels_and_texts():
@@ -333,7 +443,12 @@ WRONG = {  # what -> task, split, files, the error and what it says
     "three options": (
         *("race", "dev"),
         {"dev/high/1.txt": json.dumps(PASSAGE | {"options": [["a"] * 4, ["a"] * 3]})},
-        *(ValueError, "1.txt, question 2: expected article, question, A, B, C, D; found .*, C"),
+        *(ValueError, r"1.txt, question 2: options is \['a', 'a', 'a'\], expected a list of four"),
+    ),
+    "options in a string": (
+        *("race", "dev"),
+        {"dev/high/1.txt": json.dumps(PASSAGE | {"options": ["abcd", ["a"] * 4]})},
+        *(ValueError, "1.txt, question 1: options is 'abcd', expected a list of four"),
     ),
     "an answer too few": (
         *("race", "dev", {"dev/high/1.txt": json.dumps(PASSAGE | {"answers": ["A"]})}, ValueError),
@@ -370,7 +485,7 @@ def test_a_missing_extra_is_named_before_anything_is_read(monkeypatch):
 
 def test_the_names_of_the_files():
     assert file_names(PAPER_TASKS["mnli"], "train") == ["train.tsv", "multinli_1.0_train.jsonl"]
-    assert file_names(PAPER_TASKS["race"], "dev_middle") == ["dev/middle"]
+    assert file_names(PAPER_TASKS["race"], "dev_middle") == ["dev/middle/"]
 
 
 # -- scores

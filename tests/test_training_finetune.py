@@ -30,6 +30,7 @@ from minigpt.training.datasets import PAPER_TASKS, load_task
 from minigpt.training.finetune import evaluate, finetune, summary
 from minigpt.training.pretrain import Diverged, Stopped
 from minigpt.training.task_model import Items, Network, bucketed, open_finetuned
+from tests.helpers import ROOT
 from tests.test_training_shards import make_tokenizer
 
 QUIET = {"device": "cpu", "progress": False}
@@ -58,6 +59,7 @@ def rows(name: str, count: int) -> list[dict]:
     task, found = PAPER_TASKS[name], []
     for n in range(count):
         row = {column: text(n, n + k) for k, column in enumerate(task.columns)}
+        row |= {"options": [text(n, n + k) for k in range(4)]} if name == "race" else {}
         label = n % 5 if not task.labels else task.labels[n % len(task.labels)]
         found.append(row | {task.label: str(label)})
     return found
@@ -208,7 +210,7 @@ def test_predictions_without_labels(tuned, tmp_path):
 # -- seeds, batches, arithmetic
 
 
-@pytest.mark.parametrize("place", ["", "missing/p.tsv"])
+@pytest.mark.parametrize("place", ["", "missing/p.tsv", "/dev/null"])
 def test_predictions_need_a_folder_before_anything_is_computed(place, tmp_path):
     with pytest.raises(FileNotFoundError, match=" is no file in a folder that exists"):
         evaluate("rte", "nowhere", "no-such/model", predictions=tmp_path / place, **QUIET)
@@ -226,6 +228,17 @@ def test_median_and_spread():
     results = [{"f1": x, "accuracy": 0.5, "seconds": 9} for x in (0.2, 0.8, 0.3)]
     f1 = {"median": 0.3, "lowest": 0.2, "highest": 0.8}
     assert summary(results) == {"accuracy": dict.fromkeys(f1, 0.5), "f1": f1}
+
+
+def test_readmes_program_tells_the_spread(tmp_path, monkeypatch, capsys):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n([^`]* summary[^`]*)```", readme)
+    (tmp_path / "GLUE/CoLA").mkdir(parents=True)
+    for part in ("train", "dev"):
+        (tmp_path / f"GLUE/CoLA/{part}.tsv").write_text("a\t1\t\tThe sea.\na\t0\t*\tSea the.\n")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "README.md", "exec"), {})
+    assert re.fullmatch(r"\{'matthews': \{'median': .*\}\}\n", capsys.readouterr().out)
 
 
 def test_batches_hold_examples_of_similar_length():
@@ -326,7 +339,11 @@ def test_divergence_stops(name, rate, pretrained, tmp_path):
     "change, error, message",
     [
         ({"model": "no-such/model/anywhere"}, OSError, "no-such/model"),
-        ({"source": {"train": rows("cola", 3)}}, ValueError, "no split 'validation'; found train"),
+        (
+            {"source": {"train": rows("cola", 3)}},
+            ValueError,
+            "no split 'dev' or 'validation'; found train",
+        ),
         ({"device": "cuda:99"}, ValueError, "cuda:99"),
     ],
 )
@@ -397,6 +414,10 @@ def test_ones_own_data(second, reviews, pretrained, tmp_path):
     assert call(*words, "--predictions", tmp_path / "p", "--force").exit_code == 0
     assert json.loads(scored.stdout.splitlines()[-1])["accuracy"] == result["accuracy"]
     assert (tmp_path / "p").read_text().count("\n") == 13
+    other = ["--second-column", "more"] if not second else ["--second-column", ""]
+    refused = call(*words, *other)
+    way = "leave --second-column out" if not second else "pass its --second-column"
+    assert refused.exit_code == 1 and refused.stderr.endswith(way + "\n")
     line = call(*words).stdout
     assert re.fullmatch(rf"csv: accuracy {result['accuracy']:.4f}, 12 examples, [\d.]+ s\n", line)
 
@@ -428,8 +449,8 @@ def test_help_tells_the_files_of_each_task(command):
     for file in (
         "snli_1.0_train.jsonl",
         "dev_matched.tsv",
-        "test/high",
-        "train.csv or train.jsonl",
+        "test/high/",
+        "test.csv; or train.jsonl",
     ):
         assert file in told
 

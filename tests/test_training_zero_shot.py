@@ -94,6 +94,11 @@ def test_a_wrong_schema_is_named(record, tmp_path):
         zero_shot("winograd", tmp_path, MODEL, TOKENIZER)
 
 
+def test_an_unknown_task_is_named():
+    with pytest.raises(ValueError, match="no task 'mnli'; expected one of cola, sst2, race"):
+        zero_shot("mnli", {}, MODEL, TOKENIZER)
+
+
 def test_without_labels_there_is_no_score(tmp_path):
     write(tmp_path, {"test.tsv": "index\tsentence\n0\t1 2\n"})
     with pytest.raises(ValueError, match="split='test', whose labels are not public; choose 'dev'"):

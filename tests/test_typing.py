@@ -39,7 +39,8 @@ WRONG = ["model.generat(1)", "tokenizer.pad_tokn", "m.OpenAIGPTModl"]
 
 def test_mypy_finds_no_error_in_readme_and_the_types_of_calls(tmp_path):
     pytest.importorskip("mypy")
-    (readme,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    text = (ROOT / "README.md").read_text("utf-8")
+    readme = "".join(re.findall(r"```python\n(.*?)```", text, re.S))
     (tmp_path / "program.py").write_text(readme + PROGRAM, encoding="utf-8")
     lines = [PROGRAM, *WRONG]
     (tmp_path / "wrong.py").write_text("\n".join([readme, *lines]), encoding="utf-8")

@@ -15,6 +15,7 @@ AnyTask = Literal[PaperTask, "stsb", "sst2", "cola", "csv"]
 TaskName = Annotated[AnyTask, Argument(metavar="TASK", help="One of those listed below.")]
 Number = Annotated[int, Option(min=1)]
 Column = Annotated[str, Option(help="Of the task csv.")]
+PREDICTIONS = "Write them as for a GLUE submission; rows labelled - have none."
 Second = Annotated[str | None, Option(help="Of csv, where an example is two texts.")]
 
 
@@ -29,15 +30,15 @@ class TaskCommand(Command):
         return super().invoke(ctx)
 
     def format_epilog(self, ctx, formatter):
-        from minigpt.training.datasets import PAPER_TASKS, Task, file_names
+        from minigpt.training.datasets import PAPER_TASKS, Task
+
+        def files(task: Task) -> str:
+            forms = ([form.format(x) for x in task.splits.values()] for form in task.files)
+            return "; or ".join(", ".join(dict.fromkeys(names)) for names in forms)
 
         tasks = PAPER_TASKS | {"csv": Task("", (), "", files=("{}.csv", "{}.jsonl"))}
-        told = {
-            name: dict.fromkeys(" or ".join(file_names(task, split)) for split in task.splits)
-            for name, task in tasks.items()
-        }
         with formatter.section("Tasks, and their files in FOLDER under their owners' names"):
-            formatter.write_dl([(name, ", ".join(files)) for name, files in told.items()])
+            formatter.write_dl([(name, files(task)) for name, task in tasks.items()])
 
 
 def finetune_command(
@@ -76,7 +77,7 @@ def evaluate_command(
     folder: Folder,
     model: Annotated[str, Argument(metavar="MODEL", help="Folder that finetune wrote.")],
     split: Annotated[str, Option(help="train, dev, test, or another one of the task.")] = "dev",
-    predictions: Annotated[Path | None, Option(help="Write them as for a GLUE submission.")] = None,
+    predictions: Annotated[Path | None, Option(help=PREDICTIONS)] = None,
     device: Device = "auto",
     text_column: Column = "text",
     second_column: Second = None,

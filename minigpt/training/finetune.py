@@ -154,7 +154,7 @@ def speed_up(network: Network, dtype: str | None, most: int = 0) -> None:
 
 def finetune(
     task: str,
-    folder: DataSet,  # with the owners' files; or the rows of each split
+    folder: DataSet,  # with the owners' files; or the rows of each split, as in a `DatasetDict`
     out: str | Path,  # folder for the best model
     model: str | Path = "tiny",
     *,
@@ -191,7 +191,7 @@ def evaluate(
     folder: DataSet,  # as for `finetune`
     model: str | Path,  # that was fine-tuned for it
     split: str = "dev",
-    predictions: str | Path | None = None,  # a file for them, as for a GLUE submission
+    predictions: str | Path | None = None,  # a file for them: see `write_predictions`
     *,
     text_column: str = "text",
     second_column: str | None = None,
@@ -204,7 +204,8 @@ def evaluate(
     Also how many `examples` these are, and `seconds`. Raises ValueError for a model of another
     task, and the errors of `load_task`.
     """
-    if predictions and (Path(predictions).is_dir() or not Path(predictions).parent.is_dir()):
+    path = Path(predictions or RESULT)
+    if predictions and (path.exists() and not path.is_file() or not path.parent.is_dir()):
         raise FileNotFoundError(f"{predictions} is no file in a folder that exists; pass one")
     began, columns = time.perf_counter(), [*filter(None, (text_column, second_column))]
     found, network, tokenizer = open_finetuned(task, folder, model, columns, label_column)

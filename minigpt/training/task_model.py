@@ -83,7 +83,7 @@ class Network(TaskModel):
         chooses = task.kind == "multiple_choice"
         L = 1 if chooses else len(task.labels) or 1
         super().__init__(transformer.config, L, transformer, chooses=chooses)
-        self.labels = task.labels
+        self.labels, self.kind = task.labels, task.kind
 
     device = property(lambda self: self.score.weight.device)
 
@@ -100,6 +100,7 @@ class Network(TaskModel):
         (kind, head), weights, config = TASK_HEADS[self.chooses], self.state_dict(), self.config
         weights[f"{head}.weight"] = weights.pop("score.weight")
         config.pad_token_id, config.finetuning_task = tokenizer.pad_token_id, name
+        config.input_transformation = self.kind
         if self.chooses:
             weights[f"{head}.bias"] = torch.zeros(1)
         else:
@@ -141,6 +142,9 @@ def open_finetuned(
     if known != name:
         raise ValueError(f"{model} was fine-tuned for {known}, not for {name}; pass {known}")
     task = find_task(name, folder, columns, label, names)
+    if (kind := getattr(config, "input_transformation", task.kind)) != task.kind:
+        way = "pass its second_column" if kind == "entailment" else "leave second_column out"
+        raise ValueError(f"{model} was fine-tuned for {kind}, not for {task.kind}; {way}")
     chooses = task.kind == "multiple_choice"
     kind, head = TASK_HEADS[chooses]
     right = config.architectures == [kind.__name__]

@@ -59,10 +59,12 @@ HEURISTICS: dict[str, tuple[Task, Callable]] = {  # name -> the data, what predi
 def zero_shot(name: str, source: DataSet, model, tokenizer, split: str = "dev") -> dict:
     """Score a language model on a task of `HEURISTICS`: the metrics, `examples` and `seconds`.
 
-    Raises what `load_task` does, ImportError without scikit-learn, and ValueError for a split whose
-    labels are not public.
+    Raises what `load_task` does, ImportError without scikit-learn, and ValueError for an unknown
+    name or a split whose labels are not public.
     """
     need("sklearn", "the score of a task")
+    if name not in HEURISTICS:
+        raise ValueError(f"no task {name!r}; expected one of {', '.join(HEURISTICS)}")
     task, predict = HEURISTICS[name]
     start, examples = time.perf_counter(), load_task(task, source, split)
     labels = [x.label for x in examples]
