@@ -188,7 +188,7 @@ REFUSED = [  # changes of the recipe, of the options, and what is said
     ({"n_head": 3}, {}, "n_head=3"),
     ({"vocab_size": 5}, {"tokenizer": None, "installed": ("ftfy", "spacy")}, "vocab_size=5"),
     ({}, {"tokenizer": None}, r"learning a vocabulary needs ftfy: .*notebooks\[original\]"),
-    ({"n_positions": 9000}, {}, r"held_out: the text has \d+ tokens, a window 9000"),
+    ({"n_positions": 9000}, {}, r"books: the text has \d+ tokens, a window 9000"),
     ({}, {"held_out": "short"}, r"short: the text has \d tokens, a window 16"),
     ({}, {"books": "short"}, r"short: the text has \d tokens, a window 16"),
     ({}, {"books": "gone"}, "gone"),
@@ -236,9 +236,9 @@ def test_an_out_of_another_run_is_refused(whole, library, tmp_path):
     with pytest.raises(ValueError, match="peak=0.1, but .*out began with 0.01; pass that"):
         start(library, whole[0], replace(RECIPE, peak=0.1), resume=True)
     for texts in (["books", "books"], ["held_out", "held_out"]):
-        with pytest.raises(ValueError, match="the texts or the tokenizer are not those"):
+        with pytest.raises(ValueError, match="began with other data, .* pass the same texts"):
             pretrain(*[library / x for x in texts], whole[0], RECIPE, resume=True, **QUIET)
-    with pytest.raises(ValueError, match="the texts or the tokenizer are not those"):
+    with pytest.raises(ValueError, match="began with other data, .* pass the same texts"):
         start(library, whole[0], resume=True, tokenizer="tiny")
     assert (whole[0] / "log.csv").read_bytes() == before
     with pytest.raises(ValueError, match="out is in .*books and would be read; pass another"):

@@ -1,7 +1,6 @@
 """Checkpoints: written whole or not at all; the newest sound one is read, old ones removed."""
 
 import hashlib
-import json
 import os
 import shutil
 import warnings
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from minigpt import OpenAIGPTLMHeadModel
-from minigpt.hf.files import read_json, unfinished_folder
+from minigpt.hf.files import json_writer, read_json, save_files, unfinished_folder
 from minigpt.hf.loading import save_model
 
 STATE, SUMS = "training.pt", "sha256.json"
@@ -27,6 +26,19 @@ def digests(folder: Path) -> dict[str, str]:
     return found
 
 
+def seal(folder: Path) -> None:
+    """Write the digests of a folder's files beside them."""
+    save_files(folder, {SUMS: json_writer(digests(folder))})
+
+
+def check_seal(folder: Path) -> None:
+    """Raise ValueError or FileNotFoundError, naming it, for a file that is not as it was sealed."""
+    found = digests(folder)
+    for name, digest in read_json(folder / SUMS).items():
+        if found.get(name) != digest:
+            raise ValueError(f"{folder / name} has changed since it was written")
+
+
 class Checkpoints:
     """The folders `step-00001000` below `folder`: each a model, and in `training.pt` the rest."""
 
@@ -35,9 +47,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Return the steps of which there is a checkpoint, the last one first."""
-        return sorted(
-            (int(path.name[5:]) for path in self.folder.glob("step-????????")), reverse=True
-        )
+        found = [path.name[5:] for path in self.folder.glob("step-*")]
+        return sorted((int(name) for name in found if name.isdecimal()), reverse=True)
 
     def path(self, step: int) -> Path:
         return self.folder / f"step-{step:08}"
@@ -49,7 +60,7 @@ class Checkpoints:
         """
         with unfinished_folder(self.folder) as new:
             save_model(model, new, state_dict=weights, more={STATE: lambda p: torch.save(state, p)})
-            (new / SUMS).write_text(json.dumps(digests(new)), encoding="utf-8")
+            seal(new)
             if (final := self.path(step)).exists():  # damaged, or the run would have gone on there
                 shutil.rmtree(final)
             os.replace(new, final)
@@ -61,19 +72,23 @@ class Checkpoints:
                 shutil.rmtree(self.path(step), ignore_errors=True)
 
     def load(self) -> tuple[dict, dict] | None:
-        """Return weights and state of the newest sound checkpoint; None where there is none.
+        """Return weights and state of the newest sound checkpoint; None where none was written.
 
-        Warns of each damaged one.
+        Warns of damaged ones. Raises ValueError if all are.
         """
+        damaged = ""
         for step in self.steps():
             path = self.path(step)
             try:
-                found = digests(path)
-                if (promised := read_json(path / SUMS)) != {x: found.get(x) for x in promised}:
-                    raise ValueError("a file has changed since it was written")
+                check_seal(path)
                 state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-                return OpenAIGPTLMHeadModel.from_pretrained(path).state_dict(), state
+                weights = OpenAIGPTLMHeadModel.from_pretrained(path).state_dict()
             except Exception as error:  # damaged files can raise any
-                what = f"the checkpoint {path} is damaged ({error!s:.200})"
-                warnings.warn(f"{what}; trying the one before", stacklevel=2)
+                damaged += f"the checkpoint {path} is damaged ({error!s:.200}); "
+                continue
+            if damaged:
+                warnings.warn(f"{damaged}going on from step {step}", stacklevel=2)
+            return weights, state
+        if damaged:
+            raise ValueError(f"{damaged}nothing sound to go on from; pass a new folder")
         return None

@@ -27,7 +27,7 @@ from .checkpoints import Checkpoints
 from .corpus import Source, learn_vocabulary, name_of, text_files
 from .logs import MEASURED, STEPS, TABLES, Logs, matrix_peak, need, plot
 from .loop import DATA, RECIPE, Diverged, Run, Stopped, find_run
-from .processes import Processes, set_whole_state, whole_state
+from .processes import JOB, Processes, set_whole_state, torchrun_job, whole_state
 from .shards import Shards, is_prepared, prepare_shards
 from .trainer import Trainer
 
@@ -227,7 +227,10 @@ def prepare(
     passes = PASSES * len(texts[0]) / (recipe.batch_size * recipe.n_positions)
     recipe = replace(recipe, steps=recipe.steps or math.ceil(passes))
     if not found:
-        save_files(out, tokenizer.writers() | {RECIPE: json_writer(asdict(recipe))})
+        writers = tokenizer.writers()
+        if job := torchrun_job():
+            writers[JOB] = lambda path: path.write_text(job, encoding="utf-8")
+        save_files(out, writers | {RECIPE: json_writer(asdict(recipe))})
     return recipe, tokenizer, texts
 
 
@@ -272,7 +275,7 @@ def pretrain(
         >>> pretrain("BOOKS", "HELD_OUT", "OUT", recipe)["perplexity"]
     """
     processes, out, sources = Processes(device), Path(out), [books, held_out]
-    resume |= int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    resume |= (out / JOB).is_file() and (out / JOB).read_text("utf-8") == torchrun_job()
     how, plan = {"workers": workers or os.cpu_count(), "progress": progress}, None
     with processes.together():
         if processes.is_first:
