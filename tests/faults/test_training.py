@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(damage, library,
     out = tmp_path / "out"
     start(library, out)
     DAMAGE[damage](out / "checkpoints" / "step-00000009")
-    with pytest.warns(UserWarning, match="step-00000009 is damaged .*; going on from step 8"):
+    with pytest.warns(UserWarning, match="step-00000009 is damaged .*on from step-00000008"):
         start(library, out, resume=True)
     assert column(out) == column(whole[0])
     with warnings.catch_warnings(action="error"):  # it has been written anew
