@@ -285,7 +285,8 @@ def pretrain(
         recipe, vocab_size, folders = processes.share(plan)
         trainer = Trainer(recipe.config(vocab_size), recipe, processes, fsdp)
         texts = [Shards(folder) for folder in folders]
-        result = Pretraining(out, trainer, texts, tokenizer, tensorboard).run(progress)
+        run = Pretraining(out, trainer, texts, tokenizer, tensorboard)
+        result = run.run(progress and processes.is_first)
     if processes.is_first and find_spec("matplotlib"):
         plot(out)
     return result

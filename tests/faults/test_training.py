@@ -107,6 +107,7 @@ def test_two_processes_do_what_one_does_and_one_goes_on_for_them(library, alone,
     done = run(TORCHRUN, tmp_path, signal.SIGKILL, 6, 1, command(library, out, recipe))
     assert done.returncode == 1 and "Signal 9 (SIGKILL) received" in done.stderr
     assert not list(out.rglob(".saving-*/config.json"))
+    assert done.stderr.count("| 0/9 [00:00<?") == 1  # one of them shows a bar
     start(library, out, SEVERAL, resume=True)
     compare(out, alone)
 
