@@ -104,7 +104,7 @@ def fine_tuned(data: Path, model: Path, job: dict) -> dict:
     recipe = TaskRecipe(model=str(model), **fields)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = TaskRun(Path("/nowhere"), recipe, data / "glue" / GLUE[recipe.task], device)
-    run.save = run.network.save = lambda *_: None
+    run.write = lambda *_: None
     forget(run.network.transformer, job["blocks"], recipe.seed)
     speed_up(run.network, recipe.steps, "bfloat16" if device.type == "cuda" else None, False)
     run.run(progress=False)

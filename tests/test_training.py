@@ -7,14 +7,17 @@ import shutil
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 import minigpt.training.pretrain  # noqa: F401
 from minigpt import OpenAIGPTLMHeadModel, OpenAIGPTTokenizer
 from minigpt.pretraining import perplexity
 from minigpt.training import PretrainingRecipe, pretrain
 from minigpt.training.corpus import learn_vocabulary
+from minigpt.training.processes import Processes
 from minigpt.training.shards import prepare_shards
 from tests.test_cli import call
 
@@ -180,6 +183,53 @@ def test_what_changes_no_result_may_change_on_resume(whole, library, tmp_path):
     assert start(library, out, recipe, resume=True)["loss"] == whole[1]["loss"]
 
 
+def job(number: int, attempt: int) -> str:
+    return f"/tmp/torchelastic_x/none_{number}/attempt_{attempt}/0/error.json"
+
+
+def test_torchrun_goes_on_with_the_run_that_it_began(whole, library, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", job(1, 0))
+    first = start(library, tmp_path / "out")
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", job(1, 1))
+    assert start(library, tmp_path / "out") == first | {"tokens_per_second": None}
+    for attempt in (0, 1):  # refused, and still refused when torchrun starts it again
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", job(2, attempt))
+        for out in (whole[0], tmp_path / "out"):
+            with pytest.raises(FileExistsError, match="holds a run; go on with --resume"):
+                start(library, out)
+
+
+# -- gradients of several processes
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("always", [False, True])
+def test_gradients_are_synchronised_once_a_step(parts, always, tmp_path, monkeypatch):
+    """PyTorch calls a hook wherever it would average gradients over the processes."""
+    calls, trainer_module = [], sys.modules["minigpt.training.trainer"]
+    dist = torch.distributed
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        processes = Processes("cpu")
+        monkeypatch.setattr(processes, "wrap", lambda model, _: DistributedDataParallel(model))
+        if always:
+            monkeypatch.setattr(trainer_module, "synchronise_gradients", lambda *_: None)
+        recipe = replace(RECIPE, accumulate=parts)
+        trainer = trainer_module.Trainer(recipe.config(60), recipe, processes, False)
+
+        def hook(_, bucket):
+            calls.append(bucket.index())
+            done = torch.futures.Future()
+            done.set_result(bucket.buffer())
+            return done
+
+        trainer.model.register_comm_hook(None, hook)
+        trainer.step(np.arange(100) % 60, 0)
+    finally:
+        dist.destroy_process_group()
+    assert calls.count(0) == (parts if always else 1)
+
+
 # -- refused before the first step, and before OUT is made
 
 REFUSED = [  # changes of the recipe, of the options, and what is said
@@ -188,10 +238,11 @@ REFUSED = [  # changes of the recipe, of the options, and what is said
     ({"n_head": 3}, {}, "n_head=3"),
     ({"vocab_size": 5}, {"tokenizer": None, "installed": ("ftfy", "spacy")}, "vocab_size=5"),
     ({}, {"tokenizer": None}, r"learning a vocabulary needs ftfy: .*notebooks\[original\]"),
-    ({"n_positions": 9000}, {}, r"held_out: the text has \d+ tokens, a window 9000"),
+    ({"n_positions": 9000}, {}, r"books: the text has \d+ tokens, a window 9000"),
     ({}, {"held_out": "short"}, r"short: the text has \d tokens, a window 16"),
     ({}, {"books": "short"}, r"short: the text has \d tokens, a window 16"),
     ({}, {"books": "gone"}, "gone"),
+    ({}, {"books": "foreign", "held_out": "alien"}, "100% .*foreign would be <unk>"),
     ({}, {"held_out": "gone"}, "gone"),
     ({}, {"held_out": "foreign"}, "100% of the tokens of .*foreign would be <unk>"),
     ({}, {"tensorboard": True}, r"--tensorboard needs tensorboard: pip install"),
@@ -201,7 +252,7 @@ REFUSED = [  # changes of the recipe, of the options, and what is said
 
 @pytest.mark.parametrize("changes, options, words", REFUSED)
 def test_what_cannot_be_trained_is_refused(changes, options, words, library, tmp_path, monkeypatch):
-    for name, text in (("short", "the fish"), ("foreign", "море " * 100)):
+    for name, text in (("short", "the fish"), *((x, "море " * 99) for x in ("foreign", "alien"))):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.txt").write_text(text, encoding="utf-8")
     names = ("books", "held_out")
@@ -236,9 +287,9 @@ def test_an_out_of_another_run_is_refused(whole, library, tmp_path):
     with pytest.raises(ValueError, match="peak=0.1, but .*out began with 0.01; pass that"):
         start(library, whole[0], replace(RECIPE, peak=0.1), resume=True)
     for texts in (["books", "books"], ["held_out", "held_out"]):
-        with pytest.raises(ValueError, match="the texts or the tokenizer are not those"):
+        with pytest.raises(ValueError, match="began with other data, .* pass the same texts"):
             pretrain(*[library / x for x in texts], whole[0], RECIPE, resume=True, **QUIET)
-    with pytest.raises(ValueError, match="the texts or the tokenizer are not those"):
+    with pytest.raises(ValueError, match="began with other data, .* pass the same texts"):
         start(library, whole[0], resume=True, tokenizer="tiny")
     assert (whole[0] / "log.csv").read_bytes() == before
     with pytest.raises(ValueError, match="out is in .*books and would be read; pass another"):

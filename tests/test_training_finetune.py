@@ -309,11 +309,30 @@ def test_a_run_goes_on_after_a_signal_as_if_nothing_had_been(
         run("cola", out, pretrained)
     with pytest.raises(ValueError, match="rate=0.5, but .* began with 0.001"):
         run("cola", out, pretrained, rate=0.5, resume=True)
-    with pytest.raises(ValueError, match=r"began with \[20, 11\] examples, not \[20, 12\]; pass"):
+    with pytest.raises(ValueError, match=r"other data, \[20, 11\], not \[20, 12\]; pass the same"):
         run("cola", out, pretrained, source=data("cola", dev=12), resume=True)
     result = run("cola", out, pretrained, resume=True)
     assert result["epochs"] == whole["epochs"]
     assert run("cola", out, pretrained, resume=True) == result  # it is finished
+
+
+def test_a_stopped_command_says_in_json_what_it_has_done(
+    reviews, pretrained, tmp_path, monkeypatch
+):
+    words = ["finetune", "csv", reviews, tmp_path / "out", "--model", pretrained, "--json"]
+    columns = ["--text-column", "review", "--label-column", "stars", "--device", "cpu"]
+    stop_after(2, monkeypatch)
+    told = call(*words, *columns, "--batch-size", 12)
+    result = json.loads(told.stdout.splitlines()[-1])
+    assert told.exit_code == 143 and told.stderr.endswith(f"minigpt: {result['error']}\n")
+    assert len(result["epochs"]) == 2 and result["accuracy"] == result["epochs"][0]["accuracy"]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "find_run", interrupted)
+    told = call(*words, *columns)
+    assert told.exit_code == 130 and json.loads(told.stdout) == {"error": "stopped by Ctrl-C"}
 
 
 def test_a_damaged_state_is_named(tuned, pretrained, tmp_path, monkeypatch):

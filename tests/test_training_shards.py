@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
 from minigpt.bpe import NEWLINE, build_vocabulary, learn_merges, order_characters
 from minigpt.training import corpus, shards
-from minigpt.training.shards import Shards, prepare_shards
+from minigpt.training.checkpoints import check_seal
+from minigpt.training.shards import prepare_shards
 
 BOOKS = {
     "a.txt": "The miller sees the fish.\r\n\r\n  The fish & the < miller!\n\n" * 3,
@@ -204,11 +206,17 @@ def cut(path):
     os.truncate(path, path.stat().st_size - 3)
 
 
+def flip(path):
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
 @pytest.mark.parametrize(
     "name, damage",
     [
         ("shard-00001.bin", cut),
         ("shard-00001.bin", lambda path: path.write_bytes(path.read_bytes() + b"0")),
+        ("shard-00001.bin", flip),
         ("shard-00000.bin", os.remove),
         ("index.json", cut),
         ("index.json", lambda path: path.write_text("[]")),
@@ -223,11 +231,30 @@ def test_damaged_shards_are_noticed_and_made_again(
     (folder,) = (tmp_path / "data").iterdir()
     damage(folder / name)
     with pytest.raises((ValueError, FileNotFoundError), match=name):
-        Shards(folder)
+        check_seal(folder)
     assert (prepare_shards(books, make_tokenizer(), tmp_path / "data")[:] == before).all()
     assert made == ["made"] * 2
     prepare_shards(books, make_tokenizer(), tmp_path / "data")
     assert made == ["made"] * 2 and os.listdir(tmp_path / "data") == [folder.name]
+
+
+def test_shards_as_a_source_are_whole_and_have_the_same_vocabulary(books, tmp_path):
+    folder = prepare_shards(books, make_tokenizer(), tmp_path / "data").folder
+    for same in (make_tokenizer(pipeline="basic"), make_tokenizer(OpenAIGPTTokenizer)):
+        assert prepare_shards(folder, same, "unused").folder == folder
+    with pytest.raises(ValueError, match=f"{folder} has ids of another vocabulary; pass"):
+        prepare_shards(folder, make_tokenizer(merges=8), "unused")
+    flip(folder / "shard-00000.bin")
+    with pytest.raises(ValueError, match="shard-00000.bin has changed since it was written"):
+        prepare_shards(folder, make_tokenizer(), "unused")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk, as Linux has it")
+def test_a_full_disk_is_named(books, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_NAME", "../../../full-{}")
+    (tmp_path / "full-0").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="full-0 could not be saved .*No space left.*; make room"):
+        prepare_shards(books, make_tokenizer(), tmp_path / "data")
 
 
 def test_a_text_of_unknown_tokens_is_refused(tmp_path):

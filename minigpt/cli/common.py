@@ -75,6 +75,7 @@ class Commands(TyperGroup):
     debug = False  # until the options are read
 
     def main(self, args=None, **settings):
+        self.as_json = "--json" in (args or sys.argv)
         try:
             raise SystemExit(super().main(args, **settings, standalone_mode=False))
         except Exception as error:
@@ -82,10 +83,14 @@ class Commands(TyperGroup):
                 raise
             line, code = explain(error)
             tell(line)
-            if "--json" in (args or sys.argv) and is_first():
-                with suppress(OSError):
-                    typer.echo(json.dumps({**getattr(error, "result", {}), "error": line}))
+            self.tell_as_json(error, line)
             raise SystemExit(code) from error
+
+    def tell_as_json(self, error: BaseException, line: str) -> None:
+        """With --json, write the error to stdout, and what a run has done until then."""
+        if self.as_json and is_first():
+            with suppress(OSError):
+                typer.echo(json.dumps({**getattr(error, "result", {}), "error": line}))
 
     def parse_args(self, ctx, args):
         return super().parse_args(ctx, args or ["--help"])
@@ -98,6 +103,7 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as stop:
             if str(stop):  # a run that has saved itself says how to go on
                 tell(str(stop))
+            self.tell_as_json(stop, str(stop) or "stopped by Ctrl-C")
             raise typer.Exit(getattr(stop, "exit_code", 130)) from None
 
 

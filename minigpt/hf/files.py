@@ -84,6 +84,17 @@ def naming(path: str | Path | None) -> Iterator[None]:
         raise ValueError(f"{path} is damaged or has {reason}); copy it again") from error
 
 
+@contextmanager
+def writing(
+    path: Path, way: str = "make room if the disk is full, or pass another folder"
+) -> Iterator[None]:
+    """Turn an error while a file is written into an OSError that names it and says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise OSError(f"{path} could not be saved ({error!s:.200}); {way}") from error
+
+
 def read_json(path: Path, kind: type = dict):
     """Read a JSON file. Raises ValueError, naming it, if it is damaged or not of type `kind`."""
     with naming(path):
@@ -161,12 +172,8 @@ def save_files(folder: str | Path, writers: Mapping[str, Writer], stale: str = "
     for attempt in range(MAX_TRIES):
         with unfinished_folder(folder) as waiting:
             for name, write in writers.items():
-                try:
+                with writing(Path(folder, name)):
                     write(waiting / name)
-                except (OSError, RuntimeError, SafetensorError) as error:
-                    what = f"{Path(folder, name)} could not be saved ({error!s:.200})"
-                    way = "make room if the disk is full, or pass another folder"
-                    raise OSError(f"{what}; {way}") from error
             if exchange(waiting, Path(folder), list(writers), stale):
                 return sorted(writers)
         time.sleep(random.random() * 0.02 * (attempt + 1))

@@ -1,7 +1,6 @@
 """Checkpoints: written whole or not at all; the newest sound one is read, old ones removed."""
 
 import hashlib
-import json
 import os
 import shutil
 import warnings
@@ -12,19 +11,27 @@ import torch
 from torch import Tensor
 
 from minigpt import OpenAIGPTLMHeadModel
-from minigpt.hf.files import read_json, unfinished_folder
+from minigpt.hf.files import json_writer, read_json, save_files, unfinished_folder
 from minigpt.hf.loading import save_model
 
 STATE, SUMS = "training.pt", "sha256.json"
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Compute the SHA-256 of each file of a folder."""
-    found = {}
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(folder: Path) -> None:
+    """Write the SHA-256 of each file of a folder beside them."""
+    save_files(folder, {SUMS: json_writer({path.name: digest(path) for path in folder.iterdir()})})
+
+
+def check_seal(folder: Path) -> None:
+    """Raise ValueError or FileNotFoundError, naming it, for a file that is not as it was sealed."""
+    for name, promised in read_json(folder / SUMS).items():
+        if digest(folder / name) != promised:
+            raise ValueError(f"{folder / name} has changed since it was written")
 
 
 class Checkpoints:
@@ -33,14 +40,9 @@ class Checkpoints:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def steps(self) -> list[int]:
-        """Return the steps of which there is a checkpoint, the last one first."""
-        return sorted(
-            (int(path.name[5:]) for path in self.folder.glob("step-????????")), reverse=True
-        )
-
-    def path(self, step: int) -> Path:
-        return self.folder / f"step-{step:08}"
+    def paths(self) -> list[Path]:
+        """List the checkpoints, the last one first."""
+        return sorted(self.folder.glob("step-" + 8 * "[0-9]"), reverse=True)
 
     def save(self, step: int, model, weights: Mapping[str, Tensor], state: dict) -> None:
         """Write the checkpoint of a step under another name, then rename it.
@@ -49,31 +51,35 @@ class Checkpoints:
         """
         with unfinished_folder(self.folder) as new:
             save_model(model, new, state_dict=weights, more={STATE: lambda p: torch.save(state, p)})
-            (new / SUMS).write_text(json.dumps(digests(new)), encoding="utf-8")
-            if (final := self.path(step)).exists():  # damaged, or the run would have gone on there
+            seal(new)
+            final = self.folder / f"step-{step:08}"
+            if final.exists():  # damaged, or the run would have gone on there
                 shutil.rmtree(final)
             os.replace(new, final)
 
     def prune(self, keep: int, best: int | None) -> None:
         """Remove all but the last `keep` checkpoints and the one of step `best`."""
-        for step in self.steps()[keep:]:
-            if step != best:
-                shutil.rmtree(self.path(step), ignore_errors=True)
+        for path in self.paths()[keep:]:
+            if int(path.name[5:]) != best:
+                shutil.rmtree(path, ignore_errors=True)
 
     def load(self) -> tuple[dict, dict] | None:
-        """Return weights and state of the newest sound checkpoint; None where there is none.
+        """Return weights and state of the newest sound checkpoint; None where none was written.
 
-        Warns of each damaged one.
+        Warns of damaged ones. Raises ValueError if all are.
         """
-        for step in self.steps():
-            path = self.path(step)
+        damaged = ""
+        for path in self.paths():
             try:
-                found = digests(path)
-                if (promised := read_json(path / SUMS)) != {x: found.get(x) for x in promised}:
-                    raise ValueError("a file has changed since it was written")
+                check_seal(path)
                 state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-                return OpenAIGPTLMHeadModel.from_pretrained(path).state_dict(), state
+                weights = OpenAIGPTLMHeadModel.from_pretrained(path).state_dict()
             except Exception as error:  # damaged files can raise any
-                what = f"the checkpoint {path} is damaged ({error!s:.200})"
-                warnings.warn(f"{what}; trying the one before", stacklevel=2)
+                damaged += f"the checkpoint {path} is damaged ({error!s:.200}); "
+                continue
+            if damaged:
+                warnings.warn(f"{damaged}going on from {path.name}", stacklevel=2)
+            return weights, state
+        if damaged:
+            raise ValueError(f"{damaged}nothing sound to go on from; pass a new folder")
         return None

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from minigpt.finetuning import FineTuning, fine_tune
 from minigpt.hf.files import json_writer, naming, read_json, save_files
@@ -22,7 +21,7 @@ from .checkpoints import STATE
 from .datasets import PAPER_TASKS, DataSet, find_task, load_task, metrics, write_predictions
 from .dropout import ShortDropout
 from .graphs import MOST, graphed
-from .pretrain import READ_EVERY, RECIPE, Diverged, Stopped, find_run, signals
+from .loop import READ_EVERY, RECIPE, Run, find_run
 from .task_model import Items, Network, bucketed, open_finetuned, open_pretrained, predict
 
 RESULT = "result.json"
@@ -45,11 +44,14 @@ class TaskRecipe(FineTuning):
     label_column: str = "label"
 
 
-class TaskRun:
-    """A fine-tuning: its steps, the scores after each epoch, and what is saved."""
+class TaskRun(Run):
+    """A fine-tuning: its batches, the scores after each epoch, and what is saved."""
+
+    remedy = "pass a lower --rate, and another folder"
+    kept = ("epochs", "losses")
 
     def __init__(self, out: Path, recipe: TaskRecipe, folder: DataSet, device: torch.device):
-        self.out, self.recipe = out, recipe
+        self.began = time.perf_counter()
         columns = [*filter(None, (recipe.text_column, recipe.second_column))]
         self.task = task = find_task(recipe.task, folder, columns, recipe.label_column)
         train, dev = (load_task(task, folder, split) for split in ("train", "dev"))
@@ -60,31 +62,26 @@ class TaskRun:
         self.train, self.dev = (Items(task, x, tokenizer, config.n_positions) for x in (train, dev))
         self.per_epoch = math.ceil(len(train) / recipe.batch_size)
         recipe.steps = recipe.epochs * self.per_epoch
+        every = self.per_epoch, self.per_epoch
+        super().__init__(out, recipe, device, [len(train), len(dev)], every)
         self.optimizer = make_optimizer(self.network, recipe.weight_decay)
-        squares = [x * x for x in self.train.labels]  # of scores; classes have logarithms
-        guessing = math.log(len(task.labels)) if task.labels else statistics.fmean(squares)
-        self.most = ABSURD * (guessing + math.log(config.vocab_size))
-        self.step, self.epochs, self.best, self.losses = 0, [], None, []
-        self.examples = examples = [len(train), len(dev)]
-        self.load()
-        if self.examples != examples:
-            way = "pass the same data, or a new folder"
-            raise ValueError(f"{out} began with {self.examples} examples, not {examples}; {way}")
-
-    def save(self) -> None:
-        names = "step", "epochs", "best", "losses", "examples"
-        state = {name: getattr(self, name) for name in names}
-        state |= {name: getattr(self, name).state_dict() for name in ("network", "optimizer")}
-        save_files(self.out, {STATE: partial(torch.save, state)})
-
-    def load(self) -> None:
-        """Go on from what was saved, if there is anything."""
-        if (path := self.out / STATE).is_file():
+        worst = max(map(abs, self.train.labels))
+        guessing = math.log(len(task.labels)) if task.labels else worst * worst
+        self.most = ABSURD * (guessing + max(recipe.lm_coef, 1) * math.log(config.vocab_size))
+        self.epochs, self.losses = [], []
+        if (path := out / STATE).is_file():
             with naming(path):
                 state = torch.load(path, map_location="cpu", weights_only=True)
-                for name in ("network", "optimizer"):
-                    getattr(self, name).load_state_dict(state.pop(name))
-                vars(self).update(state)
+                self.go_on(state)
+                self.network.load_state_dict(state["network"])
+                self.optimizer.load_state_dict(state["optimizer"])
+
+    def write(self, better: dict | None) -> None:
+        if better:
+            self.network.save(self.out, self.recipe.task, self.tokenizer)
+            self.best = better
+        parts = {name: getattr(self, name).state_dict() for name in ("network", "optimizer")}
+        save_files(self.out, {STATE: partial(torch.save, self.state() | parts)})
 
     def batches(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield the batches from this step on. All random numbers follow from seed and step."""
@@ -93,47 +90,36 @@ class TaskRun:
             batches = bucketed(self.train.lengths, recipe.batch_size, (recipe.seed, epoch))
             for chosen in batches[self.step % self.per_epoch :]:
                 torch.manual_seed(2**32 * recipe.seed + self.step)
-                yield tuple(self.train.batch(chosen, self.network.device))
+                yield tuple(self.train.batch(chosen, self.device))
 
-    def run(self, progress: bool) -> None:
-        """Make all steps. Raises `Diverged`; and `Stopped` if a signal has stopped the run."""
-        bar = tqdm(total=self.recipe.steps, initial=self.step, desc="steps", disable=not progress)
-        start = self.network, self.batches(), self.recipe, self.optimizer, self.step
-        with bar, signals() as caught:
-            for loss in fine_tune(*start):
-                self.losses.append(loss.clone())  # a CUDA graph overwrites its results
-                self.step += 1
-                bar.update()
-                is_end = self.step % self.per_epoch == 0
-                if caught or is_end or self.step % READ_EVERY == 0:
-                    self.look(bar)
-                if is_end:
-                    self.end_epoch(progress)
-                if caught:
-                    self.save()
-                    way = "the same command with --resume goes on"
-                    raise Stopped(caught[0], self.step, way)
+    def steps(self) -> Iterator[Tensor]:
+        rest = fine_tune(self.network, self.batches(), self.recipe, self.optimizer, self.step)
+        return (loss.clone() for loss in rest)  # a CUDA graph overwrites its results
 
-    def look(self, bar: tqdm) -> None:
-        """Read the losses of this epoch. Raises `Diverged` if the last ones are absurd."""
-        self.losses = [float(loss) for loss in self.losses]  # waits for a GPU
+    def look(self) -> bool:
+        """Read the losses since the last look; say whether to stop."""
+        self.losses += torch.stack(self.pending).tolist()
         recent = statistics.fmean(self.losses[-READ_EVERY:])
-        bar.set_postfix(loss=f"{recent:.3f}")
-        if not recent < self.most:
-            way = "pass a lower --rate and another folder"
-            raise Diverged(self.losses[-1], self.step, way, self.best or {})
+        self.bar.set_postfix(loss=f"{recent:.3f}")
+        self.check(recent, self.step, self.most)
+        return bool(self.caught)
 
-    def end_epoch(self, progress: bool) -> None:
-        """Measure, and save the model if it is the best so far."""
-        found, first = predict(self.task, self.network, self.dev, progress), self.task.metrics[0]
+    def measure(self) -> dict | None:
+        """Score the epoch that ends; return the row if it is the best one."""
+        found = predict(self.task, self.network, self.dev, not self.bar.disable)
         self.network.train()
         row = {"epoch": len(self.epochs) + 1, "loss": statistics.fmean(self.losses)}
         row |= metrics(self.task, found, self.dev.labels)
-        self.epochs, self.losses = [*self.epochs, row], []
-        if not self.best or row[first] > self.best[first]:
-            self.best = row
-            self.network.save(self.out, self.recipe.task, self.tokenizer)
-        self.save()
+        self.epochs, self.losses, first = [*self.epochs, row], [], self.task.metrics[0]
+        return row if not self.best or row[first] > self.best[first] else None
+
+    def result(self) -> dict:
+        """Return what `--json` shows: the scores of the best model, in OUT, and of all epochs."""
+        best = {name: self.best[name] for name in self.task.metrics} if self.best else {}
+        seconds = round(time.perf_counter() - self.began, 2)
+        result = {"task": self.recipe.task, **best, "examples": len(self.dev.labels)}
+        result |= {"seconds": seconds, "train_examples": len(self.train.labels)}
+        return result | {"epochs": self.epochs, "model": str(self.out)}
 
 
 def speed_up(network: Network, dtype: str | None, most: int = 0) -> None:
@@ -170,17 +156,13 @@ def finetune(
     `epochs`. Raises ValueError, OSError or ImportError before the first step for what cannot be
     trained; `Diverged`; and `Stopped` if SIGINT or SIGTERM stopped it.
     """
-    began, out = time.perf_counter(), Path(out)
-    recipe = TaskRecipe(task=task, model=str(model), **settings)
+    out, recipe = Path(out), TaskRecipe(task=task, model=str(model), **settings)
     if find_run(out, recipe, resume) and (out / RESULT).is_file():
         return read_json(out / RESULT)
     run = TaskRun(out, recipe, folder, find_device(device))
     save_files(out, {RECIPE: json_writer(asdict(recipe))})
     speed_up(run.network, dtype, run.train.largest(recipe.batch_size))
-    run.run(progress)
-    result = {"task": task} | {name: run.best[name] for name in run.task.metrics}
-    result |= {"examples": len(run.dev.labels), "seconds": round(time.perf_counter() - began, 2)}
-    result |= {"train_examples": len(run.train.labels), "epochs": run.epochs, "model": str(out)}
+    result = run.run(progress)
     save_files(out, {RESULT: json_writer(result)})
     (out / STATE).unlink()
     return result

@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from minigpt.hf.files import writing
+
 STEPS, MEASURED, SAMPLES, CURVES = "log.csv", "measured.csv", "samples.txt", "curves.png"
+ROOM = "make room, and go on with --resume"
 TABLES = {
     STEPS: ("step", "loss", "rate", "grad_norm", "tokens_per_second"),
     MEASURED: ("step", "held_out_loss", "perplexity", "perplexity_per_word"),
@@ -40,16 +43,13 @@ class Logs:
         kept = [line for number, line in numbered if number and int(number[0]) <= step]
         header = [",".join(TABLES[path.name]) + "\n"] if path.name in TABLES else []
         waiting = path.with_suffix(".unfinished")
-        waiting.write_text("".join([*header, *kept]), encoding="utf-8")
-        os.replace(waiting, path)
+        with writing(path, ROOM):
+            waiting.write_text("".join([*header, *kept]), encoding="utf-8")
+            os.replace(waiting, path)
 
     def write(self, name: str, line: str) -> None:
-        try:
-            with (self.out / name).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            way = "make room, and go on with --resume"
-            raise OSError(f"{self.out / name} could not be written ({error}); {way}") from error
+        with writing(self.out / name, ROOM), (self.out / name).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def add(self, name: str, values: tuple) -> None:
         """Write a row, which begins with the step."""

@@ -6,23 +6,19 @@ One code path for one process and for those that torchrun started.
 import math
 import os
 import shutil
-import signal
 import time
 import tomllib
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import get_type_hints
 
 import torch
-from tqdm import tqdm
+from torch import Tensor
 
 from minigpt import AutoTokenizer, OpenAIGPTConfig
-from minigpt.hf.files import json_writer, naming, read_json, save_files
+from minigpt.hf.files import json_writer, naming, save_files
 from minigpt.hf.loading import save_model
 from minigpt.hf.tokenization import lacks_extra
 from minigpt.pretraining import Recipe, learning_rate, window_starts
@@ -30,16 +26,15 @@ from minigpt.pretraining import Recipe, learning_rate, window_starts
 from .checkpoints import Checkpoints
 from .corpus import Source, learn_vocabulary, name_of, text_files
 from .logs import MEASURED, STEPS, TABLES, Logs, matrix_peak, need, plot
-from .processes import Processes, set_whole_state, whole_state
+from .loop import DATA, RECIPE, Diverged, Run, Stopped, find_run
+from .processes import JOB, Processes, set_whole_state, torchrun_job, whole_state
 from .shards import Shards, is_prepared, prepare_shards
 from .trainer import Trainer
 
-RECIPE, DATA = "recipe.json", "data"
+__all__ = ["Diverged", "PretrainingRecipe", "Stopped", "pretrain"]
 PRECISIONS = ("float32", "bfloat16", "float16")
 PASSES = 100  # over the text, if no number of steps is given; as in the paper
-READ_EVERY = 20  # steps on a GPU from one look at the losses, which waits for it, to the next
 COUNTS = ("steps", "batch_size", "accumulate", "save_every", "measure_every", "keep")  # from 1 on
-FREE = ("accumulate", "compile", "save_every", "measure_every", "keep")  # a resumed run may change
 
 
 @dataclass
@@ -93,114 +88,68 @@ class PretrainingRecipe(Recipe):
         return OpenAIGPTConfig(vocab_size=vocab_size, **sizes, **rates)
 
 
-class Diverged(ValueError):
-    """The loss is not a number, infinite or far above that of guessing. `result`: as of a run."""
+class Pretraining(Run):
+    """One process's view of a pre-training: its texts, its logs, its checkpoints."""
 
-    def __init__(self, loss: float, step: int, way: str, result: dict):
-        super().__init__(f"diverged: loss {loss:.4g} at step {step}; {way}")
-        self.result = result
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal has stopped the run, which is saved. `exit_code`: as a shell has it."""
-
-    def __init__(self, number: int, step: int, way: str):
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; {way}")
-        self.exit_code = 128 + number
-
-
-class Run:
-    """One process's view of a run: its steps, what is measured and saved, how it ends."""
+    remedy = "pass a lower --peak or a longer --warmup, and another folder"
+    kept = ("loss",)
 
     def __init__(self, out: Path, trainer: Trainer, texts: list[Shards], tokenizer, tensorboard):
-        self.out, self.trainer, self.tokenizer = out, trainer, tokenizer
-        self.recipe, self.processes = trainer.recipe, trainer.processes
-        self.held_out, self.books = texts
-        self.texts = [text.folder.name for text in texts]  # these tell the tokenizer, too
+        recipe, self.processes = trainer.recipe, trainer.processes
+        names = [text.folder.name for text in texts]  # they tell the tokenizer, too
+        every = recipe.measure_every, recipe.save_every
+        super().__init__(out, recipe, trainer.device, names, every)
+        self.trainer, self.tokenizer, self.world = trainer, tokenizer, self.processes.world
+        self.books, self.held_out = texts
+        self.most = 2 * math.log(trainer.config.vocab_size)  # twice the loss of guessing
         self.checkpoints = Checkpoints(out / "checkpoints")
-        self.step, self.loss, self.best, self.pending = 0, None, None, []
-        self.begin, self.speed = None, None
+        self.loss, self.begin, self.speed = None, None, None
         self.resume()
         self.logs = Logs(out, self.step, tensorboard) if self.processes.is_first else None
-        is_gpu, dtype = trainer.device.type == "cuda", getattr(torch, self.recipe.dtype)
-        self.peak = is_gpu and matrix_peak(trainer.device, dtype)
+        is_gpu, dtype = self.device.type == "cuda", getattr(torch, recipe.dtype)
+        self.peak = is_gpu and matrix_peak(self.device, dtype)
 
     def resume(self) -> None:
         """Go on from the newest sound checkpoint, if there is one."""
         weights, state = (self.processes.is_first and self.checkpoints.load()) or ({}, {})
         moments = state.pop("optimizer", {})
-        if not (told := self.processes.share(state)):
-            return
-        if told["texts"] != self.texts:
-            what = "the texts or the tokenizer are not those that the run began with"
-            raise ValueError(f"{self.out}: {what}; pass the same ones, or another folder")
-        self.step, self.loss, self.best = told["step"], told["loss"], told["best"]
-        trainer = self.trainer
-        set_whole_state(trainer.model, trainer.optimizer, weights, moments if self.step else None)
-        trainer.scaler.load_state_dict(told["scaler"])
+        if told := self.processes.share(state):
+            self.go_on(told)
+            model, optimizer = self.trainer.model, self.trainer.optimizer
+            set_whole_state(model, optimizer, weights, moments if self.step else None)
+            self.trainer.scaler.load_state_dict(told["scaler"])
 
-    def train(self, progress: bool) -> dict:
-        """Make all steps that are left. Raises `Diverged` and `Stopped`."""
-        recipe, shown = self.recipe, progress and self.logs
-        shown = {"desc": "train", "unit": " steps", "disable": not shown}
-        with signals() as caught, tqdm(total=recipe.steps, initial=self.step, **shown) as self.bar:
-            if not self.best:
-                self.save(self.measure())
-            self.since = time.perf_counter()
-            while self.step < recipe.steps:
-                self.pending.append(self.trainer.step(self.books, self.step))
-                self.step += 1
-                is_last = self.step == recipe.steps
-                measuring = is_last or self.step % recipe.measure_every == 0
-                saving = is_last or self.step % recipe.save_every == 0
-                if measuring or saving or self.must_look(caught):
-                    stopping = self.look(caught)
-                    better = self.measure() if measuring else None
-                    if better or saving or stopping:
-                        self.save(better, is_last or stopping)
-                    if stopping:
-                        number = caught[0] if caught else signal.SIGTERM  # another process's
-                        raise Stopped(number, self.step, self.whereabouts())
-                    self.since = time.perf_counter()
-        return self.result()
+    def steps(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if not self.best:
+            self.save(self.measure(), must=False)
+        while self.step < self.recipe.steps:
+            if not self.pending:
+                self.since = time.perf_counter()
+            yield self.trainer.step(self.books, self.step)
 
-    def must_look(self, caught: list) -> bool:
-        """Say whether it is time to read the losses, for which the GPU must have finished."""
-        often = self.trainer.device.type == "cpu" or self.begin is None  # after the first step
-        return often or self.step % READ_EVERY == 0 or bool(caught) and self.processes.world == 1
-
-    def look(self, caught: list) -> bool:
-        """Read and log the losses since the last look; say whether any process was stopped."""
+    def look(self) -> bool:
+        """Log the losses since the last look; say whether any process was stopped."""
         losses, lengths = map(torch.stack, zip(*self.pending, strict=True))
-        flag = torch.full_like(losses[:1], len(caught))
+        flag = torch.full_like(losses[:1], len(self.caught))
         *losses, flag = self.processes.total(torch.cat([losses, flag])).tolist()
         now, tokens = time.perf_counter(), self.recipe.batch_size * self.trainer.length
         speed = len(losses) * tokens / (now - self.since)
         self.begin = self.begin or (self.step, now)
         if self.step > self.begin[0]:  # the first step, which compiles, does not count
             self.speed = (self.step - self.begin[0]) * tokens / (now - self.begin[1])
-        first, self.pending = self.step - len(losses) + 1, []
+        first = self.step - len(losses) + 1
         for step, (loss, length) in enumerate(zip(losses, lengths.tolist(), strict=True), first):
-            self.loss = loss / self.processes.world
+            self.loss = loss / self.world
             rate = learning_rate(step - 1, self.recipe)
             if self.logs:
                 self.logs.add(STEPS, (step, self.loss, rate, length, round(speed)))
-            self.check(self.loss, step)
-        self.bar.update(len(losses))
+            self.check(self.loss, step, self.most)
         facts = {"loss": f"{self.loss:.3f}", "tokens/s": f"{speed:,.0f}"}
         if self.peak:
-            share = speed * self.trainer.work() / (self.peak * self.processes.world)
+            share = speed * self.trainer.work() / (self.peak * self.world)
             facts["of the peak"] = f"{share:.0%}"
         self.bar.set_postfix(facts)
         return flag > 0
-
-    def check(self, loss: float, step: int, most: float | None = None) -> None:
-        """Raise `Diverged` if a loss is above `most`, by default twice that of guessing, or NaN."""
-        if not loss < (most or 2 * math.log(self.trainer.config.vocab_size)):
-            self.loss = loss if math.isfinite(loss) else None
-            way = "pass a lower --peak or a longer --warmup, and another folder"
-            way = f"{way}; {self.whereabouts(then='')}"
-            raise Diverged(loss, step, way, self.result())
 
     def measure(self) -> dict | None:
         """Measure the held-out text and write a sample; return the row if it is the best one."""
@@ -216,80 +165,33 @@ class Run:
             self.logs.sample(self.step, self.tokenizer.decode(sample))
         return row if not self.best or loss < self.best["held_out_loss"] else None
 
-    def save(self, better: dict | None, must: bool = False) -> None:
+    def write(self, better: dict | None) -> None:
         """Write a checkpoint and, if it is the best so far, the model in OUT.
 
-        Raises `Diverged` if the last update has broken the model, OSError if it `must` be written
-        and cannot be; otherwise that is a warning, and the checkpoints before remain.
+        Raises `Diverged` if the last update has broken the model.
         """
-        trainer, recipe = self.trainer, self.recipe
-        starts = window_starts(len(self.books), trainer.length, recipe, self.step)
-        self.check(trainer.measure(self.books, starts), self.step)
+        trainer = self.trainer
+        starts = window_starts(len(self.books), trainer.length, self.recipe, self.step)
+        self.check(trainer.measure(self.books, starts), self.step, self.most)
         weights, moments = whole_state(trainer.model, trainer.optimizer)
-        if self.logs:
-            try:
+        try:
+            if self.logs:
                 if better:
                     save_model(trainer.empty, self.out, state_dict=weights)
                     self.best = better
-                names = "step", "loss", "best", "texts"
-                state = {name: getattr(self, name) for name in names}
-                state |= {"optimizer": moments, "scaler": trainer.scaler.state_dict()}
-                self.checkpoints.save(self.step, trainer.empty, weights, state)
-                self.checkpoints.prune(recipe.keep, self.best and self.best["step"])
-            except OSError as error:
-                if must:
-                    raise OSError(f"{error}; {self.whereabouts()}") from error
-                warnings.warn(f"{error}; going on; {self.whereabouts()}", stacklevel=2)
-        self.best = self.processes.share(self.best)
-
-    def whereabouts(self, then: str = ", --resume goes on from it") -> str:
-        """Say from where the run can go on, and how."""
-        if steps := self.checkpoints.steps():
-            return f"the checkpoint of step {steps[0]} is in {self.out}{then}"
-        return f"{self.out} has no checkpoint yet"
+                state = {"optimizer": moments, "scaler": trainer.scaler.state_dict()}
+                self.checkpoints.save(self.step, trainer.empty, weights, state | self.state())
+                self.checkpoints.prune(self.recipe.keep, self.best and self.best["step"])
+        finally:
+            self.best = self.processes.share(self.best)
 
     def result(self) -> dict:
         """Return what `--json` shows: the last loss, and the facts of the best model, in OUT."""
-        speed = self.speed and round(self.speed)
-        facts = {"steps": self.step, "loss": self.loss, **(self.best or {})}
+        loss = self.loss if math.isfinite(self.loss or 0) else None
+        facts = {"steps": self.step, "loss": loss, **(self.best or {})}
         facts.pop("step", None)  # of the best model
+        speed = self.speed and round(self.speed)
         return facts | {"tokens_per_second": speed, "checkpoint": str(self.out)}
-
-
-@contextmanager
-def signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list, for whoever finishes a step first."""
-    caught, old = [], {}
-    for number in (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ():
-        if signal.getsignal(number) not in (signal.SIG_IGN, None):
-            old[number] = signal.signal(number, lambda number, _: caught.append(number))
-    try:
-        yield caught
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def find_run(out: Path, recipe: PretrainingRecipe, resume: bool) -> PretrainingRecipe | None:
-    """Return the recipe of the run that `out` holds, None if there is none.
-
-    Raises FileExistsError for a run or model that must not be changed, ValueError, naming the
-    field, for a run with another recipe.
-    """
-    if not (out / RECIPE).is_file():
-        found = {path.name for path in out.glob("[!.]*")}  # texts were read, and it was stopped
-        if out.exists() and not (out.is_dir() and found <= {DATA}):
-            raise FileExistsError(f"{out} is not empty; pass a new folder")
-        return None
-    if not resume:
-        raise FileExistsError(f"{out} holds a run; go on with --resume, or pass another folder")
-    saved = read_json(out / RECIPE)
-    recipe = replace(recipe, steps=recipe.steps or saved["steps"])
-    for name, old in saved.items():
-        if name not in FREE and getattr(recipe, name, None) != old:
-            given = f"{name}={getattr(recipe, name, None)!r}"
-            raise ValueError(f"{given}, but {out} began with {old!r}; pass that, or a new folder")
-    return recipe
 
 
 def prepare(
@@ -309,7 +211,7 @@ def prepare(
     if found:
         recipe, tokenizer = found, out if tokenizer is None else tokenizer
     elif tokenizer is None:
-        tokenizer = learn_vocabulary(sources[1], recipe.vocab_size, **how)
+        tokenizer = learn_vocabulary(sources[0], recipe.vocab_size, **how)
     if isinstance(tokenizer, str | Path):
         tokenizer = AutoTokenizer.from_pretrained(tokenizer, use_fast=lacks_extra())
     try:
@@ -322,10 +224,13 @@ def prepare(
         if is_new:
             shutil.rmtree(out, ignore_errors=True)
         raise
-    passes = PASSES * len(texts[1]) / (recipe.batch_size * recipe.n_positions)
+    passes = PASSES * len(texts[0]) / (recipe.batch_size * recipe.n_positions)
     recipe = replace(recipe, steps=recipe.steps or math.ceil(passes))
     if not found:
-        save_files(out, tokenizer.writers() | {RECIPE: json_writer(asdict(recipe))})
+        writers = tokenizer.writers()
+        if job := torchrun_job():
+            writers[JOB] = lambda path: path.write_text(job, encoding="utf-8")
+        save_files(out, writers | {RECIPE: json_writer(asdict(recipe))})
     return recipe, tokenizer, texts
 
 
@@ -369,8 +274,8 @@ def pretrain(
         >>> recipe = PretrainingRecipe(n_embd=64, n_layer=2, n_head=2, steps=100)
         >>> pretrain("BOOKS", "HELD_OUT", "OUT", recipe)["perplexity"]
     """
-    processes, out, sources = Processes(device), Path(out), [held_out, books]
-    resume |= int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    processes, out, sources = Processes(device), Path(out), [books, held_out]
+    resume |= (out / JOB).is_file() and (out / JOB).read_text("utf-8") == torchrun_job()
     how, plan = {"workers": workers or os.cpu_count(), "progress": progress}, None
     with processes.together():
         if processes.is_first:
@@ -379,8 +284,9 @@ def pretrain(
             plan = recipe, len(tokenizer), [text.folder for text in texts]
         recipe, vocab_size, folders = processes.share(plan)
         trainer = Trainer(recipe.config(vocab_size), recipe, processes, fsdp)
-        run = Run(out, trainer, [Shards(folder) for folder in folders], tokenizer, tensorboard)
-        result = run.train(progress)
+        texts = [Shards(folder) for folder in folders]
+        run = Pretraining(out, trainer, texts, tokenizer, tensorboard)
+        result = run.run(progress and processes.is_first)
     if processes.is_first and find_spec("matplotlib"):
         plot(out)
     return result

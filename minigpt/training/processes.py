@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from minigpt.hf.loading import find_device
 
 WAIT = timedelta(days=1)  # for the first process, which may read many books
+JOB = ".torchrun"  # a run's file with the name of the torchrun that began it
 
 
 class Processes:
@@ -82,6 +83,11 @@ class Processes:
         for block in model.transformer.h:
             fully_shard(block, mesh=mesh)
         return fully_shard(model, mesh=mesh)
+
+
+def torchrun_job() -> str:
+    """Name the torchrun that started this process, even again after a failure; else ""."""
+    return os.environ.get("TORCHELASTIC_ERROR_FILE", "").rpartition("attempt_")[0]
 
 
 def synchronise_gradients(model: nn.Module, wanted: bool) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from minigpt.bpe import NEWLINE
-from minigpt.hf.files import json_text, read_json, unfinished_folder
+from minigpt.hf.files import json_writer, read_json, save_files, unfinished_folder, writing
 from minigpt.hf.tokenizer_base import TokenizerBase
 
+from .checkpoints import check_seal, seal
 from .corpus import Part, Source, for_each_piece, name_of
 
 SHARD = 2**28  # tokens; the last shard may have fewer
@@ -28,15 +29,11 @@ class Shards:
     """
 
     def __init__(self, folder: str | Path):
-        """Open what `prepare_shards` made. Raises ValueError, naming it, for a damaged file."""
-        self.folder, self.parts = Path(folder), []
-        index = read_json(self.folder / INDEX_NAME)
-        self.words, self.unknown, dtype = index["words"], index["unknown"], np.dtype(index["dtype"])
-        for number, length in enumerate(index["lengths"]):
-            path, size = self.folder / SHARD_NAME.format(number), length * dtype.itemsize
-            if path.stat().st_size != size:
-                raise ValueError(f"{path} has no longer {size} bytes; remove {self.folder}")
-            self.parts.append(np.asarray(np.memmap(path, dtype, "r")))
+        """Open what `prepare_shards` made and has checked."""
+        self.folder, index = Path(folder), read_json(Path(folder) / INDEX_NAME)
+        self.words, self.unknown = index["words"], index["unknown"]
+        self.vocabulary, paths = index["vocabulary"], sorted(self.folder.glob("shard-*.bin"))
+        self.parts = [np.asarray(np.memmap(path, index["dtype"], "r")) for path in paths]
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -79,19 +76,24 @@ def encode_piece(tokenizer: TokenizerBase, piece: list[Part]) -> tuple[np.ndarra
 
 def write_shards(folder: Path, encoded: Iterable[tuple[np.ndarray, int, int]]) -> dict:
     """Write what `encode_piece` returned into files of `SHARD` ids each; return the index."""
-    lengths, index = [0], {"words": 0, "unknown": 0}
+    index = {"tokens": 0, "words": 0, "unknown": 0}
     for ids, words, unknown in encoded:
         index["words"] += words
         index["unknown"] += unknown
         index["dtype"] = ids.dtype.name
         while len(ids):
-            if lengths[-1] == SHARD:
-                lengths.append(0)
-            now, ids = np.split(ids, [SHARD - lengths[-1]])
-            with (folder / SHARD_NAME.format(len(lengths) - 1)).open("ab") as file:
+            number, used = divmod(index["tokens"], SHARD)
+            now, ids = np.split(ids, [SHARD - used])
+            path = folder / SHARD_NAME.format(number)
+            with writing(path), path.open("ab") as file:
                 file.write(now.tobytes())
-            lengths[-1] += len(now)
-    return index | {"lengths": lengths}
+            index["tokens"] += len(now)
+    return index
+
+
+def vocabulary_of(tokenizer: TokenizerBase) -> str:
+    """Return a hash of what each id means."""
+    return hashlib.sha256(json.dumps(sorted(tokenizer.vocab.items())).encode()).hexdigest()[:16]
 
 
 def fingerprint(source: Source, tokenizer: TokenizerBase, progress: bool) -> str:
@@ -120,20 +122,25 @@ def prepare_shards(
     unknown, and the errors of `documents`.
     """
     if is_prepared(source):  # perhaps on another machine
-        return Shards(source)
+        check_seal(Path(source))
+        if (found := Shards(source)).vocabulary != vocabulary_of(tokenizer):
+            raise ValueError(f"{source} has ids of another vocabulary; pass the tokenizer of these")
+        return found
     place = Path(folder) / fingerprint(source, tokenizer, progress)
     try:
+        check_seal(place)
         return Shards(place)
     except (FileNotFoundError, ValueError):
         tokenizer("")  # loads what it needs once, for all processes
     encode, what = partial(encode_piece, tokenizer), f"tokenize {name_of(source)}"
     with unfinished_folder(folder) as waiting:
         index = write_shards(waiting, for_each_piece(encode, source, workers, what, progress))
-        tokens = sum(index["lengths"])
-        if index["unknown"] > tokens / 2:
-            share = f"{index['unknown'] / tokens:.0%} of the tokens of {name_of(source)} would be"
+        if (unknown := index["unknown"] / index["tokens"]) > 0.5:
+            share = f"{unknown:.0%} of the tokens of {name_of(source)} would be"
             raise ValueError(f"{share} {tokenizer.unk_token}; pass a tokenizer for such texts")
-        (waiting / INDEX_NAME).write_text(json_text(index), encoding="utf-8")
+        index["vocabulary"] = vocabulary_of(tokenizer)
+        save_files(waiting, {INDEX_NAME: json_writer(index)})
+        seal(waiting)
         shutil.rmtree(place, ignore_errors=True)  # a damaged one
         waiting.replace(place)
     return Shards(place)

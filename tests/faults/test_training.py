@@ -5,6 +5,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,13 +68,16 @@ ENDS = [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
 @pytest.mark.parametrize("number, code", ENDS, ids=["KILL", "TERM", "INT"])
 def test_a_run_that_a_signal_ends_goes_on_bit_for_bit(number, code, library, whole, tmp_path):
     out = tmp_path / "out"
-    done = run([sys.executable], tmp_path, number, 5, 0, command(library, out))
+    done = run([sys.executable], tmp_path, number, 5, 0, command(library, out, RECIPE, "--json"))
     assert done.returncode == code
     if number != signal.SIGKILL:
         said = (
             f"minigpt: stopped by {number.name} after step 6; the checkpoint of step 6 is in {out}"
         )
         assert f"{said}, --resume goes on from it" in done.stderr
+        result = json.loads(done.stdout.splitlines()[-1])
+        assert result.keys() == {*whole[1], "error"} and result["error"].startswith(said[9:])
+        assert result["steps"] == 6 and str(result["loss"]) == column(whole[0])[5]
         assert (out / "checkpoints" / "step-00000006").is_dir() and len(column(out)) == 6
     start(library, out, resume=True)
     assert column(out) == column(whole[0])
@@ -103,6 +107,7 @@ def test_two_processes_do_what_one_does_and_one_goes_on_for_them(library, alone,
     done = run(TORCHRUN, tmp_path, signal.SIGKILL, 6, 1, command(library, out, recipe))
     assert done.returncode == 1 and "Signal 9 (SIGKILL) received" in done.stderr
     assert not list(out.rglob(".saving-*/config.json"))
+    assert done.stderr.count("| 0/9 [00:00<?") == 1  # one of them shows a bar
     start(library, out, SEVERAL, resume=True)
     compare(out, alone)
 
@@ -161,11 +166,38 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(damage, library,
     out = tmp_path / "out"
     start(library, out)
     DAMAGE[damage](out / "checkpoints" / "step-00000009")
-    with pytest.warns(UserWarning, match="step-00000009 is damaged .*; trying the one before"):
+    with pytest.warns(UserWarning, match="step-00000009 is damaged .*on from step-00000008"):
         start(library, out, resume=True)
     assert column(out) == column(whole[0])
     with warnings.catch_warnings(action="error"):  # it has been written anew
         assert checkpoints.Checkpoints(out / "checkpoints").load()[1]["step"] == 9
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused(library, whole, tmp_path):
+    out = shutil.copytree(whole[0], tmp_path / "out")
+    for path in (out / "checkpoints").iterdir():
+        flip(path / "training.pt")
+    before = (out / "log.csv").read_bytes()
+    with pytest.raises(ValueError, match="step-00000009 is damaged .*nothing sound .* new folder"):
+        start(library, out, resume=True)
+    assert (out / "log.csv").read_bytes() == before
+
+
+def test_other_folders_among_the_checkpoints_are_left_alone(library, whole, tmp_path):
+    out = shutil.copytree(whole[0], tmp_path / "out")
+    for name in ("step-00000xyz", "step-", "step-00000009.old"):
+        (out / "checkpoints" / name).mkdir()
+    assert start(library, out, resume=True)["steps"] == 9
+    assert (out / "checkpoints" / "step-00000xyz").is_dir()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk, as Linux has it")
+def test_a_log_that_cannot_be_cut_is_named(library, whole, tmp_path):
+    out = shutil.copytree(whole[0], tmp_path / "out")
+    (out / "log.unfinished").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="log.csv could not be saved .*No space left.*--resume"):
+        start(library, out, resume=True)
+    assert (out / "log.csv").read_bytes() == (whole[0] / "log.csv").read_bytes()
 
 
 def test_a_disk_that_is_full_for_a_while_is_a_warning(library, whole, tmp_path, monkeypatch):
@@ -225,5 +257,5 @@ def test_a_log_that_cannot_be_written_is_named(library, tmp_path, monkeypatch):
         "save_model",
         lambda *x, **y: (save(*x, **y), (out / "log.csv").unlink(), (out / "log.csv").mkdir()),
     )
-    with pytest.raises(OSError, match="log.csv could not be written .* go on with --resume"):
+    with pytest.raises(OSError, match="log.csv could not be saved .* go on with --resume"):
         start(library, out)
