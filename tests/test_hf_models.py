@@ -90,8 +90,8 @@ def test_logits_to_keep_is_a_number_or_positions():
 
 IDS, WIDE = torch.arange(6).view(2, 3), torch.zeros(2, 3, 16)
 WRONG_INPUTS = [
-    ({"input_ids": None}, "pass either input_ids or inputs_embeds; neither was given"),
-    ({"inputs_embeds": WIDE}, "pass either input_ids or inputs_embeds; both were given"),
+    ({"input_ids": None}, "pass either input_ids or inputs_embeds, and not both"),
+    ({"inputs_embeds": WIDE}, "pass either input_ids or inputs_embeds, and not both"),
     ({"input_ids": torch.tensor([[31]])}, "input_ids holds 31; each must be from 0 to 30"),
     ({"input_ids": torch.tensor([[-1]])}, "input_ids holds -1"),
     ({"input_ids": torch.zeros(1, 17).long()}, "17 tokens, but this checkpoint has 16 positions"),

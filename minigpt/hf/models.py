@@ -142,8 +142,7 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
     def init_weights(self) -> None:
         """Give the layers of a head their first values, and tie an LM head; see `_init_weights`."""
-        bodies = (module for module in self.modules() if isinstance(module, OpenAIGPTModel))
-        done = {x for body in bodies for x in body.parameters()}
+        done = {*self.base_model.parameters()}
         for module in self.modules():
             if {*module.parameters(recurse=False)} - done:
                 self._init_weights(module)
@@ -232,8 +231,7 @@ def check_inputs(
     (1, T); an attention mask has entries for the positions in the cache, too.
     """
     if (ids is None) == (embeds is None):
-        given = "neither was" if ids is None else "both were"
-        raise ValueError(f"pass either input_ids or inputs_embeds; {given} given")
+        raise ValueError("pass either input_ids or inputs_embeds, and not both")
     shape = ids.shape if embeds is None else embeds.shape[:-1]
     if not shape or 0 in shape:
         raise ValueError(f"input of shape {tuple(shape)} has no tokens; pass one or more a text")

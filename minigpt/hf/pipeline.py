@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from minigpt.double_heads import state_at
 from minigpt.fast import warn_caller
 from minigpt.hf import models
 from minigpt.hf.configuration import OpenAIGPTConfig
@@ -97,9 +98,8 @@ class Pipeline:
         found = []
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
-            states = self.states(some)
-            last = torch.stack([x[len(row) - 1] for x, row in zip(states, some, strict=True)])
-            found.append(self.model.score(last).float().cpu())  # (B, C) -> (B, L)
+            ends = torch.tensor([len(row) - 1 for row in some], device=self.device)  # (B,)
+            found.append(self.model.score(state_at(self.states(some), ends)).float().cpu())
         return torch.cat(found)
 
 
