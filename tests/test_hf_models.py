@@ -10,8 +10,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from minigpt.attention import ATTENTION
-from minigpt.hf.configuration import PROBLEMS, OpenAIGPTConfig
+from minigpt.hf.configuration import ALLOWED, PROBLEMS, OpenAIGPTConfig
 from minigpt.hf.models import (
+    SUMMARIES,
     OpenAIGPTDoubleHeadsModel,
     OpenAIGPTForSequenceClassification,
     OpenAIGPTLMHeadModel,
@@ -355,8 +356,9 @@ def test_choices_share_a_dropout_mask_only_in_openais_way():
     assert torch.equal(head.eval()(states, one_mask=True), head(states))
 
 
-def test_a_summary_that_was_never_built_names_the_others():
-    with pytest.raises(NotImplementedError, match="'attn' .* cls_index, last, first, mean"):
+def test_the_summaries_are_those_of_the_config():
+    assert tuple(SUMMARIES) == ALLOWED["summary_type"]
+    with pytest.raises(ValueError, match="'attn'; choose from .*cls_index"):
         make(DOUBLE, summary_type="attn")
 
 

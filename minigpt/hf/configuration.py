@@ -44,6 +44,7 @@ NUMBERS = {  # smallest and largest value
 ALLOWED = {
     "afn": ("gelu", "relu", "silu", "swish"),
     "attn_implementation": ("eager", "sdpa", "flash_attention_2"),
+    "summary_type": ("cls_index", "last", "first", "mean"),
     "summary_activation": (None, "tanh"),
     "problem_type": (None, *PROBLEMS),
     "dtype": (None, *DTYPES),
@@ -105,7 +106,7 @@ class OpenAIGPTConfig(GPTConfig):
         kind = settings.pop("model_type", MODEL_TYPE)
         if kind not in (MODEL_TYPE, self.model_type):
             raise wrong_kind(kind)
-        vars(self)["id2label"] = name_labels(**labels)
+        vars(self)["id2label"] = name_labels(**labels) if labels else {0: "LABEL_0", 1: "LABEL_1"}
         usual = {one.name: one.default for one in fields(self) if one.name != "id2label"}
         for name, value in (usual | settings).items():
             setattr(self, name, value)
@@ -174,7 +175,8 @@ class OpenAIGPTConfig(GPTConfig):
         labels = {name: changes.pop(name) for name in LABELS if name in changes}
         kept = {n: x for n, x in config_dict.items() if ALIASES.get(n, n) not in changes}
         config = cls(**kept | changes)
-        config.update(labels)
+        for name, value in labels.items():
+            setattr(config, name, value)
         return (config, unused) if return_unused_kwargs else config
 
     @overload

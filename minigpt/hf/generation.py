@@ -19,7 +19,7 @@ from minigpt.generation import Processor
 from minigpt.hf.beams import Finished, beam_search, best_texts
 from minigpt.hf.generation_config import DEFAULTS, GenerationConfig, settings_of
 from minigpt.hf.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
-from minigpt.hf.processors import OFF, as_list, functions_of
+from minigpt.hf.processors import OFF, as_list, bind
 
 PLAIN_CACHE = (
     "the cache grows: the static one takes only filters of sampling and eos_token_id, and needs "
@@ -144,17 +144,7 @@ class Request:
         self.states = [name for name in self.kept if name in STATES]
         # filters keep at least this many tokens: for beams, one more than there are end tokens
         self.least = 1 if config.num_beams == 1 else 1 + max(1, len(self.eos))
-        self.add_functions(processors, criteria)
-
-    def add_functions(self, processors: Sequence[Processor], criteria: Sequence[Callable]) -> None:
-        """Bind functions to the settings, around those that were passed."""
-        config = self.config
-        always, filters, last, ends = functions_of(self)
-        keep = [partial(self.keep, "scores")] if config.output_scores else []
-        self.processors = [*always, *processors, *filters, *last, *keep]
-        self.criteria = ends + [partial(self.is_done, one) for one in criteria]
-        plain = self.processors == filters and len(self.criteria) == len(self.eos[:1])
-        self.is_plain = plain and config.num_beams == 1 and self.types is None and not self.kept
+        self.processors, self.criteria, self.is_plain = bind(self, processors, criteria)
 
     def keep(self, name: str, ids: Tensor, x):
         """Keep the results x of one step, to be returned with the others of this name."""
@@ -216,7 +206,8 @@ class Request:
     def static(self) -> Tensor:
         """Return the new ids (B n, new), with a static cache."""
         config = self.config
-        key = [(one.func, one.args[0]) for one in self.processors]  # functions and settings
+        # functions and settings; what `min_p` and others have in common is told by keywords
+        key = [(one.func, one.args[0], one.keywords) for one in self.processors]
         choice = {"do_sample": config.do_sample, "processors": self.processors}
         choice |= {"end": self.eos, "pad": self.pad}
         return generate_static(self.model, self.ids, self.new, self.padding, key, **choice)
@@ -244,7 +235,8 @@ class Request:
         """Return the output of `generate`, with the new ids alone, and show them to a streamer."""
         config = self.config
         wanted = config.cache_implementation == "static"
-        plain = self.is_plain and streamer is self.generator is None
+        plain = self.is_plain and config.num_beams == 1 and not self.kept
+        plain = plain and self.types is streamer is self.generator is None
         static = wanted and plain and has_fast_step(self.model)
         if wanted and not static:
             warn_caller(PLAIN_CACHE)
@@ -354,11 +346,7 @@ class GenerationMixin:
         return out if config.return_dict_in_generate else out.sequences
 
     def compute_transition_scores(
-        self,
-        sequences: Tensor,
-        scores: Sequence[Tensor],
-        beam_indices: Tensor | None = None,
-        normalize_logits: bool = False,
+        self, sequences: Tensor, scores: Sequence[Tensor], beam_indices=None, normalize_logits=False
     ) -> Tensor:
         """Return the score of each new token (B n, new), from what `generate` returned.
 
@@ -375,19 +363,14 @@ class GenerationMixin:
 
 
 def speculate(
-    model: GenerationMixin,
-    assistant_model: GenerationMixin,
-    input_ids: Tensor,
-    num_assistant_tokens: int = 4,
-    generator: torch.Generator | None = None,
-    **settings,
+    model, assistant_model, input_ids: Tensor, num_assistant_tokens=4, generator=None, **settings
 ) -> Speculation:
     """Continue one text, (1, T), as `model` alone would, with drafts of `assistant_model`.
 
     Like `generate(assistant_model=...)`, but it also returns how many drafted tokens were accepted.
     `settings` are those of `generate`.
     """
-    settings |= {"num_assistant_tokens": num_assistant_tokens, "return_dict_in_generate": True}
-    helper = {"assistant_model": assistant_model, "generator": generator}
-    out = model.generate(input_ids, **helper, **settings)
+    settings |= {"assistant_model": assistant_model, "num_assistant_tokens": num_assistant_tokens}
+    settings |= {"generator": generator, "return_dict_in_generate": True}
+    out = model.generate(input_ids, **settings)
     return Speculation(out.sequences, list(out.rounds or ()))

@@ -135,13 +135,12 @@ def load_model(
     state_dict: Mapping[str, Tensor] | None = None,
     generation_config=None,
     device: torch.device | str | int | None = None,
-    device_map: torch.device | str | int | dict | None = None,
     output_loading_info: bool = False,
     ignore_mismatched_sizes: bool = False,
     **options,
 ):
     """Load a model; arguments and errors: see `OpenAIGPTPreTrainedModel.from_pretrained`."""
-    device = device_map if device is None else device
+    device = options.pop("device_map", None) if device is None else device
     device = None if device is None else find_device(device)
     kind, (hub, changes) = cls.config_class, split_hub_options(options)
     page = None if config is not None else find_file(name, *CONFIG_FILES, **hub)

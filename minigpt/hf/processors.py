@@ -1,6 +1,6 @@
 """Settings of `generate` that become functions: processors of scores, and criteria to stop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import inf
 from time import monotonic
@@ -127,10 +127,10 @@ def can_occur(string: str, vocabulary: str) -> bool:
 
 def check_stop_strings(strings: list[str], tokenizer) -> None:
     """Raise ValueError without a tokenizer, or if its vocabulary can write none of `strings`."""
-    if strings and tokenizer is None:
+    if tokenizer is None:
         raise ValueError(f"stop_strings={strings} need a tokenizer; pass tokenizer=")
     vocabulary = " ".join(getattr(tokenizer, "get_vocab", dict)()).replace("</w>", "")
-    if strings and vocabulary and not any(can_occur(string, vocabulary) for string in strings):
+    if vocabulary and not any(can_occur(string, vocabulary) for string in strings):
         way = "it is lower case, with a space before punctuation; write them so"
         raise ValueError(f"stop_strings={strings} never occur in a decoded text; {way}")
 
@@ -172,13 +172,23 @@ OFF |= dict.fromkeys(("remove_invalid_values", "renormalize_logits"), False)
 OFF |= {"num_beam_groups": 1, "diversity_penalty": 0, "guidance_scale": 1}  # which have no other
 
 
-def functions_of(r) -> list[list[Callable]]:
-    """Bind what the settings of a request name: processors, filters, the last, and criteria.
+def bind(r, processors: Iterable[Callable], criteria: Iterable[Callable]) -> tuple:
+    """Bind functions to the settings of a request, around those that were passed.
 
-    Raises ValueError for `stop_strings` that cannot be used.
+    Returns processors, criteria, and whether they are only filters and end tokens. Raises
+    ValueError for `stop_strings` that cannot be used.
     """
-    check_stop_strings(as_list(r.config.stop_strings), r.tokenizer)
-    tables = PROCESSORS, FILTERS if r.config.do_sample else {}, LAST, CRITERIA
-    settings = {name: getattr(r.config, name, None) for table in tables for name in table}
-    on = {name: x for name, x in settings.items() if x is not None and x != OFF.get(name)}
-    return [[partial(table[name], on[name], r) for name in table if name in on] for table in tables]
+    if r.config.stop_strings:
+        check_stop_strings(as_list(r.config.stop_strings), r.tokenizer)
+    always, filters, last, ends = (
+        [
+            partial(function, x, r)
+            for name, function in table.items()
+            if (x := getattr(r.config, name, None)) is not None and x != OFF.get(name)
+        ]
+        for table in (PROCESSORS, FILTERS if r.config.do_sample else {}, LAST, CRITERIA)
+    )
+    keep = [partial(r.keep, "scores")] if r.config.output_scores else []
+    processors = [*always, *processors, *filters, *last, *keep]
+    criteria = ends + [partial(r.is_done, one) for one in criteria]
+    return processors, criteria, processors == filters and len(criteria) == len(r.eos[:1])
