@@ -116,7 +116,6 @@ WRONG_LABELS = [  # PyTorch itself says what is out of bounds
     (DOUBLE, {}, {"mc_token_ids": torch.tensor([[6, 0]])}, "index 6 is out of bounds"),
     (DOUBLE, {}, {"mc_labels": torch.tensor([-1])}, "Target -1 is out of bounds"),
     (DOUBLE, {}, {"labels": IDS.view(1, 6)}, "labels (1, 6) for logits of (1, 2, 6) tokens"),
-    (DOUBLE, {}, {"labels": IDS, "openai_losses": True}, "to match target batch_size"),
     (CLASSIFIER, {}, {"labels": torch.tensor([0, 3])}, "Target 3 is out of bounds"),
     (CLASSIFIER, {}, {"labels": torch.zeros(2)}, f"labels (2,) for problem_type={MULTI!r}"),
     (CLASSIFIER, {}, {"labels": torch.zeros(3, 2)}, "or whole numbers for one class of several"),
@@ -344,16 +343,6 @@ def test_a_single_question_needs_no_batch():
     alone = model(ids[0], mc_labels=torch.tensor(1))
     batch = model(ids, mc_labels=torch.tensor([[1]]))
     assert largest_difference(alone.mc_loss, batch.mc_loss) < 1e-6
-
-
-def test_choices_share_a_dropout_mask_only_in_openais_way():
-    head = make(DOUBLE, summary_first_dropout=0.25, summary_use_proj=False).multiple_choice_head
-    states = torch.ones(500, 2, 3, 16)
-    shared, own = head.train()(states, one_mask=True), head(states)
-    assert torch.equal(*shared.unbind(1)) and not torch.equal(*own.unbind(1))
-    assert shared.unique().tolist() == pytest.approx([0, 4 / 3])  # each channel, each question
-    assert abs(shared.mean().item() - 1) < 0.05
-    assert torch.equal(head.eval()(states, one_mask=True), head(states))
 
 
 def test_the_summaries_are_those_of_the_config():

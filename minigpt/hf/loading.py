@@ -22,8 +22,8 @@ from .tokenizer_files import MERGES_NAMES, TOKENIZER_FILES, VOCAB_NAMES
 
 FORMATS = (*formats.PATTERNS, "openai")
 SAVED = rf"model(-\d{{5}}-of-\d{{5}})?\.safetensors(\.index\.json)?|{GENERATION_FILE}"
-CHECKPOINT = r"(pytorch_)?model\b.*\.(safetensors|bin)(\.index\.json)?|params_\d\.npy"
-CHECKPOINT = "|".join([CHECKPOINT, *CONFIG_FILES, *TOKENIZER_FILES, GENERATION_FILE])
+WEIGHTS = r"(pytorch_)?model\b.*\.(safetensors|bin)(\.index\.json)?|params_\d\.npy"
+CHECKPOINT = "|".join([WEIGHTS, *CONFIG_FILES, *TOKENIZER_FILES, GENERATION_FILE])
 NETWORK = re.compile(r"(transformer\.)?(tokens_embed|positions_embed|h)\.")  # below the heads
 KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
 
