@@ -178,7 +178,7 @@ def bind(r, processors: Iterable[Callable], criteria: Iterable[Callable]) -> tup
     Returns processors, criteria, and whether they are only filters and end tokens. Raises
     ValueError for `stop_strings` that cannot be used.
     """
-    if r.config.stop_strings:
+    if r.config.stop_strings is not None:
         check_stop_strings(as_list(r.config.stop_strings), r.tokenizer)
     always, filters, last, ends = (
         [
