@@ -142,7 +142,8 @@ class OpenAIGPTPreTrainedModel(nn.Module):
 
     def init_weights(self) -> None:
         """Give the layers of a head their first values, and tie an LM head; see `_init_weights`."""
-        done = {*self.base_model.parameters()}
+        bodies = (module for module in self.modules() if isinstance(module, OpenAIGPTModel))
+        done = {x for body in bodies for x in body.parameters()}
         for module in self.modules():
             if {*module.parameters(recurse=False)} - done:
                 self._init_weights(module)
