@@ -1,9 +1,9 @@
 """Show a text while it is generated: printed, or word by word to a loop in another thread."""
 
 from collections import deque
-from collections.abc import Iterator
 from functools import partial
 from queue import Queue
+from typing import Self
 
 from torch import Tensor
 
@@ -62,5 +62,10 @@ class TextIteratorStreamer(TextStreamer):
         if stream_end:
             self.text_queue.put(None)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(partial(self.text_queue.get, timeout=self.timeout), None)
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        if (text := self.text_queue.get(timeout=self.timeout)) is None:
+            raise StopIteration
+        return text
