@@ -211,6 +211,17 @@ def test_what_a_repeated_step_cannot_do_the_growing_cache_does(model, settings):
     assert [one.filename for one in found] == [__file__]
 
 
+def test_a_kept_generator_tells_filters_of_the_same_number_apart(model):
+    ids, drawn = torch.tensor([[1, 2]]).repeat(30, 1), {}
+    for name in ("min_p", "epsilon_cutoff", "eta_cutoff"):
+        for way in ({}, STATIC):
+            torch.manual_seed(0)
+            settings = {"do_sample": True, "top_k": None, "max_new_tokens": 4, name: 0.05}
+            drawn.setdefault(name, []).append(model.generate(ids, **settings, **way))
+        assert torch.equal(*drawn[name])
+    assert not torch.equal(drawn["min_p"][0], drawn["epsilon_cutoff"][0])
+
+
 def test_what_is_broken_names_step_and_row(model):
     model.transformer.positions_embed.weight.data[4] = torch.nan  # three tokens, then two new ones
     ids, mask = torch.tensor([[1, 2, 3], [0, 1, 2]]), torch.tensor([[1, 1, 1], [0, 1, 1]])

@@ -124,7 +124,7 @@ def test_a_config_is_copied_pickled_compared_and_shown():
     assert '"author": "me"' in repr(config)
     config.update({"n_layer": 5, "hidden_size": 16})
     assert (config.n_layer, config.n_embd) == (5, 16)
-    with pytest.raises(AttributeError, match="no setting 'n_layers'"):
+    with pytest.raises(AttributeError, match="no attribute 'n_layers'"):
         config.n_layers  # noqa: B018
 
 

@@ -149,7 +149,7 @@ UNFIT = [
         r"attention_mask has shape \(2, 4\); pass that of input_ids, \(2, 3\)",
     ),
     ({"input_ids": "hello"}, r"expected ids .* got 'hello'; pass tokenizer\(text"),
-    ({"input_ids": zeros(1, 3)[0]}, r"shape \(3,\); pass \(B, T\)"),
+    ({"input_ids": zeros(1, 3)[0]}, r"expected ids \(B, T\) .* got tensor\("),
     ({"stop_strings": "the"}, "stop_strings=.*pass tokenizer"),
     ({"num_beams": 3, "num_return_sequences": 4, "do_sample": True}, "4, but num_beams=3"),
 ]

@@ -10,8 +10,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from minigpt.attention import ATTENTION
-from minigpt.hf.configuration import PROBLEMS, OpenAIGPTConfig
+from minigpt.hf.configuration import ALLOWED, PROBLEMS, OpenAIGPTConfig
 from minigpt.hf.models import (
+    SUMMARIES,
     OpenAIGPTDoubleHeadsModel,
     OpenAIGPTForSequenceClassification,
     OpenAIGPTLMHeadModel,
@@ -90,8 +91,8 @@ def test_logits_to_keep_is_a_number_or_positions():
 
 IDS, WIDE = torch.arange(6).view(2, 3), torch.zeros(2, 3, 16)
 WRONG_INPUTS = [
-    ({"input_ids": None}, "pass either input_ids or inputs_embeds; neither was given"),
-    ({"inputs_embeds": WIDE}, "pass either input_ids or inputs_embeds; both were given"),
+    ({"input_ids": None}, "pass either input_ids or inputs_embeds, and not both"),
+    ({"inputs_embeds": WIDE}, "pass either input_ids or inputs_embeds, and not both"),
     ({"input_ids": torch.tensor([[31]])}, "input_ids holds 31; each must be from 0 to 30"),
     ({"input_ids": torch.tensor([[-1]])}, "input_ids holds -1"),
     ({"input_ids": torch.zeros(1, 17).long()}, "17 tokens, but this checkpoint has 16 positions"),
@@ -115,7 +116,6 @@ WRONG_LABELS = [  # PyTorch itself says what is out of bounds
     (DOUBLE, {}, {"mc_token_ids": torch.tensor([[6, 0]])}, "index 6 is out of bounds"),
     (DOUBLE, {}, {"mc_labels": torch.tensor([-1])}, "Target -1 is out of bounds"),
     (DOUBLE, {}, {"labels": IDS.view(1, 6)}, "labels (1, 6) for logits of (1, 2, 6) tokens"),
-    (DOUBLE, {}, {"labels": IDS, "openai_losses": True}, "to match target batch_size"),
     (CLASSIFIER, {}, {"labels": torch.tensor([0, 3])}, "Target 3 is out of bounds"),
     (CLASSIFIER, {}, {"labels": torch.zeros(2)}, f"labels (2,) for problem_type={MULTI!r}"),
     (CLASSIFIER, {}, {"labels": torch.zeros(3, 2)}, "or whole numbers for one class of several"),
@@ -345,18 +345,9 @@ def test_a_single_question_needs_no_batch():
     assert largest_difference(alone.mc_loss, batch.mc_loss) < 1e-6
 
 
-def test_choices_share_a_dropout_mask_only_in_openais_way():
-    head = make(DOUBLE, summary_first_dropout=0.25, summary_use_proj=False).multiple_choice_head
-    states = torch.ones(500, 2, 3, 16)
-    shared, own = head.train()(states, one_mask=True), head(states)
-    assert torch.equal(*shared.unbind(1)) and not torch.equal(*own.unbind(1))
-    assert shared.unique().tolist() == pytest.approx([0, 4 / 3])  # each channel, each question
-    assert abs(shared.mean().item() - 1) < 0.05
-    assert torch.equal(head.eval()(states, one_mask=True), head(states))
-
-
-def test_a_summary_that_was_never_built_names_the_others():
-    with pytest.raises(NotImplementedError, match="'attn' .* cls_index, last, first, mean"):
+def test_the_summaries_are_those_of_the_config():
+    assert tuple(SUMMARIES) == ALLOWED["summary_type"]
+    with pytest.raises(ValueError, match="'attn'; choose from .*cls_index"):
         make(DOUBLE, summary_type="attn")
 
 

@@ -26,8 +26,8 @@ def convert_command(
 ) -> None:
     """Write a checkpoint in another format: all files, or none.
 
-    openai: the 13 files of OpenAI's 2018 release, ten of them for the weights, and a config.json if
-    other settings than GPT-1's must be kept.
+    openai: the 13 files of OpenAI's 2018 release, ten of them for the weights, and the settings in
+    config.json and generation_config.json.
 
     \b
     Examples:

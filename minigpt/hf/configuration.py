@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -28,7 +29,6 @@ ALIASES = {
     "_attn_implementation": "attn_implementation",
 }
 LABELS = ("num_labels", "label2id", "id2label")  # all are made from `id2label`
-NAMES = {0: "LABEL_0", 1: "LABEL_1"}  # default names of the classes
 QUIET = (  # saved if not the default
     *("dtype", "architectures", "tie_word_embeddings"),
     *("output_attentions", "output_hidden_states", "return_dict", "is_encoder_decoder"),
@@ -44,6 +44,7 @@ NUMBERS = {  # smallest and largest value
 ALLOWED = {
     "afn": ("gelu", "relu", "silu", "swish"),
     "attn_implementation": ("eager", "sdpa", "flash_attention_2"),
+    "summary_type": ("cls_index", "last", "first", "mean"),
     "summary_activation": (None, "tanh"),
     "problem_type": (None, *PROBLEMS),
     "dtype": (None, *DTYPES),
@@ -105,14 +106,13 @@ class OpenAIGPTConfig(GPTConfig):
         kind = settings.pop("model_type", MODEL_TYPE)
         if kind not in (MODEL_TYPE, self.model_type):
             raise wrong_kind(kind)
-        vars(self)["id2label"] = name_labels(**labels) if labels else dict(NAMES)
+        vars(self)["id2label"] = name_labels(**labels) if labels else {0: "LABEL_0", 1: "LABEL_1"}
         usual = {one.name: one.default for one in fields(self) if one.name != "id2label"}
         for name, value in (usual | settings).items():
             setattr(self, name, value)
         self.validate()
 
     def __setattr__(self, name: str, value) -> None:
-        name = ALIASES.get(name, name)
         if hasattr(value, "tolist"):
             value = files.to_number(value)
         if name == "num_labels" and value == self.num_labels:
@@ -122,11 +122,6 @@ class OpenAIGPTConfig(GPTConfig):
         if name == "dtype" and isinstance(value, str):
             value = getattr(torch, value.removeprefix("torch."), value)
         super().__setattr__(name, value)
-
-    def __getattr__(self, name: str):  # called only for missing attributes
-        if name in ALIASES:
-            return getattr(self, ALIASES[name])
-        raise AttributeError(f"{type(self).__name__} has no setting {name!r}")
 
     @property
     def num_labels(self) -> int:
@@ -203,10 +198,8 @@ class OpenAIGPTConfig(GPTConfig):
         path = files.find_file(pretrained_model_name_or_path, *CONFIG_FILES, **hub)
         settings = files.read_json(path) if path.name == "config.json" else release_sizes(path)
         settings["_name_or_path"] = str(pretrained_model_name_or_path)
-        try:
+        with files.naming(path):
             return cls.from_dict(settings, **changes)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
 
     @classmethod
     def for_model(cls, model_type: str, **settings) -> "OpenAIGPTConfig":
@@ -249,4 +242,7 @@ class OpenAIGPTConfig(GPTConfig):
         files.json_writer(self.to_diff_dict() if use_diff else self.to_dict())(Path(json_file_path))
 
 
+for alias, name in ALIASES.items():
+    own = property(attrgetter(name), lambda self, value, name=name: setattr(self, name, value))
+    setattr(OpenAIGPTConfig, alias, own)
 AutoConfig = OpenAIGPTConfig  # there is no other kind of model

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -18,7 +19,7 @@ from minigpt.generation import Processor
 from minigpt.hf.beams import Finished, beam_search, best_texts
 from minigpt.hf.generation_config import DEFAULTS, GenerationConfig, settings_of
 from minigpt.hf.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
-from minigpt.hf.processors import CRITERIA, FILTERS, LAST, OFF, PROCESSORS, as_list
+from minigpt.hf.processors import OFF, as_list, bind
 
 PLAIN_CACHE = (
     "the cache grows: the static one takes only filters of sampling and eos_token_id, and needs "
@@ -81,7 +82,7 @@ def start_token(ids: Tensor | None, bos_token_id: int | None, device) -> Tensor:
     return torch.full((len(ids) if ids is not None else 1, 1), bos_token_id, device=device)
 
 
-def pad_left(rows: list[Tensor], attention_mask: Tensor) -> tuple[list[Tensor], Tensor | None]:
+def pad_left(rows: list, attention_mask: Tensor) -> tuple[list, Tensor | None]:
     """Move padding to the left: rows (B, T) -> (B, T'), and how much each text has, (B,).
 
     T' is the length of the longest text. Without padding, the amount is None. Raises ValueError for
@@ -93,7 +94,7 @@ def pad_left(rows: list[Tensor], attention_mask: Tensor) -> tuple[list[Tensor], 
     real = attention_mask.bool()
     lengths = real.sum(-1)  # (B,)
     longest, order = int(lengths.max()), real.byte().argsort(dim=-1, stable=True)
-    rows = [x.gather(-1, order)[:, -longest:] for x in rows]
+    rows = [None if x is None else x.gather(-1, order)[:, -longest:] for x in rows]
     return rows, longest - lengths if (lengths < longest).any() else None
 
 
@@ -112,56 +113,38 @@ class Request:
         """Arguments and errors: see `generate`."""
         self.model, self.config, self.eos = model, config, as_list(config.eos_token_id)
         self.pad = [*as_list(config.pad_token_id), *self.eos, 0][0]  # follows a text that is done
-        self.tokenizer, self.generator = tokenizer, generator
-        if ids is not None and not isinstance(ids, Tensor):
+        self.tokenizer, self.generator, self.start = tokenizer, generator, monotonic()
+        if ids is None or (isinstance(ids, Tensor) and not ids.numel()):
+            ids, mask = start_token(ids, config.bos_token_id, model.device), None
+        if not isinstance(ids, Tensor) or ids.ndim != 2:
             way = 'pass tokenizer(text, return_tensors="pt")["input_ids"]'
             raise TypeError(f"expected ids (B, T) as a tensor, got {ids!r:.60}; {way}")
-        if ids is None or not ids.numel():
-            ids, mask = start_token(ids, config.bos_token_id, model.device), None
-        if ids.ndim != 2:
-            raise ValueError(f"input_ids has shape {tuple(ids.shape)}; pass (B, T)")
         if config.max_new_tokens is None:
             config.max_new_tokens = room_for(ids.shape[-1], config.max_length)
         self.prompts = ids.repeat_interleave(config.num_return_sequences, dim=0)  # (B n, T)
-        rows, self.padding = [ids, *([] if types is None else [types])], None
+        rows, padding = [ids, types], None
         if mask is None and config.pad_token_id is not None and self.pad not in self.eos:
             mask = ids != self.pad  # as in transformers
         if mask is not None:
-            rows, self.padding = pad_left(rows, mask)
-        self.ids, self.types = rows[0], None if types is None else rows[1]
-        self.T, limit = self.ids.shape[-1], model.config.n_positions
+            rows, padding = pad_left(rows, mask)
+        self.T, limit = rows[0].shape[-1], model.config.n_positions
         if self.T > limit:
             way = "shorten the text, or pass truncation=True to the tokenizer"
             raise ValueError(f"{self.T} tokens, but this checkpoint has {limit} positions; {way}")
-        self.new = min(config.max_new_tokens, limit - self.T)  # the positions that are left
+        self.end = self.T + config.max_new_tokens
+        self.new = min(self.end, limit) - self.T  # the positions that are left
+        n = config.num_return_sequences if config.num_beams == 1 else 1  # beams share a prompt
+        rows = [None if x is None else x.repeat_interleave(n, dim=0) for x in (*rows, padding)]
+        self.ids, self.types, self.padding = rows  # (B n, T), (B n, T), (B n,)
         if config.min_new_tokens is not None:
             config.min_length = self.T + config.min_new_tokens
         self.seen = {}  # what is returned beside the ids, filled step by step
         names = ("logits", *STATES) if config.return_dict_in_generate else ()
         self.kept = [name for name in names if getattr(config, f"output_{name}")]
         self.states = [name for name in self.kept if name in STATES]
-        self.add_functions(processors, criteria)
-
-    def add_functions(self, processors: Sequence[Processor], criteria: Sequence[Callable]) -> None:
-        """Make functions of the settings, around those that were passed."""
-        config = self.config
         # filters keep at least this many tokens: for beams, one more than there are end tokens
         self.least = 1 if config.num_beams == 1 else 1 + max(1, len(self.eos))
-        # prompts, as the caller counts them: only sampled and greedy texts are copies
-        self.rows = len(self.ids if config.num_beams > 1 else self.prompts)
-        always, filters, last, ends = (
-            [
-                make(x, self)
-                for name, make in table.items()
-                if (x := getattr(config, name, None)) is not None and x != OFF.get(name)
-            ]
-            for table in (PROCESSORS, FILTERS if config.do_sample else {}, LAST, CRITERIA)
-        )
-        keep = [partial(self.keep, "scores")] if config.output_scores else []
-        self.processors = [*always, *processors, *filters, *last, *keep]
-        self.criteria = ends + [partial(self.is_done, one) for one in criteria]
-        plain = self.processors == filters and config.num_beams == 1 and self.types is None
-        self.is_plain = plain and len(ends) == len(self.eos[:1]) and not criteria and not self.kept
+        self.processors, self.criteria, self.is_plain = bind(self, processors, criteria)
 
     def keep(self, name: str, ids: Tensor, x):
         """Keep the results x of one step, to be returned with the others of this name."""
@@ -178,17 +161,15 @@ class Request:
 
         A text may have several rows, one for each beam. New tokens have the type of the last one.
         """
-        options, padding, types = {}, self.padding, self.types
-        if padding is not None or types is not None:
-            past = 0 if cache is None else len(cache)
-            index = torch.arange(past + ids.shape[-1], device=ids.device)  # (S,)
-        if padding is not None:
-            positions = index - padding.repeat_interleave(len(ids) // len(padding))[:, None]
-            options["attention_mask"] = (positions >= 0).long()  # (B, S)
-            options["position_ids"] = positions.clamp(min=0)[:, past:]  # each text counts from 0
+        options, types, (B, T) = {}, self.types, ids.shape
+        S = T if cache is None else len(cache) + T
+        if self.padding is not None:
+            positions = self.positions(B, S)
+            options["attention_mask"] = (positions >= 0).long()
+            options["position_ids"] = positions.clamp(min=0)[:, S - T :]
         if types is not None:
-            types = types.repeat_interleave(len(ids) // len(types), dim=0)  # (B, T)
-            options["token_type_ids"] = types[:, index[past:].clamp(max=types.shape[-1] - 1)]
+            index = torch.arange(S - T, S, device=ids.device).clamp(max=types.shape[-1] - 1)
+            options["token_type_ids"] = types.repeat_interleave(B // len(types), dim=0)[:, index]
         # without a cache, each step has the states of the whole text, as in transformers
         options |= {f"output_{name}": True for name in self.states}
         options |= {"past_key_values": cache, "logits_to_keep": 1, "return_dict": True}
@@ -201,17 +182,14 @@ class Request:
         self.seen["past_key_values"] = out.past_key_values
         return out.logits[:, -1], out.past_key_values
 
-    def hide_padding(self, function: Callable, x) -> Processor:
-        """Make a processor from a function of ids (-1 at padding), logits and x."""
+    def positions(self, B: int, S: int) -> Tensor:
+        """Return the positions (B, S) in padded texts: each counts from 0, padding is below."""
+        padding = self.padding.repeat_interleave(B // len(self.padding))  # (B,)
+        return torch.arange(S, device=padding.device) - padding[:, None]
 
-        def hidden(ids: Tensor, logits: Tensor) -> Tensor:
-            if self.padding is not None:
-                front = self.padding.repeat_interleave(len(ids) // len(self.padding))[:, None]
-                index = torch.arange(ids.shape[-1], device=ids.device)  # (T,), front is (B K, 1)
-                ids = ids.masked_fill(index < front, -1)
-            return function(ids, logits, x)
-
-        return hidden
+    def real(self, ids: Tensor) -> Tensor:
+        """Return ids (B, T) with -1 at padding, which is no token."""
+        return ids if self.padding is None else ids.masked_fill(self.positions(*ids.shape) < 0, -1)
 
     def beams(self) -> GenerateBeamDecoderOnlyOutput:
         """Search with beams; return the new ids alone."""
@@ -225,15 +203,14 @@ class Request:
         seen = self.seen | {"sequences_scores": sums if config.output_scores else None}
         return GenerateBeamDecoderOnlyOutput(ids[:, self.T :], beam_indices=indices, **seen)
 
-    def static(self, rows: Tensor) -> Tensor:
-        """Return the new ids (B n, new) after `rows` (B n, T), with a static cache."""
-        config, padding = self.config, self.padding
-        if padding is not None:
-            padding = padding.repeat_interleave(config.num_return_sequences)
-        key = [getattr(config, name) for name in FILTERS]
+    def static(self) -> Tensor:
+        """Return the new ids (B n, new), with a static cache."""
+        config = self.config
+        # functions and settings; what `min_p` and others have in common is told by keywords
+        key = [(one.func, one.args[0], one.keywords) for one in self.processors]
         choice = {"do_sample": config.do_sample, "processors": self.processors}
         choice |= {"end": self.eos, "pad": self.pad}
-        return generate_static(self.model, rows, self.new, padding, key, **choice)
+        return generate_static(self.model, self.ids, self.new, self.padding, key, **choice)
 
     def drafted(self, assistant_model: "GenerationMixin") -> Iterator[Tensor]:
         """Yield new ids (1, 1): `assistant_model` drafts them, and the model checks them.
@@ -257,16 +234,16 @@ class Request:
     def run(self, streamer, assistant_model: "GenerationMixin | None"):
         """Return the output of `generate`, with the new ids alone, and show them to a streamer."""
         config = self.config
-        rows = self.ids.repeat_interleave(config.num_return_sequences, dim=0)  # (B n, T)
         wanted = config.cache_implementation == "static"
-        plain = self.is_plain and streamer is self.generator is None
+        plain = self.is_plain and config.num_beams == 1 and not self.kept
+        plain = plain and self.types is streamer is self.generator is None
         static = wanted and plain and has_fast_step(self.model)
         if wanted and not static:
             warn_caller(PLAIN_CACHE)
         if assistant_model is not None:
             steps = self.drafted(assistant_model)
         elif static and self.new:
-            steps = [self.static(rows)]
+            steps = [self.static()]
         elif config.num_beams > 1 and self.new:
             if streamer is not None:
                 raise ValueError("a streamer cannot show beams; pass num_beams=1")
@@ -275,10 +252,10 @@ class Request:
             draw = partial(core.sample, generator=self.generator)
             choose = draw if config.do_sample else core.greedy
             plan = self.new, choose, self.processors, self.criteria, self.pad
-            steps = core.stream(self.next_logits, rows, *plan)
+            steps = core.stream(self.next_logits, self.ids, *plan)
         if streamer is not None:
             steps = shown(steps, self.ids, streamer)
-        ids = torch.cat([rows[:, :0], *steps], dim=-1)
+        ids = torch.cat([self.ids[:, :0], *steps], dim=-1)
         return GenerateDecoderOnlyOutput(ids, **self.seen)
 
 
@@ -369,11 +346,7 @@ class GenerationMixin:
         return out if config.return_dict_in_generate else out.sequences
 
     def compute_transition_scores(
-        self,
-        sequences: Tensor,
-        scores: Sequence[Tensor],
-        beam_indices: Tensor | None = None,
-        normalize_logits: bool = False,
+        self, sequences: Tensor, scores: Sequence[Tensor], beam_indices=None, normalize_logits=False
     ) -> Tensor:
         """Return the score of each new token (B n, new), from what `generate` returned.
 
@@ -390,19 +363,14 @@ class GenerationMixin:
 
 
 def speculate(
-    model: GenerationMixin,
-    assistant_model: GenerationMixin,
-    input_ids: Tensor,
-    num_assistant_tokens: int = 4,
-    generator: torch.Generator | None = None,
-    **settings,
+    model, assistant_model, input_ids: Tensor, num_assistant_tokens=4, generator=None, **settings
 ) -> Speculation:
     """Continue one text, (1, T), as `model` alone would, with drafts of `assistant_model`.
 
     Like `generate(assistant_model=...)`, but it also returns how many drafted tokens were accepted.
     `settings` are those of `generate`.
     """
-    settings |= {"num_assistant_tokens": num_assistant_tokens, "return_dict_in_generate": True}
-    helper = {"assistant_model": assistant_model, "generator": generator}
-    out = model.generate(input_ids, **helper, **settings)
+    settings |= {"assistant_model": assistant_model, "num_assistant_tokens": num_assistant_tokens}
+    settings |= {"generator": generator, "return_dict_in_generate": True}
+    out = model.generate(input_ids, **settings)
     return Speculation(out.sequences, list(out.rounds or ()))

@@ -28,8 +28,7 @@ FROM_ONE = "max_length num_beams num_return_sequences num_assistant_tokens".spli
 TOKENS = "bos_token_id eos_token_id pad_token_id suppress_tokens".split()
 SETTING_RULES = {
     "temperature": above(0, inf, "pass a finite number above 0, or do_sample=False alone"),
-    "top_p": above(0, 1, "pass more than 0 and at most 1, which keeps all"),
-    "typical_p": above(0, 1, "pass more than 0 and at most 1, which keeps all"),
+    **dict.fromkeys(("top_p", "typical_p"), above(0, 1, "pass more than 0, and 1 to keep all")),
     "repetition_penalty": above(0, inf, "pass a finite number above 0; 1 changes nothing"),
     "length_penalty": above(-inf, inf, "pass a finite number"),
     **dict.fromkeys(FROM_ZERO, at_least(0)),

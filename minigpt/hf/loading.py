@@ -21,8 +21,9 @@ from .tokenization import OpenAIGPTTokenizerFast
 from .tokenizer_files import MERGES_NAMES, TOKENIZER_FILES, VOCAB_NAMES
 
 FORMATS = (*formats.PATTERNS, "openai")
-CHECKPOINT = [r"(pytorch_)?model\b.*\.(safetensors|bin)(\.index\.json)?|params_\d\.npy"]
-CHECKPOINT += [*CONFIG_FILES, *TOKENIZER_FILES, GENERATION_FILE]
+SAVED = rf"model(-\d{{5}}-of-\d{{5}})?\.safetensors(\.index\.json)?|{GENERATION_FILE}"
+WEIGHTS = r"(pytorch_)?model\b.*\.(safetensors|bin)(\.index\.json)?|params_\d\.npy"
+CHECKPOINT = "|".join([WEIGHTS, *CONFIG_FILES, *TOKENIZER_FILES, GENERATION_FILE])
 NETWORK = re.compile(r"(transformer\.)?(tokens_embed|positions_embed|h)\.")  # below the heads
 KINDS = "OpenAIGPTModel", "OpenAIGPTDoubleHeadsModel", "OpenAIGPTForSequenceClassification"
 
@@ -85,16 +86,16 @@ def fill(model: nn.Module, weights: Mapping[str, Stored], device, may_differ: bo
     tensor is converted.
     """
     own, made, shapes = tensors_of(model), {}, set()
-    stored = {name: weights.get(name.removeprefix("transformer.")) for name in own}
-    missing = {name for name, x in stored.items() if x is None}
-    unused = weights.keys() - {name.removeprefix("transformer.") for name in own}
+    short = {name.removeprefix("transformer."): name for name in own}
+    stored = {name: weights[x] for x, name in short.items() if x in weights}
+    missing, unused = own.keys() - stored.keys(), weights.keys() - short.keys()
     if hasattr(model, "lm_head") and not model.config.tie_word_embeddings:
         way = "pass tie_word_embeddings=True if they are tied"
         raise ValueError(f"tie_word_embeddings=False, but GPT-1 ties its LM head; {way}")
     if unused and (lost := [name for name in missing if NETWORK.match(name)]):
         lacks = f"the checkpoint lacks {min(lost)}, but has {min(unused)}"
         raise ValueError(f"{lacks}; is it a GPT-1? If so, copy it again")
-    for name in own.keys() - missing:
+    for name in stored:
         x, empty = stored[name].mapped, own[name]
         if x.is_floating_point() != empty.is_floating_point():
             raise ValueError(f"{name} holds no floats; copy the checkpoint again")
@@ -134,13 +135,12 @@ def load_model(
     state_dict: Mapping[str, Tensor] | None = None,
     generation_config=None,
     device: torch.device | str | int | None = None,
-    device_map: torch.device | str | int | dict | None = None,
     output_loading_info: bool = False,
     ignore_mismatched_sizes: bool = False,
     **options,
 ):
     """Load a model; arguments and errors: see `OpenAIGPTPreTrainedModel.from_pretrained`."""
-    device = device_map if device is None else device
+    device = options.pop("device_map", None) if device is None else device
     device = None if device is None else find_device(device)
     kind, (hub, changes) = cls.config_class, split_hub_options(options)
     page = None if config is not None else find_file(name, *CONFIG_FILES, **hub)
@@ -183,8 +183,9 @@ def save_model(
     *,
     state_dict: Mapping[str, Tensor] | None = None,  # in place of the model's own weights
     is_main_process: bool = True,  # False: another process saves
-    to: str = "safetensors",  # or "bin"
+    to: str = "safetensors",  # one of `FORMATS`
     more: Mapping | None = None,  # further files: name -> writer
+    stale: str = SAVED,  # pattern of older files, which are removed
     **_,  # options of transformers that change nothing here
 ) -> list[str]:
     """Write `config.json`, `generation_config.json` and the weights, as transformers reads them.
@@ -193,17 +194,21 @@ def save_model(
     """
     if not is_main_process:
         return []
-    weights, config, writers = dict(state_dict or tensors_of(model)), model.config, {}
+    weights, config = dict(state_dict or tensors_of(model)), model.config
+    writers = dict(more or {})
     if state_dict:
         weights.pop("lm_head.weight", None)  # the same as the embedding
     config.dtype, config.architectures = model.dtype, [type(model).__name__]
     config.validate()
     if hasattr(model, "generation_config"):
         writers[GENERATION_FILE] = json_writer(model.generation_config.to_diff_dict())
-    writers |= (more or {}) | formats.weight_writers(weights, max_shard_size, to)
+    if to == "openai":
+        weights = {name.removeprefix("transformer."): x.detach() for name, x in weights.items()}
+        writers |= formats.release_writers(weights, config.n_layer)
+    else:
+        writers |= formats.weight_writers(weights, max_shard_size, to)
     writers["config.json"] = json_writer(config.to_diff_dict())  # last: see `save_files`
-    stale = formats.PATTERNS[to].format(suffix=r"(-\d{5}-of-\d{5})?") + r"(\.index\.json)?"
-    return save_files(save_directory, writers, f"{stale}|{GENERATION_FILE}")
+    return save_files(save_directory, writers, stale)
 
 
 # -- converting
@@ -230,10 +235,9 @@ def convert(
 ) -> list[str]:
     """Write the checkpoint `source` into the new folder `target` as another of `FORMATS`.
 
-    `options`: those of `load_model`, such as `n_head=4`. Returns the names of what was written;
-    beside OpenAI's files, `config.json` stands only if settings are not GPT-1's. Raises ValueError,
-    naming the parameter, for weights that do not fit, and FileExistsError if `target` has files,
-    which could be read instead.
+    `options`: those of `load_model`, such as `n_head=4`. Returns the names of what was written.
+    Raises ValueError, naming the parameter, for weights that do not fit, and FileExistsError if
+    `target` has files, which could be read instead.
     """
     from . import models
 
@@ -245,19 +249,9 @@ def convert(
     kind = next((kind for kind in KINDS if kind in names), "OpenAIGPTLMHeadModel")
     model = load_model(getattr(models, kind), source, **options)
     hub, _ = split_hub_options(options)
-    more = tokenizer_writers(source, to, **hub)
-    if to != "openai":  # the values keep the dtype that they have in the file
-        stored, own = formats.open_weights(source, **hub), dict(model.named_parameters())
-        as_saved = {name: stored[name.removeprefix("transformer.")].read() for name in own}
-        written = save_model(model, target, max_shard_size, state_dict=as_saved, to=to, more=more)
-    else:
-        weights = {n.removeprefix("transformer."): x.detach() for n, x in model.named_parameters()}
-        writers = more | formats.release_writers(weights, model.config.n_layer)
-        usual, config = vars(OpenAIGPTConfig()), vars(model.config)
-        if any(config[name] != usual[name] for name in ("n_head", "afn", "layer_norm_epsilon")):
-            writers["config.json"] = json_writer(model.config.to_dict())
-        written = save_files(target, writers)
-    for path in Path(target).iterdir():  # what another format would be read from
-        if path.name not in written and re.fullmatch("|".join(CHECKPOINT), path.name):
-            path.unlink()
-    return written
+    more, stored = tokenizer_writers(source, to, **hub), formats.open_weights(source, **hub)
+    # the values keep the dtype that they have in the file
+    names = dict(model.named_parameters())
+    weights = {name: stored[name.removeprefix("transformer.")].read() for name in names}
+    files = {"to": to, "more": more, "stale": CHECKPOINT}
+    return save_model(model, target, max_shard_size, state_dict=weights, **files)

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from .. import block as core
 from ..attention import ATTENTION, make_mask, sdpa_attention
 from ..classification import Classifier, classification_loss, last_real, problem_of
-from ..double_heads import DoubleHeads, SequenceSummary, choice_loss, mean_over_texts, state_at
+from ..double_heads import DoubleHeads, SequenceSummary, choice_loss, state_at
 from ..fast.dropout import Dropout
 from ..fast.static_cache import is_stock
 from ..lm_head import LanguageModel, next_token_loss, shift_labels
@@ -232,8 +232,7 @@ def check_inputs(
     (1, T); an attention mask has entries for the positions in the cache, too.
     """
     if (ids is None) == (embeds is None):
-        given = "neither was" if ids is None else "both were"
-        raise ValueError(f"pass either input_ids or inputs_embeds; {given} given")
+        raise ValueError("pass either input_ids or inputs_embeds, and not both")
     shape = ids.shape if embeds is None else embeds.shape[:-1]
     if not shape or 0 in shape:
         raise ValueError(f"input of shape {tuple(shape)} has no tokens; pass one or more a text")
@@ -471,17 +470,12 @@ class Summary(SequenceSummary):
         if not config.summary_use_proj:
             self.summary = nn.Identity()
         self.kind = config.summary_type
-        if self.kind not in SUMMARIES:
-            way = f"choose from {', '.join(SUMMARIES)}"
-            raise NotImplementedError(f"summary_type={self.kind!r} does not exist; {way}")
         self.activation = nn.Tanh() if config.summary_activation == "tanh" else nn.Identity()
 
-    def forward(self, states: Tensor, index: Tensor | None = None, one_mask: bool = False):
-        """`index` is (..), for "cls_index". `one_mask`: one dropout mask for all choices."""
+    def forward(self, states: Tensor, index: Tensor | None = None) -> Tensor:
+        """`index` is (..), for "cls_index"."""
         x = SUMMARIES[self.kind](states, index)
-        # (.., C): all channels of x by themselves, or (.., 1, C): those of all choices alike
-        x = x * self.dropout(torch.ones_like(x[..., :1, :])) if one_mask else self.dropout(x)
-        return self.activation(self.summary(x))  # (.., C) -> (.., n_out)
+        return self.activation(self.summary(self.dropout(x)))  # (.., C) -> (.., n_out)
 
 
 class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
@@ -511,13 +505,9 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        openai_losses: bool = False,
         **options,
     ) -> outputs.OpenAIGPTDoubleHeadsModelOutput | tuple:
         """Score each choice, and its next tokens.
-
-        With `openai_losses`, the logits also score the position rows, (B, choices, T, V + n);
-        `loss` is the mean over texts; and in training the choices share one dropout mask.
 
         Raises ValueError as `OpenAIGPTModel` does, and for labels or positions that do not fit.
 
@@ -533,7 +523,6 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
             output_attentions: Also return the attention weights; None: as the config says.
             output_hidden_states: Also return all hidden states; None: as the config says.
             return_dict: False: return a tuple.
-            openai_losses: True: as in OpenAI's code; False: as in transformers.
             **options: past_key_values, use_cache: see `OpenAIGPTModel`.
 
         Example:
@@ -544,24 +533,13 @@ class OpenAIGPTDoubleHeadsModel(OpenAIGPTPreTrainedModel, DoubleHeads):
         flags = output_attentions, output_hidden_states, True
         body = self.transformer(*inputs, *flags, **options)
         states = body.last_hidden_state
-        logits, loss = self.score_tokens(states, labels, openai_losses)
-        one_mask = {"one_mask": True} if openai_losses else {}  # not for a head that replaced ours
-        scores = self.multiple_choice_head(states, mc_token_ids, **one_mask).squeeze(-1)
+        logits, loss = score_tokens(self.lm_head, states, labels)
+        scores = self.multiple_choice_head(states, mc_token_ids).squeeze(-1)
         mc_loss = None if mc_labels is None else choice_loss(scores, mc_labels)
         rest = body.past_key_values, body.hidden_states, body.attentions
         output = outputs.OpenAIGPTDoubleHeadsModelOutput(loss, mc_loss, logits, scores, *rest)
         named = self.config.return_dict if return_dict is None else return_dict
         return output if named else output.to_tuple()
-
-    def score_tokens(self, states: Tensor, labels: Tensor | None, openai_losses: bool):
-        """Return logits and loss as `score_tokens` does, or as OpenAI's code does."""
-        if not openai_losses:
-            return score_tokens(self.lm_head, states, labels)
-        positions = F.linear(states, self.transformer.positions_embed.weight)
-        logits = torch.cat([self.lm_head(states), positions], -1)  # (.., V), (.., n) -> (.., V + n)
-        if labels is None:
-            return logits, None
-        return logits, mean_over_texts(logits, labels)
 
 
 def end_of_texts(

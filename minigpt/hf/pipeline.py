@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from minigpt.double_heads import state_at
 from minigpt.fast import warn_caller
 from minigpt.hf import models
 from minigpt.hf.configuration import OpenAIGPTConfig
@@ -97,9 +98,8 @@ class Pipeline:
         found = []
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
-            states = self.states(some)
-            last = torch.stack([x[len(row) - 1] for x, row in zip(states, some, strict=True)])
-            found.append(self.model.score(last).float().cpu())  # (B, C) -> (B, L)
+            ends = torch.tensor([len(row) - 1 for row in some], device=self.device)  # (B,)
+            found.append(self.model.score(state_at(self.states(some), ends)).float().cpu())
         return torch.cat(found)
 
 
@@ -248,8 +248,6 @@ def pipeline(
     device: int | str | torch.device | None = None,
     batch_size: int = 1,
     model_kwargs: dict | None = None,
-    device_map: int | str | torch.device | None = None,
-    torch_dtype: torch.dtype | str | None = None,
     **options,
 ) -> Pipeline:
     """Make a function from texts to answers: `pipeline("text-generation", model="tiny")("It was")`.
@@ -271,9 +269,8 @@ def pipeline(
         device: "auto", "cpu", "cuda", the number of a GPU, -1; default: "auto", or where it is.
         batch_size: Rows that are computed at once.
         model_kwargs: For from_pretrained: dtype, revision, n_head, .
-        device_map: Transformers' other name of `device`.
-        torch_dtype: Older name of `dtype`.
-        **options: Of the task, for every call; of the hub, such as revision.
+        **options: Of the task, for every call; of the hub, such as revision; device_map and
+            torch_dtype, transformers' other names of device and dtype.
 
     Example:
         >>> pipe = pipeline("text-generation", model="tiny")
@@ -281,6 +278,7 @@ def pipeline(
     """
     if task not in TASKS:
         raise ValueError(f"task={task!r}; choose from {', '.join(TASKS)}")
+    device, dtype = options.pop("device_map", device), options.pop("torch_dtype", dtype)
     hub, options = split_hub_options(options)
     loading = hub | (model_kwargs or {})
     is_named = isinstance(model, str | Path)
@@ -291,12 +289,9 @@ def pipeline(
     if isinstance(tokenizer, str | Path):
         hub, _ = split_hub_options(loading)
         tokenizer = OpenAIGPTTokenizerFast.from_pretrained(tokenizer, **hub)
-    dtype = torch_dtype if dtype is None else dtype
-    device = device_map if device is None else device
     if is_named:
-        told = {"dtype": dtype, "device": device, "config": config}
-        told = {name: x for name, x in told.items() if x is not None}
-        model = TASKS[task][0].from_pretrained(model, **{"device_map": "auto"} | loading | told)
+        told = {"dtype": dtype, "device": device, "config": config, "device_map": "auto"}
+        model = TASKS[task][0].from_pretrained(model, **told | loading)
     else:
         place = None if device is None else find_device(device)
         dtype = None if dtype == "auto" else OpenAIGPTConfig(dtype=dtype).dtype

@@ -1,15 +1,16 @@
 """Settings of `generate` that become functions: processors of scores, and criteria to stop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from math import inf, sqrt
+from math import inf
 from time import monotonic
 
 import torch
 from torch import Tensor
 
 from minigpt import generation as core
-from minigpt.generation import Criterion, forbid_early_end
+from minigpt.generation import forbid_early_end, penalize_repetition
+from minigpt.generation import forbid_repeated_ngrams as forbid_ngrams
 
 
 def as_list(value) -> list:
@@ -38,13 +39,13 @@ class StoppingCriteriaList(list):
     """Criteria, each of which ends a text."""
 
 
-# -- processors: ids (B, T) and logits (B, V) -> logits (B, V)
+# -- the value x of a setting, a request r, ids (B, T) and logits (B, V) -> logits (B, V)
 
 
-def bias_sequences(ids: Tensor, logits: Tensor, pairs) -> Tensor:
-    """Add a bias to the last token of each of the `pairs` (tokens, bias) that has begun."""
+def bias_sequences(x, r, ids: Tensor, logits: Tensor) -> Tensor:
+    """Add a bias to the last token of each pair (tokens, bias) of x that has begun."""
     logits, bias = logits.clone(), torch.zeros_like(logits)
-    for (*begun, last), value in pairs:
+    for (*begun, last), value in x.items() if isinstance(x, dict) else x:
         if len(begun) < ids.shape[-1]:
             end = ids[:, ids.shape[-1] - len(begun) :]
             fits = (end == torch.tensor(begun, device=ids.device)).all(-1)  # (B,)
@@ -52,15 +53,21 @@ def bias_sequences(ids: Tensor, logits: Tensor, pairs) -> Tensor:
     return logits + bias
 
 
-def allow_only(ids: Tensor, logits: Tensor, allowed: Callable, prompts: int) -> Tensor:
-    """Keep the tokens that `allowed(prompt, ids)` lists, for the number of the prompt, ids (T,)."""
-    mask, beams = torch.full_like(logits, -inf), len(ids) // prompts
+def forbid_words(x: list[list[int]], r, ids: Tensor, logits: Tensor) -> Tensor:
+    """Forbid the last token of each of the words x that has begun, but no end token alone."""
+    words = [word for word in x if [*word] not in [[token] for token in r.eos]]
+    return bias_sequences([(word, -inf) for word in words], r, ids, logits)
+
+
+def allow_only(x: Callable, r, ids: Tensor, logits: Tensor) -> Tensor:
+    """Keep the tokens that x(prompt, ids) lists, for the number of the prompt, ids (T,)."""
+    mask, beams = torch.full_like(logits, -inf), len(ids) // len(r.ids)
     for row, text in enumerate(ids):
-        mask[row, allowed(row // beams, text)] = 0
+        mask[row, x(row // beams, text)] = 0
     return logits + mask
 
 
-def force(ids: Tensor, logits: Tensor, tokens: list[int], length: int) -> Tensor:
+def force(tokens: int | list[int], length: int, ids: Tensor, logits: Tensor) -> Tensor:
     """Allow only `tokens` after texts of `length` tokens."""
     if ids.shape[-1] != length:
         return logits
@@ -69,56 +76,45 @@ def force(ids: Tensor, logits: Tensor, tokens: list[int], length: int) -> Tensor
     return forced
 
 
-def favour_end(ids: Tensor, logits: Tensor, eos: list[int], start: int, factor: float) -> Tensor:
-    """Raise the scores of the end tokens, exponentially from `start` tokens on."""
-    if (n := ids.shape[-1] - start) > 0:
-        logits, ends = logits.clone(), logits[:, eos]
-        logits[:, eos] = ends + ends.abs().nan_to_num(posinf=0) * (factor**n - 1)
+def favour_end(x: tuple[int, float], r, ids: Tensor, logits: Tensor) -> Tensor:
+    """Raise the scores of the end tokens, exponentially from x[0] new tokens on."""
+    if (n := ids.shape[-1] - r.T - x[0]) > 0:
+        logits, ends = logits.clone(), logits[:, r.eos]
+        logits[:, r.eos] = ends + ends.abs().nan_to_num(posinf=0) * (x[1] ** n - 1)
     return logits
 
 
-def drop(logits: Tensor, unlikely: Tensor, least: int) -> Tensor:
-    """Set the `unlikely` tokens to minus infinity, but none of the `least` best."""
-    best = logits.topk(min(least, logits.shape[-1])).values[:, -1:]
-    return logits.masked_fill(unlikely & (logits < best), -inf)
+def entropy(probabilities: Tensor) -> Tensor:
+    """Return the entropy of each row in nats: (B, V) -> (B, 1)."""
+    return torch.special.entr(probabilities).sum(-1, keepdim=True)
 
 
-def keep_min_p(ids: Tensor, logits: Tensor, p: float, least: int) -> Tensor:
-    """Drop tokens with less than p times the largest probability. Source: Nguyen et al. 2024."""
-    found = logits.softmax(-1)
-    return drop(logits, found < p * found.amax(-1, keepdim=True), least)
-
-
-def keep_typical(ids: Tensor, logits: Tensor, mass: float, least: int) -> Tensor:
+def keep_typical(x: float, r, ids: Tensor, logits: Tensor) -> Tensor:
     """Keep the tokens whose surprise is closest to the entropy. Source: Meister et al. 2023."""
-    surprise = -logits.log_softmax(-1)
-    entropy = (surprise.neg().exp() * surprise).nansum(-1, keepdim=True)
-    distances, order = (surprise - entropy).abs().sort()
+    distances = (-logits.log_softmax(-1) - entropy(logits.softmax(-1))).abs()
+    distances, order = distances.sort()
     held = logits.gather(-1, order).softmax(-1).cumsum(-1)
-    last = (held < mass).sum(-1, keepdim=True).clamp(max=held.shape[-1] - 1)
+    last = (held < x).sum(-1, keepdim=True).clamp(max=held.shape[-1] - 1)
     far = distances > distances.gather(-1, last)
-    far[:, :least] = False
+    far[:, : r.least] = False
     return logits.masked_fill(far.scatter(-1, order, far), -inf)
 
 
-def keep_epsilon(ids: Tensor, logits: Tensor, epsilon: float, least: int) -> Tensor:
-    """Drop tokens with a probability below epsilon. Source: Hewitt, Manning and Liang 2022."""
-    return drop(logits, logits.softmax(-1) < epsilon, least)
+def keep_likely(x: float, r, ids: Tensor, logits: Tensor, limit: Callable) -> Tensor:
+    """Keep the best tokens, and those that are not less probable than a limit, made of x and all.
+
+    Sources: Nguyen et al. 2024 (min_p); Hewitt, Manning and Liang 2022 (epsilon, eta).
+    """
+    found, best = logits.softmax(-1), core.keep_top_k(logits, r.least)
+    return torch.where(found < limit(x, found), best, logits)
 
 
-def keep_eta(ids: Tensor, logits: Tensor, epsilon: float, least: int) -> Tensor:
-    """The same, with a smaller limit where the entropy is large."""
-    entropy = torch.distributions.Categorical(logits=logits).entropy()[:, None]
-    limit = (sqrt(epsilon) * (-entropy).exp()).clamp(max=epsilon)
-    return drop(logits, logits.softmax(-1) < limit, least)
+# -- the value x of a setting, a request r and ids (B, T) -> is it done? (B,)
 
 
-# -- criteria: ids (B, T) -> is it done? (B,)
-
-
-def is_late(ids: Tensor, end: float) -> Tensor:
-    """Say that all texts are done after a point of time, of `monotonic`."""
-    return torch.full((len(ids),), monotonic() > end, device=ids.device)
+def is_late(x: float, r, ids: Tensor) -> Tensor:
+    """Say that all texts are done x seconds after the start."""
+    return torch.full((len(ids),), monotonic() > r.start + x, device=ids.device)
 
 
 def can_occur(string: str, vocabulary: str) -> bool:
@@ -129,60 +125,70 @@ def can_occur(string: str, vocabulary: str) -> bool:
     )
 
 
-def stop_at(strings: list[str], tokenizer) -> Criterion:
-    """Make the criterion for `stop_strings`.
-
-    Raises ValueError without a tokenizer, or if its vocabulary can write none of them.
-    """
+def check_stop_strings(strings: list[str], tokenizer) -> None:
+    """Raise ValueError without a tokenizer, or if its vocabulary can write none of `strings`."""
     if tokenizer is None:
         raise ValueError(f"stop_strings={strings} need a tokenizer; pass tokenizer=")
     vocabulary = " ".join(getattr(tokenizer, "get_vocab", dict)()).replace("</w>", "")
     if vocabulary and not any(can_occur(string, vocabulary) for string in strings):
         way = "it is lower case, with a space before punctuation; write them so"
         raise ValueError(f"stop_strings={strings} never occur in a decoded text; {way}")
-    return partial(core.ends_with_string, strings=strings, decode=tokenizer.decode)
 
 
-# The value x of a setting and a request r -> a function; None and `OFF` make none. Processors act
-# in this order, which is that of transformers, then those of the caller, then filters.
+# Names of settings and their functions; None and `OFF` have none. Processors act in this order,
+# which is that of transformers, then those of the caller, then filters.
 PROCESSORS = {
-    "sequence_bias": lambda x, r: partial(
-        bias_sequences, pairs=x.items() if isinstance(x, dict) else x
-    ),
-    "repetition_penalty": lambda x, r: r.hide_padding(core.penalize_repetition, x),
-    "no_repeat_ngram_size": lambda x, r: r.hide_padding(core.forbid_repeated_ngrams, x),
-    "bad_words_ids": lambda x, r: partial(
-        bias_sequences, pairs=[(word, -inf) for word in x if [*word] not in [[i] for i in r.eos]]
-    ),
-    "min_length": lambda x, r: partial(forbid_early_end, eos=r.eos, length=x),
-    "prefix_allowed_tokens_fn": lambda x, r: partial(allow_only, allowed=x, prompts=r.rows),
-    "forced_bos_token_id": lambda x, r: partial(force, tokens=as_list(x), length=1),
-    "forced_eos_token_id": lambda x, r: partial(
-        force, tokens=as_list(x), length=r.T + r.config.max_new_tokens - 1
-    ),
-    "remove_invalid_values": lambda x, r: lambda ids, logits: logits.nan_to_num(),
-    "exponential_decay_length_penalty": lambda x, r: partial(
-        favour_end, eos=r.eos, start=r.T + x[0], factor=x[1]
-    ),
-    "suppress_tokens": lambda x, r: partial(forbid_early_end, eos=x, length=inf),
-    "begin_suppress_tokens": lambda x, r: partial(forbid_early_end, eos=x, length=r.T + 1),
+    "sequence_bias": bias_sequences,
+    "repetition_penalty": lambda x, r, ids, logits: penalize_repetition(r.real(ids), logits, x),
+    "no_repeat_ngram_size": lambda x, r, ids, logits: forbid_ngrams(r.real(ids), logits, x),
+    "bad_words_ids": forbid_words,
+    "min_length": lambda x, r, ids, logits: forbid_early_end(ids, logits, r.eos, x),
+    "prefix_allowed_tokens_fn": allow_only,
+    "forced_bos_token_id": lambda x, r, ids, logits: force(x, 1, ids, logits),
+    "forced_eos_token_id": lambda x, r, ids, logits: force(x, r.end - 1, ids, logits),
+    "remove_invalid_values": lambda x, r, ids, logits: logits.nan_to_num(),
+    "exponential_decay_length_penalty": favour_end,
+    "suppress_tokens": lambda x, r, ids, logits: forbid_early_end(ids, logits, x, inf),
+    "begin_suppress_tokens": lambda x, r, ids, logits: forbid_early_end(ids, logits, x, r.T + 1),
 }
 FILTERS = {  # for sampling; they need only the logits
-    "temperature": lambda x, r: lambda ids, logits: logits / x,
-    "top_k": lambda x, r: lambda ids, logits: core.keep_top_k(logits, max(x, r.least)),
-    "top_p": lambda x, r: lambda ids, logits: core.keep_top_p(logits, x, r.least),
-    "min_p": lambda x, r: partial(keep_min_p, p=x, least=r.least),
-    "typical_p": lambda x, r: partial(keep_typical, mass=x, least=r.least),
-    "epsilon_cutoff": lambda x, r: partial(keep_epsilon, epsilon=x, least=r.least),
-    "eta_cutoff": lambda x, r: partial(keep_eta, epsilon=x, least=r.least),
+    "temperature": lambda x, r, ids, logits: logits / x,
+    "top_k": lambda x, r, ids, logits: core.keep_top_k(logits, max(x, r.least)),
+    "top_p": lambda x, r, ids, logits: core.keep_top_p(logits, x, r.least),
+    "min_p": partial(keep_likely, limit=lambda x, p: x * p.amax(-1, keepdim=True)),
+    "typical_p": keep_typical,
+    "epsilon_cutoff": partial(keep_likely, limit=lambda x, p: x),
+    "eta_cutoff": partial(keep_likely, limit=lambda x, p: (x**0.5 / entropy(p).exp()).clamp(max=x)),
 }
-LAST = {"renormalize_logits": lambda x, r: lambda ids, logits: logits.log_softmax(-1)}
+LAST = {"renormalize_logits": lambda x, r, ids, logits: logits.log_softmax(-1)}
 CRITERIA = {
-    "max_time": lambda x, r: partial(is_late, end=monotonic() + x),
-    "stop_strings": lambda x, r: stop_at(as_list(x), r.tokenizer),
-    "eos_token_id": lambda x, r: partial(core.ends_with_token, eos=r.eos),
+    "max_time": is_late,
+    "stop_strings": lambda x, r, ids: core.ends_with_string(ids, as_list(x), r.tokenizer.decode),
+    "eos_token_id": lambda x, r, ids: core.ends_with_token(ids, r.eos),
 }
 OFF = dict.fromkeys(("temperature", "top_p", "typical_p", "repetition_penalty"), 1)
 OFF |= dict.fromkeys(("top_k", "epsilon_cutoff", "eta_cutoff", "no_repeat_ngram_size"), 0)
 OFF |= dict.fromkeys(("remove_invalid_values", "renormalize_logits"), False)
 OFF |= {"num_beam_groups": 1, "diversity_penalty": 0, "guidance_scale": 1}  # which have no other
+
+
+def bind(r, processors: Iterable[Callable], criteria: Iterable[Callable]) -> tuple:
+    """Bind functions to the settings of a request, around those that were passed.
+
+    Returns processors, criteria, and whether they are only filters and end tokens. Raises
+    ValueError for `stop_strings` that cannot be used.
+    """
+    if r.config.stop_strings is not None:
+        check_stop_strings(as_list(r.config.stop_strings), r.tokenizer)
+    always, filters, last, ends = (
+        [
+            partial(function, x, r)
+            for name, function in table.items()
+            if (x := getattr(r.config, name, None)) is not None and x != OFF.get(name)
+        ]
+        for table in (PROCESSORS, FILTERS if r.config.do_sample else {}, LAST, CRITERIA)
+    )
+    keep = [partial(r.keep, "scores")] if r.config.output_scores else []
+    processors = [*always, *processors, *filters, *last, *keep]
+    criteria = ends + [partial(r.is_done, one) for one in criteria]
+    return processors, criteria, processors == filters and len(criteria) == len(r.eos[:1])

@@ -1,11 +1,13 @@
 """Show a text while it is generated: printed, or word by word to a loop in another thread."""
 
-from collections.abc import Callable
+from collections import deque
+from functools import partial
 from queue import Queue
+from typing import Self
 
 from torch import Tensor
 
-from minigpt.generation import whole_words
+from minigpt.generation import stream_text
 
 
 class TextStreamer:
@@ -21,7 +23,9 @@ class TextStreamer:
 
     def reset(self) -> None:
         """Forget the text; the next one may begin."""
-        self.ids, self.shown, self.next_tokens_are_prompt = [], 0, True
+        self.steps, self.next_tokens_are_prompt = deque(), True
+        decode = partial(self.tokenizer.decode, **self.decode_kwargs)
+        self.texts = stream_text(iter(self.steps.popleft, None), decode)  # a text for each step
 
     def put(self, value: Tensor) -> None:
         """Take the prompt, (1, T), or a new id, (1,). Raises ValueError for more than one text."""
@@ -29,19 +33,14 @@ class TextStreamer:
             raise ValueError(f"{len(value)} texts cannot be streamed at once; pass one prompt")
         is_prompt, self.next_tokens_are_prompt = self.next_tokens_are_prompt, False
         if not (is_prompt and self.skip_prompt):
-            self.ids += value.flatten().tolist()
-            self.show(whole_words)
+            self.steps.append(value)
+            self.on_finalized_text(next(self.texts))
 
     def end(self) -> None:
         """Show the rest of the text."""
-        self.show(str, stream_end=True)
+        self.steps.append(None)
+        self.on_finalized_text(next(self.texts), stream_end=True)
         self.reset()
-
-    def show(self, part: Callable[[str], str], stream_end: bool = False) -> None:
-        """Show the part of the text that will not change, as far as it is new."""
-        text = part(self.tokenizer.decode(self.ids, **self.decode_kwargs))
-        fresh, self.shown = text[self.shown :], max(self.shown, len(text))
-        self.on_finalized_text(fresh, stream_end)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Print new text; override it to do something else."""
@@ -63,7 +62,7 @@ class TextIteratorStreamer(TextStreamer):
         if stream_end:
             self.text_queue.put(None)
 
-    def __iter__(self) -> "TextIteratorStreamer":
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> str:
