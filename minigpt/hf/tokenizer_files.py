@@ -20,6 +20,8 @@ TOKENIZER_FILES = (*OLD, "tokenizer_config.json", TOKENIZER_JSON, *VOCAB_NAMES, 
 ROLES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
 EXTRA = ("extra_special_tokens", "additional_special_tokens")
 SETTINGS = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces")
+KNOWN = {"vocab", "merges", "text_pipeline", "post_processor", "added_tokens_decoder"}
+KNOWN |= {*ROLES, *EXTRA, *SETTINGS}  # what a file may set
 FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 CHOICES = {
     "text_pipeline": ("original", "basic"),
@@ -77,49 +79,53 @@ def read_page(checkpoint: str | Path, name: str, hub: dict) -> dict:
     return {}
 
 
-def read_whole(whole: dict) -> tuple[dict[str, int], list[Pair], dict]:
-    """Read vocabulary, merges and pipeline from a `tokenizer.json`, written by transformers 5."""
+def read_extras(whole: dict) -> dict:
+    """Read added tokens and, if there is one, the post-processor from a `tokenizer.json`."""
+    found = {"added_tokens_decoder": {x["id"]: x for x in whole.get("added_tokens") or ()}}
+    if told := whole.get("post_processor"):
+        empty = json.loads(Tokenizer(models.BPE()).to_str())
+        made = Tokenizer.from_str(json.dumps(empty | {"post_processor": told}))
+        found["post_processor"] = made.post_processor
+    return found
+
+
+def read_whole(source: str | Path | Tokenizer) -> dict:
+    """Read all settings from a `tokenizer.json`, or from the library's tokenizer."""
+    is_file = isinstance(source, str | Path)
+    whole = read_json(Path(source)) if is_file else json.loads(source.to_str())
     model = whole["model"]
     if (model.get("type"), model.get("end_of_word_suffix")) != ("BPE", "</w>"):
         raise ValueError("holds another kind of tokenizer; pass one of a GPT-1")
     merges = [tuple(x.split(" ") if isinstance(x, str) else x) for x in model["merges"]]
     is_basic = (whole.get("normalizer") or {}).get("type") == "BertNormalizer"
-    return dict(model["vocab"].items()), merges, {"text_pipeline": "basic"} if is_basic else {}
+    found = {"text_pipeline": "basic"} if is_basic else {}
+    return found | {"vocab": dict(model["vocab"].items()), "merges": merges} | read_extras(whole)
 
 
-def to_post_processor(told: dict):
-    """Make what adds special tokens to texts, as `tokenizer.json` describes it."""
-    whole = json.loads(Tokenizer(models.BPE()).to_str()) | {"post_processor": told}
-    return Tokenizer.from_str(json.dumps(whole)).post_processor
+def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict, str]:
+    """Read the settings of a tokenizer from the files that exist, and name these files.
 
-
-def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list[Pair], dict, str]:
-    """Read vocabulary, merges and settings from the files that exist.
-
-    The last value names the files. Settings may also come from files of older transformers.
-    Raises FileNotFoundError if there are none, ValueError for a damaged one, naming it.
+    Settings may also come from files of older transformers. Raises FileNotFoundError if there are
+    none, ValueError for a damaged one, naming it.
     """
     path = find_file(checkpoint, *VOCAB_NAMES, TOKENIZER_JSON, **hub)
     other = find_file(checkpoint, *MERGES_NAMES, TOKENIZER_JSON, **hub)
-    settings = read_page(checkpoint, "tokenizer_config.json", hub)
     is_whole = TOKENIZER_JSON in (path.name, other.name)
+    settings = read_page(checkpoint, "tokenizer_config.json", hub)
     is_old = "added_tokens_decoder" not in settings
-    has_more = is_old or settings["added_tokens_decoder"]  # tokens that a template may need
-    whole = read_page(checkpoint, TOKENIZER_JSON, hub) if is_whole or has_more else {}
     names = [TOKENIZER_JSON] if is_whole else [path.name, other.name]
     source = f"{path.parent} ({', '.join([*names, 'tokenizer_config.json', *OLD * is_old])})"
     if not is_whole:
-        vocab, merges = read_json(path), read_checked_merges(other)
+        parts = {"vocab": read_json(path), "merges": read_checked_merges(other)}
+        whole = read_page(checkpoint, TOKENIZER_JSON, hub)
     added, roles = (read_page(checkpoint, name, hub) if is_old else {} for name in OLD)
     with naming(source):
-        if is_whole:
-            vocab, merges, found = read_whole(whole)
-            settings = found | settings
+        found = (
+            read_whole(find_file(checkpoint, TOKENIZER_JSON, **hub))
+            if is_whole
+            else parts | read_extras(whole)
+        )
         if is_old:
             added = {i: token for token, i in added.items()}
-            added |= {x["id"]: x for x in whole.get("added_tokens") or ()}
-            settings |= roles | ({"added_tokens_decoder": added} if added else {})
-        if told := whole.get("post_processor"):
-            settings["post_processor"] = to_post_processor(told)
-    known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline", "post_processor")
-    return vocab, merges, {x: settings[x] for x in known if x in settings}, source
+            settings |= roles | {"added_tokens_decoder": added | found["added_tokens_decoder"]}
+    return {name: x for name, x in (found | settings).items() if name in KNOWN}, source
