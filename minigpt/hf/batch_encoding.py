@@ -35,12 +35,9 @@ class BatchEncoding(dict[str, Any]):
     is_fast = property(lambda self: self.make is not None)
     n_sequences = property(lambda self: self[0].n_sequences)
 
-    def __init__(self, data=(), encoding=None, tensor_type=None, prepend_batch_axis=False):
+    def __init__(self, data=(), *, tensor_type=None, prepend_batch_axis=False):
         super().__init__(data)
-        if encoding is not None:
-            self.make = lambda: encoding if isinstance(encoding, list) else [encoding]
-        if tensor_type:
-            self.convert_to_tensors(tensor_type, prepend_batch_axis)
+        self.convert_to_tensors(tensor_type, prepend_batch_axis)
 
     @cached_property
     def encodings(self) -> list[Encoding]:

@@ -93,7 +93,8 @@ class TokenizerBase(Joinable):
         if whole := options.pop("tokenizer_object", None) or options.pop("tokenizer_file", None):
             options = files.read_whole(whole) | options
             vocab, merges = options.pop("vocab"), options.pop("merges")
-            text_pipeline = text_pipeline or options.pop("text_pipeline", None)
+            found = options.pop("text_pipeline")
+            text_pipeline = text_pipeline or found
         unknown = to_token(unk_token).content
         if isinstance(vocab, str | Path):
             vocab = files.read_json(Path(vocab))
@@ -376,10 +377,8 @@ class TokenizerBase(Joinable):
         if check("padding", padding) in (False, None, "do_not_pad") or endless or not rows:
             return
         if self.pad_token is None:
-            raise ValueError(
-                "padding needs a pad token, and GPT-1 has none; any will do, as the mask hides it: "
-                "tokenizer.pad_token = tokenizer.unk_token"
-            )
+            way = "any will do, as the mask hides it: tokenizer.pad_token = tokenizer.unk_token"
+            raise ValueError(f"padding needs a pad token, and GPT-1 has none; {way}")
         is_left = check("padding_side", side or self.padding_side) == "left"
         multiple = check("pad_to_multiple_of", multiple or 1)
         length = limit if padding == "max_length" else max(map(len, rows))

@@ -8,7 +8,8 @@ from contextlib import suppress
 from operator import index
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, models
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.normalizers import BertNormalizer
 
 from ..bpe import VERSION, Pair
 from .files import find_file, naming, read_json
@@ -22,6 +23,7 @@ EXTRA = ("extra_special_tokens", "additional_special_tokens")
 SETTINGS = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces")
 KNOWN = {"vocab", "merges", "text_pipeline", "post_processor", "added_tokens_decoder"}
 KNOWN |= {*ROLES, *EXTRA, *SETTINGS}  # what a file may set
+EMPTY = {"type": "BPE", "vocab": {}, "merges": []}  # a model of the library
 FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 CHOICES = {
     "text_pipeline": ("original", "basic"),
@@ -79,27 +81,22 @@ def read_page(checkpoint: str | Path, name: str, hub: dict) -> dict:
     return {}
 
 
-def read_extras(whole: dict) -> dict:
-    """Read added tokens and, if there is one, the post-processor from a `tokenizer.json`."""
-    found = {"added_tokens_decoder": {x["id"]: x for x in whole.get("added_tokens") or ()}}
-    if told := whole.get("post_processor"):
-        empty = json.loads(Tokenizer(models.BPE()).to_str())
-        made = Tokenizer.from_str(json.dumps(empty | {"post_processor": told}))
-        found["post_processor"] = made.post_processor
-    return found
-
-
 def read_whole(source: str | Path | Tokenizer) -> dict:
-    """Read all settings from a `tokenizer.json`, or from the library's tokenizer."""
+    """Read all settings from a `tokenizer.json`, or from a tokenizer of the library."""
     is_file = isinstance(source, str | Path)
-    whole = read_json(Path(source)) if is_file else json.loads(source.to_str())
-    model = whole["model"]
-    if (model.get("type"), model.get("end_of_word_suffix")) != ("BPE", "</w>"):
-        raise ValueError("holds another kind of tokenizer; pass one of a GPT-1")
-    merges = [tuple(x.split(" ") if isinstance(x, str) else x) for x in model["merges"]]
-    is_basic = (whole.get("normalizer") or {}).get("type") == "BertNormalizer"
-    found = {"text_pipeline": "basic"} if is_basic else {}
-    return found | {"vocab": dict(model["vocab"].items()), "merges": merges} | read_extras(whole)
+    with naming(source if is_file else "tokenizer_object"):
+        page = read_json(Path(source)) if is_file else json.loads(source.to_str())
+        model, added = page["model"], page["added_tokens"]
+        if (model.get("type"), model.get("end_of_word_suffix")) != ("BPE", "</w>"):
+            raise ValueError("it holds another kind of tokenizer; pass one of a GPT-1")
+        rest = Tokenizer.from_str(json.dumps(page | {"model": EMPTY, "added_tokens": []}))
+        return {
+            "vocab": dict(model["vocab"].items()),
+            "merges": [tuple(x.split(" ") if isinstance(x, str) else x) for x in model["merges"]],
+            "text_pipeline": "basic" if isinstance(rest.normalizer, BertNormalizer) else None,
+            "post_processor": rest.post_processor,
+            "added_tokens_decoder": {token["id"]: token for token in added},
+        }
 
 
 def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict, str]:
@@ -110,22 +107,19 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict, str]:
     """
     path = find_file(checkpoint, *VOCAB_NAMES, TOKENIZER_JSON, **hub)
     other = find_file(checkpoint, *MERGES_NAMES, TOKENIZER_JSON, **hub)
-    is_whole = TOKENIZER_JSON in (path.name, other.name)
-    settings = read_page(checkpoint, "tokenizer_config.json", hub)
+    settings, found = read_page(checkpoint, "tokenizer_config.json", hub), {}
     is_old = "added_tokens_decoder" not in settings
-    names = [TOKENIZER_JSON] if is_whole else [path.name, other.name]
-    source = f"{path.parent} ({', '.join([*names, 'tokenizer_config.json', *OLD * is_old])})"
-    if not is_whole:
-        parts = {"vocab": read_json(path), "merges": read_checked_merges(other)}
-        whole = read_page(checkpoint, TOKENIZER_JSON, hub)
+    with suppress(FileNotFoundError):  # added tokens may need its post-processor
+        if is_old or settings["added_tokens_decoder"] or TOKENIZER_JSON in (path.name, other.name):
+            found = read_whole(find_file(checkpoint, TOKENIZER_JSON, **hub))
+    if TOKENIZER_JSON not in (path.name, other.name):
+        found |= {"vocab": read_json(path), "merges": read_checked_merges(other)}
+        found["text_pipeline"] = None
     added, roles = (read_page(checkpoint, name, hub) if is_old else {} for name in OLD)
-    with naming(source):
-        found = (
-            read_whole(find_file(checkpoint, TOKENIZER_JSON, **hub))
-            if is_whole
-            else parts | read_extras(whole)
-        )
-        if is_old:
-            added = {i: token for token, i in added.items()}
-            settings |= roles | {"added_tokens_decoder": added | found["added_tokens_decoder"]}
+    names = [*dict.fromkeys((path.name, other.name)), "tokenizer_config.json", *OLD * is_old]
+    source = f"{path.parent} ({', '.join(names)})"
+    if is_old:
+        with naming(source):
+            added = {i: token for token, i in added.items()} | found.get("added_tokens_decoder", {})
+            settings |= roles | {"added_tokens_decoder": added}
     return {name: x for name, x in (found | settings).items() if name in KNOWN}, source

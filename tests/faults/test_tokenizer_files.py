@@ -54,7 +54,7 @@ DAMAGE = [
     (CONFIG, {"padding_side": 1}, "padding_side=1; choose one of right, left"),
     (CONFIG, {"model_max_length": 0}, "model_max_length=0; pass a whole number"),
     (WHOLE, lambda page: page["model"]["vocab"].pop("<unk>"), "lacks '<unk>'"),
-    (WHOLE, model(type="Unigram"), "another kind of tokenizer"),
+    (WHOLE, model(end_of_word_suffix=None), "another kind of tokenizer"),
     (WHOLE, lambda page: page["model"]["merges"].__setitem__(0, ["<z>", "e</w>"]), "'?<z>"),
     *((WHOLE, model(**x), "") for x in ({"merges": None}, {"merges": [1]}, {"vocab": []})),
 ]
