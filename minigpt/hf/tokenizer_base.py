@@ -22,13 +22,12 @@ from .tokenizer_rules import original_normalizer, split_at_spaces
 
 ENDLESS = 10**18  # tokens; as in transformers, this length means no limit
 JOIN = TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
-COLUMNS = {  # what a call can return beside ids -> its name in the library's encoding
-    "token_type_ids": "type_ids",
-    "attention_mask": "attention_mask",
-    "special_tokens_mask": "special_tokens_mask",
-    "offset_mapping": "offsets",
+COLUMNS = {  # what a call can return beside ids -> its name in an `Encoding`, and its padding
+    "token_type_ids": ("type_ids", 0),
+    "attention_mask": ("attention_mask", 0),
+    "special_tokens_mask": ("special_tokens_mask", 1),
+    "offset_mapping": ("offsets", (0, 0)),
 }
-PADS = {"special_tokens_mask": 1, "offset_mapping": (0, 0)}  # what stands at padding; else 0
 STRATEGIES = {True: "longest_first", False: None, "do_not_truncate": None}
 SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -287,7 +286,7 @@ class TokenizerBase(Joinable):
             samples = [i for i, one in enumerate(found) for _ in (one, *one.overflowing)]
             found = [each for one in found for each in (one, *one.overflowing)]
         columns = {"input_ids": [one.ids for one in found]}
-        columns |= {name: [getattr(one, COLUMNS[name]) for one in found] for name in names}
+        columns |= {name: [getattr(one, COLUMNS[name][0]) for one in found] for name in names}
         columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
         return BatchEncoding(columns), found
 
@@ -384,10 +383,10 @@ class TokenizerBase(Joinable):
         length = limit if padding == "max_length" else max(map(len, rows))
         length = -(-length // multiple) * multiple
         lacks = [length - len(row) for row in rows]  # a longer row stays as it is
-        pads = dict.fromkeys(COLUMNS, 0) | PADS | {"input_ids": self.pad_token_id}
+        pads = {name: x for name, (_, x) in COLUMNS.items()} | {"input_ids": self.pad_token_id}
         for name in columns.keys() & pads.keys():
-            x, both = pads[name], zip(columns[name], lacks, strict=True)
-            columns[name] = [[x] * n + row if is_left else row + [x] * n for row, n in both]
+            pad, both = pads[name], zip(columns[name], lacks, strict=True)
+            columns[name] = [[pad] * n + row if is_left else row + [pad] * n for row, n in both]
 
     def pad(
         self,
