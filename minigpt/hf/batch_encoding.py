@@ -37,7 +37,8 @@ class BatchEncoding(dict[str, Any]):
 
     def __init__(self, data=(), *, tensor_type=None, prepend_batch_axis=False):
         super().__init__(data)
-        self.convert_to_tensors(tensor_type, prepend_batch_axis)
+        if tensor_type:
+            self.convert_to_tensors(tensor_type, prepend_batch_axis)
 
     @cached_property
     def encodings(self) -> list[Encoding]:

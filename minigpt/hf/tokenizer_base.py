@@ -94,7 +94,7 @@ class TokenizerBase(Joinable):
             vocab, merges = options.pop("vocab"), options.pop("merges")
             found = options.pop("text_pipeline")
             text_pipeline = text_pipeline or found
-        unknown = to_token(unk_token).content
+        unknown = unk_token if isinstance(unk_token, str) else to_token(unk_token).content
         if isinstance(vocab, str | Path):
             vocab = files.read_json(Path(vocab))
         if isinstance(merges, str | Path):
@@ -115,7 +115,8 @@ class TokenizerBase(Joinable):
         backend.decoder, self.backend_tokenizer = decoders.BPEDecoder(suffix="</w>"), backend
         backend.post_processor = options.pop("post_processor", None)
         self.name_or_path = options.pop("name_or_path", "")  # where it was loaded from
-        self.configure(options)
+        if options or self.text_pipeline == "basic":
+            self.configure(options)
 
     def configure(self, options: dict) -> None:
         """Set added and special tokens, sides and length; ValueError for wrong ones."""
@@ -342,7 +343,8 @@ class TokenizerBase(Joinable):
             >>> tokenizer("The old man")["input_ids"]
             >>> tokenizer(["One", "Two words"], padding=True, return_tensors="pt").attention_mask
         """
-        warn_unused(options)
+        if options:
+            warn_unused(options)
         if truncation is None:  # max_length means: truncate, unless it is the length to pad to
             truncation = max_length is not None and padding != "max_length"
         strategy = STRATEGIES.get(check("truncation", truncation), truncation)
@@ -352,7 +354,8 @@ class TokenizerBase(Joinable):
         texts, pairs, single = to_texts(text, text_pair, is_split_into_words)
         how = texts, pairs, is_split_into_words, add_special_tokens, strategy, limit, stride
         batch, found = self.columns_of(how, wanted, return_overflowing_tokens)
-        self.fill(batch, padding, limit, pad_to_multiple_of, padding_side)
+        if padding:
+            self.fill(batch, padding, limit, pad_to_multiple_of, padding_side)
         batch |= {"length": [*map(len, batch["input_ids"])]} if return_length else {}
         batch.make = partial(self.padded, found, how, batch["input_ids"], padding_side)
         if check("return_tensors", return_tensors):

@@ -121,5 +121,5 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict, str]:
     if is_old:
         with naming(source):
             added = {i: token for token, i in added.items()} | found.get("added_tokens_decoder", {})
-            settings |= roles | {"added_tokens_decoder": added}
+            settings |= roles | ({"added_tokens_decoder": added} if added else {})
     return {name: x for name, x in (found | settings).items() if name in KNOWN}, source
