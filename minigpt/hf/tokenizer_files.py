@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.normalizers import BertNormalizer
 
 from ..bpe import VERSION, Pair
-from .files import find_file, naming, read_json
+from .files import find_file, naming, read_json, version
 
 VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # today's name, and that of OpenAI's release
 MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
@@ -107,6 +107,7 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict, str]:
     """
     path = find_file(checkpoint, *VOCAB_NAMES, TOKENIZER_JSON, **hub)
     other = find_file(checkpoint, *MERGES_NAMES, TOKENIZER_JSON, **hub)
+    saved = version(path.stat())
     settings, found = read_page(checkpoint, "tokenizer_config.json", hub), {}
     is_old = "added_tokens_decoder" not in settings
     with suppress(FileNotFoundError):  # added tokens may need its post-processor
@@ -122,4 +123,6 @@ def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict, str]:
         with naming(source):
             added = {i: token for token, i in added.items()} | found.get("added_tokens_decoder", {})
             settings |= roles | ({"added_tokens_decoder": added} if added else {})
+    if not (path.exists() and version(path.stat()) == saved):  # saving removes and writes it last
+        raise OSError(f"{path} was saved again while it was read; load it again")
     return {name: x for name, x in (found | settings).items() if name in KNOWN}, source

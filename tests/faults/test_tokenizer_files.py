@@ -6,6 +6,7 @@ import re
 import pytest
 
 from minigpt import OpenAIGPTTokenizer, OpenAIGPTTokenizerFast
+from minigpt.hf import tokenizer_files
 from minigpt.hf.tokenizer_files import read_checked_merges
 
 BAD_MERGES = {
@@ -98,3 +99,16 @@ def test_a_byte_order_mark_does_no_harm(tmp_path):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     again = OpenAIGPTTokenizer.from_pretrained(tmp_path)
     assert again.describe() == tokenizer.describe() and again.merges == tokenizer.merges
+
+
+def test_a_folder_that_is_saved_again_while_it_is_read_is_not_mixed(tmp_path, monkeypatch):
+    tokenizer = OpenAIGPTTokenizer.from_pretrained("tiny", "basic")
+    tokenizer.save_pretrained(tmp_path)
+
+    def interfere(path):
+        tokenizer.save_pretrained(tmp_path)
+        return read_checked_merges(path)
+
+    monkeypatch.setattr(tokenizer_files, "read_checked_merges", interfere)
+    with pytest.raises(OSError, match=r"vocab\.json was saved again .*; load it again"):
+        OpenAIGPTTokenizer.from_pretrained(tmp_path)
