@@ -244,6 +244,19 @@ def test_a_tokenizer_is_made_of_files_too(tmp_path):
         OpenAIGPTTokenizer({"<unk>": 0}, [], text_pipeline="fast")
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_tokenizer_of_the_library_keeps_its_template_and_takes_a_pipeline(tmp_path):
+    basic = load(OpenAIGPTTokenizerFast, "basic", pad_token="<pad>")
+    template = processors.TemplateProcessing("$A <pad>", special_tokens=[("<pad>", 8192)])
+    basic.backend_tokenizer.post_processor = template
+    basic.save_pretrained(tmp_path)
+    whole = {"tokenizer_file": tmp_path / "tokenizer.json"}
+    for source in (whole, {"tokenizer_object": basic.backend_tokenizer}):
+        made = OpenAIGPTTokenizerFast(**source, text_pipeline="original")
+        assert (made.text_pipeline, made.encode("the old")) == ("original", [194, 553, 8192])
+        assert OpenAIGPTTokenizerFast(**source).text_pipeline == "basic"
+
+
 @every_kind
 @every_pipeline
 def test_a_saved_folder_loads_whatever_file_is_missing(kind, pipeline, tmp_path):

@@ -35,10 +35,8 @@ class BatchEncoding(dict[str, Any]):
     is_fast = property(lambda self: self.make is not None)
     n_sequences = property(lambda self: self[0].n_sequences)
 
-    def __init__(self, data=(), encoding=None, tensor_type=None, prepend_batch_axis=False):
+    def __init__(self, data=(), *, tensor_type=None, prepend_batch_axis=False):
         super().__init__(data)
-        if encoding is not None:
-            self.make = lambda: encoding if isinstance(encoding, list) else [encoding]
         if tensor_type:
             self.convert_to_tensors(tensor_type, prepend_batch_axis)
 
@@ -73,19 +71,18 @@ class BatchEncoding(dict[str, Any]):
         `prepend_batch_axis`: (T,) -> (1, T). Returns this same object. Raises ValueError for rows
         of different lengths.
         """
-        try:
-            one = (lambda x: [x]) if prepend_batch_axis else np.asarray
-            arrays = {name: np.array(one(x)) for name, x in self.items() if tensor_type}
-            for name, x in arrays.items():
-                arrays[name] = x.astype(np.float32 if x.size and x.dtype.kind == "f" else np.int64)
-        except (ValueError, TypeError, OverflowError) as error:
-            what = f"{', '.join(self)}: rows of different lengths, or no numbers,"
-            raise ValueError(f"{what} cannot become a tensor; pass padding=True") from error
-        if tensor_type == "pt":
-            import torch  # imported here: a tokenizer can be used without torch
+        for name, values in self.items() if tensor_type else ():
+            try:
+                x = np.array([values] if prepend_batch_axis else values)
+                x = x.astype(np.float32 if x.size and x.dtype.kind == "f" else np.int64)
+            except (ValueError, TypeError, OverflowError) as error:
+                what = f"{name}: rows of different lengths, or no numbers,"
+                raise ValueError(f"{what} cannot become a tensor; pass padding=True") from error
+            if tensor_type == "pt":
+                import torch  # imported here: a tokenizer can be used without torch
 
-            arrays = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        self.update(arrays)
+                x = torch.from_numpy(x)
+            self[name] = x
         return self
 
     def tokens(self, batch_index: int = 0) -> list[str]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import NamedTuple
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -62,8 +63,7 @@ def in_memory(weights: Mapping[str, Tensor]) -> dict[str, Stored]:
 
 
 def load_bin(path: Path) -> dict[str, Tensor]:
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\3\4"  # the legacy format is none, and cannot be mapped
+    is_zip = is_zipfile(path)  # the legacy format is none, and cannot be mapped
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except UnpicklingError as error:

@@ -1,9 +1,7 @@
 """What both tokenizers share: the interface of transformers, on the library `tokenizers`."""
 
-import json
 from functools import partial
 from itertools import compress
-from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -22,16 +20,14 @@ from .interop import Joinable, counterpart
 from .tokenizer_files import EXTRA, ROLES, SETTINGS, check, to_token
 from .tokenizer_rules import original_normalizer, split_at_spaces
 
-ENDLESS = 10**18  # tokens; as in transformers, this model_max_length means no limit
+ENDLESS = 10**18  # tokens; as in transformers, this length means no limit
 JOIN = TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
-COLUMNS = {  # what a call can return beside ids -> function of the library's encoding
-    "token_type_ids": attrgetter("type_ids"),
-    "attention_mask": lambda encoding: [1] * len(encoding.ids),
-    "special_tokens_mask": attrgetter("special_tokens_mask"),
-    "offset_mapping": attrgetter("offsets"),
+COLUMNS = {  # what a call can return beside ids -> its name in an `Encoding`, and its padding
+    "token_type_ids": ("type_ids", 0),
+    "attention_mask": ("attention_mask", 0),
+    "special_tokens_mask": ("special_tokens_mask", 1),
+    "offset_mapping": ("offsets", (0, 0)),
 }
-PADS = {"attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1}
-PADS |= {"offset_mapping": (0, 0)}
 STRATEGIES = {True: "longest_first", False: None, "do_not_truncate": None}
 SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
@@ -93,13 +89,11 @@ class TokenizerBase(Joinable):
         Raises ValueError for an unknown pipeline or a vocabulary without `unk_token`.
         """
         vocab, merges = options.pop("vocab_file", vocab), options.pop("merges_file", merges)
-        whole, file = options.pop("tokenizer_object", None), options.pop("tokenizer_file", None)
-        if whole is not None or file is not None:
-            whole = files.read_json(Path(file)) if whole is None else json.loads(whole.to_str())
-            vocab, merges, found = files.read_whole(whole)
-            text_pipeline = text_pipeline or found.pop("text_pipeline", None)
-            added = {x["id"]: x for x in whole.get("added_tokens") or ()}
-            options = {"added_tokens_decoder": added} | found | options
+        if whole := options.pop("tokenizer_object", None) or options.pop("tokenizer_file", None):
+            options = files.read_whole(whole) | options
+            vocab, merges = options.pop("vocab"), options.pop("merges")
+            found = options.pop("text_pipeline")
+            text_pipeline = text_pipeline or found
         unknown = unk_token if isinstance(unk_token, str) else to_token(unk_token).content
         if isinstance(vocab, str | Path):
             vocab = files.read_json(Path(vocab))
@@ -126,28 +120,20 @@ class TokenizerBase(Joinable):
 
     def configure(self, options: dict) -> None:
         """Set added and special tokens, sides and length; ValueError for wrong ones."""
-        roles = {name: to_token(options[name], True) for name in ROLES if options.get(name)}
-        extra = next((options[name] for name in EXTRA if options.get(name)), [])
-        if not isinstance(extra, list | tuple):
-            raise TypeError(f"extra_special_tokens is {extra!r:.80}, not a list")
-        special = [*roles.values(), *(to_token(token, True) for token in extra)]
-        flags = {token.content: token for token in special}
         if self.text_pipeline == "basic":  # as in transformers: found in a text, too
             self.backend_tokenizer.add_special_tokens([self.unk_token])
-        added = {int(i): x for i, x in options.get("added_tokens_decoder", {}).items()}
-        for i, value in sorted(added.items()):
-            token = to_token(flags.get(value, value) if isinstance(value, str) else value)
+        added = {int(i): x for i, x in options.pop("added_tokens_decoder", {}).items()}
+        for i, token in sorted(added.items()):
             self.add_tokens(token)
-            if self.convert_tokens_to_ids(token.content) != i:
+            if self.convert_tokens_to_ids(to_token(token).content) != i:
                 way = f"does not follow {len(self.vocab)} tokens; copy all files again"
-                raise ValueError(f"{token.content!r} has the id {i}, which {way}")
-        self.add_tokens([x for x in special if x.content not in self.added_tokens_encoder])
-        for name, token in roles.items():
-            self.set_role(name, token)
+                raise ValueError(f"{token!r:.80} has the id {i}, which {way}")
+        special = {name: options.pop(name) for name in (*ROLES, *EXTRA) if name in options}
+        self.add_special_tokens({name: tokens for name, tokens in special.items() if tokens})
         for name in SETTINGS:
             if name in options:
-                setattr(self, name, check(name, options[name]))
-        warn_unused(options.keys() - {*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder"})
+                setattr(self, name, check(name, options.pop(name)))
+        warn_unused(options)
 
     def __reduce__(self):  # the library cannot copy or save steps written in Python
         options = self.describe() | {"name_or_path": self.name_or_path}
@@ -200,28 +186,31 @@ class TokenizerBase(Joinable):
         if token is None:
             self.roles.pop(name, None)
             return
-        if token in self.vocab or token in self.added_tokens_encoder:
-            known = self.added_tokens_decoder.get(self.convert_tokens_to_ids(token), token)
-            self.add_tokens(known, special_tokens=True)  # an added one keeps its flags
+        found = self.backend_tokenizer.token_to_id(token)
+        if found is not None:  # an added one keeps its flags
+            self.add_tokens(self.added_tokens_decoder.get(found, token), special_tokens=True)
         self.roles[name] = token
 
     def add_tokens(self, new_tokens, special_tokens: bool = False) -> int:
         """Add tokens, strings or AddedTokens, that are never split; returns how many are new.
 
-        The model's embedding needs a row for each: `len(tokenizer)` rows. Raises ValueError for a
-        token that no text can contain.
+        A string may name a special token that was added before. The model's embedding needs a row
+        for each: `len(tokenizer)` rows. Raises ValueError for a token that no text can contain.
         """
         new_tokens = new_tokens if isinstance(new_tokens, list | tuple) else [new_tokens]
-        tokens = [to_token(token, special_tokens) for token in new_tokens]
+        before = self.added_tokens_decoder
+        special = {token.content: token for token in before.values() if token.special}
+        named = [special.get(x, x) if isinstance(x, str) else x for x in new_tokens]
+        tokens = [to_token(token, special_tokens) for token in named]
         tokens = [token for token in tokens if token.content != self.unk_token]
-        known, normalizer = self.added_tokens_encoder, self.backend_tokenizer.normalizer
+        normalizer = self.backend_tokenizer.normalizer
         for token in tokens:
             text = token.content
             left = normalizer.normalize_str(text) if token.normalized else text
             if not left or token.lstrip and text.isspace():  # the library would crash
                 raise ValueError(f"{text!r} cannot be added: no text can contain it")
         self.backend_tokenizer.add_tokens(tokens)
-        return len(self.added_tokens_decoder) - len(known)
+        return len(self.added_tokens_decoder) - len(before)
 
     def add_special_tokens(self, special_tokens_dict: dict, **options) -> int:
         """Add tokens with a role, `{"pad_token": "<pad>"}`, or without, in a list under
@@ -254,52 +243,53 @@ class TokenizerBase(Joinable):
 
     # -- text to ids
 
-    def align(self, texts, pairs, is_split, special, truncation, limit, stride, quick=False):
-        """Encode texts or pairs and truncate them, to a list of the library's encodings.
+    def ids_of(self, texts: list[str]) -> list[list[int]]:
+        """Encode texts to ids, and nothing else."""
+        encode = self.backend_tokenizer.encode_batch_fast
+        return [one.ids for one in encode(texts, add_special_tokens=False)]
 
-        `quick`: only the ids of tokens are known. Raises ValueError if the library refuses them.
-        """
-        backend, processor = self.backend_tokenizer, self.backend_tokenizer.post_processor
-        encode = backend.encode_batch_fast if quick else backend.encode_batch
-        encode = partial(encode, is_pretokenized=is_split, add_special_tokens=False)
-        special = bool(special and processor)
-        how = {"stride": stride, "direction": self.truncation_side}
-        try:
-            if truncation and stride >= limit - special * self.num_special_tokens_to_add(pairs):
+    def align(self, texts, pairs, is_split, special, truncation, limit, stride) -> list[Encoding]:
+        """Encode texts or pairs and truncate them, with all that the library knows of them."""
+        backend, last = self.backend_tokenizer, tokenizers.Tokenizer(models.BPE())
+        if truncation:
+            if stride >= limit - special * self.num_special_tokens_to_add(pairs):
                 raise ValueError(f"stride={stride}, but fewer tokens are kept; pass less")
-            firsts = encode(texts)
-            if quick and not (pairs or special):
-                for one in firsts if truncation else ():
-                    one.truncate(min(limit, ENDLESS), **how)
-                return firsts
-            last = tokenizers.Tokenizer(models.BPE())  # its settings belong to this call
-            last.post_processor = processor or JOIN
-            if truncation:
-                last.enable_truncation(min(limit, ENDLESS), strategy=truncation, **how)
-            seconds = encode(pairs) if pairs else [None] * len(texts)
-            both = zip(firsts, seconds, strict=True)
-            return [last.post_process(one, other, special) for one, other in both]
-        except Exception as error:
-            asked = f"truncation={truncation!r}, max_length={limit}"
-            raise ValueError(f"cannot encode {texts!r:.80} with {asked}: {error}") from error
+            how = {"strategy": truncation, "direction": self.truncation_side}
+            last.enable_truncation(min(limit, ENDLESS), stride=stride, **how)
+        last.post_processor = backend.post_processor or JOIN  # `last` belongs to this call
+        encode = partial(backend.encode_batch, is_pretokenized=is_split, add_special_tokens=False)
+        seconds = encode(pairs) if pairs else [None] * len(texts)
+        both = zip(encode(texts), seconds, strict=True)
+        return [last.post_process(*one, special) for one in both]
 
     def columns_of(self, how: tuple, wanted: tuple, overflows: bool) -> tuple[BatchEncoding, list]:
         """Return the columns of a batch, and the library's encodings if they were needed.
 
         `how`: the arguments of `align`; `wanted`: which of `COLUMNS` there are beside the ids.
         """
-        names = list(compress(COLUMNS, wanted))
+        texts, pairs, is_split, special, truncation, limit, _ = how
+        names = [*compress(COLUMNS, wanted)]
+        special = special and self.backend_tokenizer.post_processor
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
             raise NotImplementedError("this tokenizer has no offsets; use OpenAIGPTTokenizerFast")
-        quick = not ({*names} - {"attention_mask"} or overflows)
-        found, samples = self.align(*how, quick=quick), []
+        rich = pairs or is_split or special or overflows or {*names} - {"attention_mask"}
+        try:
+            found = self.align(*how) if rich else self.ids_of(texts)
+        except Exception as error:  # the library raises several types
+            asked = f"truncation={truncation!r}, max_length={limit}"
+            raise ValueError(f"cannot encode {texts!r:.80} with {asked}: {error}") from error
+        if not rich:
+            kept = slice(-limit, None) if self.truncation_side == "left" else slice(limit)
+            rows = [row[kept] for row in found] if truncation else found
+            masks = {name: [[1] * len(row) for row in rows] for name in names}
+            return BatchEncoding({"input_ids": rows} | masks), []
         if overflows:
             samples = [i for i, one in enumerate(found) for _ in (one, *one.overflowing)]
             found = [each for one in found for each in (one, *one.overflowing)]
         columns = {"input_ids": [one.ids for one in found]}
-        columns |= {name: [*map(COLUMNS[name], found)] for name in names}
+        columns |= {name: [getattr(one, COLUMNS[name][0]) for one in found] for name in names}
         columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
-        return BatchEncoding(columns), [] if quick else found
+        return BatchEncoding(columns), found
 
     def __call__(
         self,
@@ -389,19 +379,17 @@ class TokenizerBase(Joinable):
         if check("padding", padding) in (False, None, "do_not_pad") or endless or not rows:
             return
         if self.pad_token is None:
-            raise ValueError(
-                "padding needs a pad token, and GPT-1 has none; any will do, as the mask hides it: "
-                "tokenizer.pad_token = tokenizer.unk_token"
-            )
+            way = "any will do, as the mask hides it: tokenizer.pad_token = tokenizer.unk_token"
+            raise ValueError(f"padding needs a pad token, and GPT-1 has none; {way}")
         is_left = check("padding_side", side or self.padding_side) == "left"
         multiple = check("pad_to_multiple_of", multiple or 1)
         length = limit if padding == "max_length" else max(map(len, rows))
         length = -(-length // multiple) * multiple
         lacks = [length - len(row) for row in rows]  # a longer row stays as it is
-        for name, x in (PADS | {"input_ids": self.pad_token_id}).items():
-            if name in columns:
-                both = zip(columns[name], lacks, strict=True)
-                columns[name] = [[x] * n + row if is_left else row + [x] * n for row, n in both]
+        pads = {name: x for name, (_, x) in COLUMNS.items()} | {"input_ids": self.pad_token_id}
+        for name in columns.keys() & pads.keys():
+            pad, both = pads[name], zip(columns[name], lacks, strict=True)
+            columns[name] = [[pad] * n + row if is_left else row + [pad] * n for row, n in both]
 
     def pad(
         self,
@@ -491,11 +479,10 @@ class TokenizerBase(Joinable):
         """
         name = str(pretrained_model_name_or_path)
         hub, options = split_hub_options(options)
-        vocab, merges, settings, source = files.read_checkpoint(name, **hub)
-        settings |= {"name_or_path": name} | options
-        settings |= {"text_pipeline": text_pipeline} if text_pipeline else {}
+        settings, source = files.read_checkpoint(name, **hub)
+        options |= {"text_pipeline": text_pipeline} if text_pipeline else {}
         with naming(source):
-            return cls(vocab, merges, **settings)
+            return cls(**settings | {"name_or_path": name} | options)
 
     def describe(self) -> dict:
         """Collect the settings that the class takes, as `tokenizer_config.json` holds them."""
@@ -512,9 +499,9 @@ class TokenizerBase(Joinable):
         self, save_directory: str | Path, filename_prefix: str | None = None
     ) -> tuple[str, str]:
         """Write vocabulary and merges into a folder that exists; returns the two paths."""
+        names = files.VOCAB_NAMES[0], files.MERGES_NAMES[0]
         prefix = f"{filename_prefix}-" if filename_prefix else ""
-        vocab = str(Path(save_directory, prefix + files.VOCAB_NAMES[0]))
-        merges = str(Path(save_directory, prefix + files.MERGES_NAMES[0]))
+        vocab, merges = (str(Path(save_directory, prefix + name)) for name in names)
         write_vocabulary(vocab, self.vocab)
         write_merges(merges, self.merges)
         return vocab, merges

@@ -8,10 +8,11 @@ from contextlib import suppress
 from operator import index
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, models
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.normalizers import BertNormalizer
 
 from ..bpe import VERSION, Pair
-from .files import find_file, naming, read_json
+from .files import find_file, naming, read_json, version
 
 VOCAB_NAMES = ("vocab.json", "encoder_bpe_40000.json")  # today's name, and that of OpenAI's release
 MERGES_NAMES = ("merges.txt", "vocab_40000.bpe")
@@ -20,6 +21,9 @@ TOKENIZER_FILES = (*OLD, "tokenizer_config.json", TOKENIZER_JSON, *VOCAB_NAMES, 
 ROLES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
 EXTRA = ("extra_special_tokens", "additional_special_tokens")
 SETTINGS = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces")
+KNOWN = {"vocab", "merges", "text_pipeline", "post_processor", "added_tokens_decoder"}
+KNOWN |= {*ROLES, *EXTRA, *SETTINGS}  # what a file may set
+EMPTY = {"type": "BPE", "vocab": {}, "merges": []}  # a model of the library
 FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 CHOICES = {
     "text_pipeline": ("original", "basic"),
@@ -77,49 +81,48 @@ def read_page(checkpoint: str | Path, name: str, hub: dict) -> dict:
     return {}
 
 
-def read_whole(whole: dict) -> tuple[dict[str, int], list[Pair], dict]:
-    """Read vocabulary, merges and pipeline from a `tokenizer.json`, written by transformers 5."""
-    model = whole["model"]
-    if (model.get("type"), model.get("end_of_word_suffix")) != ("BPE", "</w>"):
-        raise ValueError("holds another kind of tokenizer; pass one of a GPT-1")
-    merges = [tuple(x.split(" ") if isinstance(x, str) else x) for x in model["merges"]]
-    is_basic = (whole.get("normalizer") or {}).get("type") == "BertNormalizer"
-    return dict(model["vocab"].items()), merges, {"text_pipeline": "basic"} if is_basic else {}
+def read_whole(source: str | Path | Tokenizer) -> dict:
+    """Read all settings from a `tokenizer.json`, or from a tokenizer of the library."""
+    is_file = isinstance(source, str | Path)
+    with naming(source if is_file else "tokenizer_object"):
+        page = read_json(Path(source)) if is_file else json.loads(source.to_str())
+        model, added = page["model"], page["added_tokens"]
+        if (model.get("type"), model.get("end_of_word_suffix")) != ("BPE", "</w>"):
+            raise ValueError("it holds another kind of tokenizer; pass one of a GPT-1")
+        rest = Tokenizer.from_str(json.dumps(page | {"model": EMPTY, "added_tokens": []}))
+        return {
+            "vocab": dict(model["vocab"].items()),
+            "merges": [tuple(x.split(" ") if isinstance(x, str) else x) for x in model["merges"]],
+            "text_pipeline": "basic" if isinstance(rest.normalizer, BertNormalizer) else None,
+            "post_processor": rest.post_processor,
+            "added_tokens_decoder": {token["id"]: token for token in added},
+        }
 
 
-def to_post_processor(told: dict):
-    """Make what adds special tokens to texts, as `tokenizer.json` describes it."""
-    whole = json.loads(Tokenizer(models.BPE()).to_str()) | {"post_processor": told}
-    return Tokenizer.from_str(json.dumps(whole)).post_processor
+def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict, str]:
+    """Read the settings of a tokenizer from the files that exist, and name these files.
 
-
-def read_checkpoint(checkpoint: str | Path, **hub) -> tuple[dict[str, int], list[Pair], dict, str]:
-    """Read vocabulary, merges and settings from the files that exist.
-
-    The last value names the files. Settings may also come from files of older transformers.
-    Raises FileNotFoundError if there are none, ValueError for a damaged one, naming it.
+    Settings may also come from files of older transformers. Raises FileNotFoundError if there are
+    none, ValueError for a damaged one, naming it.
     """
     path = find_file(checkpoint, *VOCAB_NAMES, TOKENIZER_JSON, **hub)
     other = find_file(checkpoint, *MERGES_NAMES, TOKENIZER_JSON, **hub)
-    settings = read_page(checkpoint, "tokenizer_config.json", hub)
-    is_whole = TOKENIZER_JSON in (path.name, other.name)
+    saved = version(path.stat())
+    settings, found = read_page(checkpoint, "tokenizer_config.json", hub), {}
     is_old = "added_tokens_decoder" not in settings
-    has_more = is_old or settings["added_tokens_decoder"]  # tokens that a template may need
-    whole = read_page(checkpoint, TOKENIZER_JSON, hub) if is_whole or has_more else {}
-    names = [TOKENIZER_JSON] if is_whole else [path.name, other.name]
-    source = f"{path.parent} ({', '.join([*names, 'tokenizer_config.json', *OLD * is_old])})"
-    if not is_whole:
-        vocab, merges = read_json(path), read_checked_merges(other)
+    with suppress(FileNotFoundError):  # added tokens may need its post-processor
+        if is_old or settings["added_tokens_decoder"] or TOKENIZER_JSON in (path.name, other.name):
+            found = read_whole(find_file(checkpoint, TOKENIZER_JSON, **hub))
+    if TOKENIZER_JSON not in (path.name, other.name):
+        found |= {"vocab": read_json(path), "merges": read_checked_merges(other)}
+        found["text_pipeline"] = None
     added, roles = (read_page(checkpoint, name, hub) if is_old else {} for name in OLD)
-    with naming(source):
-        if is_whole:
-            vocab, merges, found = read_whole(whole)
-            settings = found | settings
-        if is_old:
-            added = {i: token for token, i in added.items()}
-            added |= {x["id"]: x for x in whole.get("added_tokens") or ()}
+    names = [*dict.fromkeys((path.name, other.name)), "tokenizer_config.json", *OLD * is_old]
+    source = f"{path.parent} ({', '.join(names)})"
+    if is_old:
+        with naming(source):
+            added = {i: token for token, i in added.items()} | found.get("added_tokens_decoder", {})
             settings |= roles | ({"added_tokens_decoder": added} if added else {})
-        if told := whole.get("post_processor"):
-            settings["post_processor"] = to_post_processor(told)
-    known = (*ROLES, *EXTRA, *SETTINGS, "added_tokens_decoder", "text_pipeline", "post_processor")
-    return vocab, merges, {x: settings[x] for x in known if x in settings}, source
+    if not (path.exists() and version(path.stat()) == saved):  # saving removes and writes it last
+        raise OSError(f"{path} was saved again while it was read; load it again")
+    return {name: x for name, x in (found | settings).items() if name in KNOWN}, source
