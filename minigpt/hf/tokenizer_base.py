@@ -248,8 +248,11 @@ class TokenizerBase(Joinable):
         encode = self.backend_tokenizer.encode_batch_fast
         return [one.ids for one in encode(texts, add_special_tokens=False)]
 
-    def align(self, texts, pairs, is_split, special, truncation, limit, stride) -> list[Encoding]:
-        """Encode texts or pairs and truncate them, with all that the library knows of them."""
+    def align(self, texts, pairs, is_split, special, truncation, limit, stride, quick=False):
+        """Encode texts or pairs and truncate them, to a list of the library's encodings.
+
+        `quick`: only the ids of tokens are known.
+        """
         backend, last = self.backend_tokenizer, tokenizers.Tokenizer(models.BPE())
         if truncation:
             if stride >= limit - special * self.num_special_tokens_to_add(pairs):
@@ -257,7 +260,8 @@ class TokenizerBase(Joinable):
             how = {"strategy": truncation, "direction": self.truncation_side}
             last.enable_truncation(min(limit, ENDLESS), stride=stride, **how)
         last.post_processor = backend.post_processor or JOIN  # `last` belongs to this call
-        encode = partial(backend.encode_batch, is_pretokenized=is_split, add_special_tokens=False)
+        encode = backend.encode_batch_fast if quick else backend.encode_batch
+        encode = partial(encode, is_pretokenized=is_split, add_special_tokens=False)
         seconds = encode(pairs) if pairs else [None] * len(texts)
         both = zip(encode(texts), seconds, strict=True)
         return [last.post_process(*one, special) for one in both]
@@ -272,13 +276,14 @@ class TokenizerBase(Joinable):
         special = special and self.backend_tokenizer.post_processor
         if "offset_mapping" in names and not self.is_fast and self.text_pipeline == "original":
             raise NotImplementedError("this tokenizer has no offsets; use OpenAIGPTTokenizerFast")
-        rich = pairs or is_split or special or overflows or {*names} - {"attention_mask"}
+        quick = not (overflows or {*names} - {"attention_mask"})
+        plain = quick and not (pairs or is_split or special)
         try:
-            found = self.align(*how) if rich else self.ids_of(texts)
+            found = self.ids_of(texts) if plain else self.align(*how, quick=quick)
         except Exception as error:  # the library raises several types
             asked = f"truncation={truncation!r}, max_length={limit}"
             raise ValueError(f"cannot encode {texts!r:.80} with {asked}: {error}") from error
-        if not rich:
+        if plain:
             kept = slice(-limit, None) if self.truncation_side == "left" else slice(limit)
             rows = [row[kept] for row in found] if truncation else found
             masks = {name: [[1] * len(row) for row in rows] for name in names}
@@ -289,7 +294,7 @@ class TokenizerBase(Joinable):
         columns = {"input_ids": [one.ids for one in found]}
         columns |= {name: [getattr(one, COLUMNS[name][0]) for one in found] for name in names}
         columns |= {"overflow_to_sample_mapping": samples} if overflows else {}
-        return BatchEncoding(columns), found
+        return BatchEncoding(columns), [] if quick else found
 
     def __call__(
         self,
