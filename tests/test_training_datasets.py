@@ -140,6 +140,14 @@ CASES = {  # name of the case -> task, split, files, the examples
         },
         [(('" We won , he said .', "He won ."), 1)],
     ),
+    "mrpc from the authors": (
+        *("mrpc", "test"),
+        {
+            "msr_paraphrase_test.txt": "\ufeff"
+            + lines("Quality|#1 ID|#2 ID|#1 String|#2 String", '0|7|8|He said "no.|He won.')
+        },
+        [(('He said "no.', "He won."), 0)],
+    ),
     "qqp": (
         *("qqp", "train"),
         {

@@ -112,6 +112,7 @@ PAPER_TASKS = {
     "mrpc": Task(
         *("similarity", ("#1 String", "#2 String"), "Quality"),
         metrics=F1,
+        files=("{}.tsv", "msr_paraphrase_{}.txt"),  # GLUE's dev is a part of their train
         hub={"sentence1": "#1 String", "sentence2": "#2 String", "label": "Quality"},
     ),
     "qqp": Task(
@@ -196,7 +197,8 @@ def rows_of(task: Task, source: DataSet, split: str) -> Iterator[tuple[str, Mapp
     for path in paths:
         if path.exists():
             header = task.headers.get(path.name)
-            return (TSV if header else READERS[path.suffix])(path, header)
+            read = READERS.get(path.name) or READERS[path.suffix]
+            return (TSV if header else read)(path, header)
     raise FileNotFoundError(f"no {' or '.join(map(str, paths))}; put the owners' files there")
 
 
@@ -332,7 +334,7 @@ def read_schemas(path: Path, _) -> Iterator:
 
 TSV = partial(read_fields, delimiter="\t", quoting=csv.QUOTE_NONE)
 READERS = {".tsv": TSV, ".csv": read_fields, ".jsonl": read_objects}
-READERS |= {".txt": read_schemas, "": read_passages}
+READERS |= {".txt": TSV, "wsc273.txt": read_schemas, "": read_passages}
 
 
 def metrics(task: Task, predictions: Sequence, labels: Sequence) -> dict[str, float]:
