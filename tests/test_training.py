@@ -172,6 +172,21 @@ def test_a_killed_run_goes_on_bit_for_bit(step, whole, library, tmp_path, monkey
     } | {"tokens_per_second": 0, "checkpoint": ""}
 
 
+def test_a_run_killed_before_its_first_checkpoint_has_no_row_twice(
+    whole, library, tmp_path, monkeypatch
+):
+    def dying(*_):
+        raise Killed
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(module.Checkpoints, "save", dying)
+        start(library, out)
+    start(library, out, resume=True)
+    for name in ("measured.csv", "samples.txt"):
+        assert (out / name).read_bytes() == (whole[0] / name).read_bytes()
+
+
 def test_a_finished_run_that_is_resumed_says_the_same(whole, library):
     again = start(library, whole[0], resume=True)
     assert again == whole[1] | {"tokens_per_second": None}

@@ -198,6 +198,20 @@ def test_cuda_graphs_change_no_loss():
     assert len(set(found[0])) == len(found[0])
 
 
+@needs_gpu
+def test_recording_a_cuda_graph_takes_no_random_numbers():
+    sizes = {"vocab_size": 50, "n_positions": 40, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    network = Network(PAPER_TASKS["cola"], OpenAIGPTModel(OpenAIGPTConfig(**sizes))).cuda()
+    module.speed_up(network, "float32")
+    ids, ends = torch.randint(50, (4, 1, 9)), torch.full((4, 1), 8)
+    batch, losses = [x.cuda() for x in (ids, ends, torch.tensor([0, 1, 1, 0]))], []
+    for seed in (0, 0, 1):  # the first is recorded, as in a run that goes on
+        torch.manual_seed(seed)
+        losses.append(float(network(*batch, 0.5, False)[1]))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert losses[0] != pytest.approx(losses[2], abs=1e-5)
+
+
 def test_predictions_without_labels(tuned, tmp_path):
     out, *_ = tuned("rte")
     source = {"test": [{"sentence1": "the fish", "sentence2": text(n, 2)} for n in range(3)]}
@@ -313,7 +327,9 @@ def test_a_run_goes_on_after_a_signal_as_if_nothing_had_been(
         run("cola", out, pretrained, source=data("cola", dev=12), resume=True)
     result = run("cola", out, pretrained, resume=True)
     assert result["epochs"] == whole["epochs"]
+    (out / "training.pt").touch()  # left if it was killed after the last word
     assert run("cola", out, pretrained, resume=True) == result  # it is finished
+    assert not (out / "training.pt").exists()
 
 
 def test_a_stopped_command_says_in_json_what_it_has_done(
@@ -349,6 +365,12 @@ def test_a_damaged_state_is_named(tuned, pretrained, tmp_path, monkeypatch):
 def test_divergence_stops(name, rate, pretrained, tmp_path):
     with pytest.raises(Diverged, match="diverged: loss .* at step .*; pass a lower --rate"):
         run(name, tmp_path / "out", pretrained, rate=rate, epochs=5)
+
+
+def test_a_model_that_the_last_step_of_an_epoch_breaks_is_not_saved(pretrained, tmp_path):
+    with pytest.raises(ValueError, match="no finite scores; train it with a lower rate"):
+        run("cola", tmp_path / "out", pretrained, rate=1e38, batch_size=20)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["recipe.json"]
 
 
 # -- what is refused, before anything is made

@@ -157,15 +157,13 @@ def finetune(
     trained; `Diverged`; and `Stopped` if SIGINT or SIGTERM stopped it.
     """
     out, recipe = Path(out), TaskRecipe(task=task, model=str(model), **settings)
-    if find_run(out, recipe, resume) and (out / RESULT).is_file():
-        return read_json(out / RESULT)
-    run = TaskRun(out, recipe, folder, find_device(device))
-    save_files(out, {RECIPE: json_writer(asdict(recipe))})
-    speed_up(run.network, dtype, run.train.largest(recipe.batch_size))
-    result = run.run(progress)
-    save_files(out, {RESULT: json_writer(result)})
-    (out / STATE).unlink()
-    return result
+    if not (find_run(out, recipe, resume) and (out / RESULT).is_file()):
+        run = TaskRun(out, recipe, folder, find_device(device))
+        save_files(out, {RECIPE: json_writer(asdict(recipe))})
+        speed_up(run.network, dtype, run.train.largest(recipe.batch_size))
+        save_files(out, {RESULT: json_writer(run.run(progress))})
+    (out / STATE).unlink(missing_ok=True)
+    return read_json(out / RESULT)
 
 
 def evaluate(

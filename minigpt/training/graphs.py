@@ -28,8 +28,8 @@ def graphed(network: nn.Module, forward: Callable) -> Callable:
 
     A step of a small batch is a thousand short kernels, which a GPU runs faster than Python starts
     them; a graph starts all at once. Each shape of a batch is recorded when it comes first and
-    keeps its memory, so rows are padded to powers of two: few shapes, together at most twice the
-    largest. A step writes its loss where the one before stood. Source:
+    keeps its own gradients of all parameters, so rows are padded to powers of two: few shapes.
+    A step writes its loss where the one before stood. Source:
     `torch.cuda.make_graphed_callables`.
     """
     graphs, pool = {}, torch.cuda.graph_pool_handle()
@@ -42,7 +42,8 @@ def graphed(network: nn.Module, forward: Callable) -> Callable:
         shape = batch[0].shape
         if shape not in graphs:
             loss = Loss(network, forward, settings)
-            graphs[shape] = torch.cuda.make_graphed_callables(loss, batch, pool=pool)
+            with torch.random.fork_rng([ids.device]):  # recording takes random numbers
+                graphs[shape] = torch.cuda.make_graphed_callables(loss, batch, pool=pool)
         return None, graphs[shape](*batch)
 
     return run

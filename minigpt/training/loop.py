@@ -19,7 +19,7 @@ FREE = ("accumulate", "compile", "save_every", "measure_every", "keep")  # a res
 
 
 class Diverged(ValueError):
-    """The loss is not a number, infinite or far too high. `result`: as of a run."""
+    """The loss is not a number, infinite or far too high. `result`: what was done until then."""
 
     def __init__(self, loss: float, step: int, way: str, result: dict):
         super().__init__(f"diverged: loss {loss:.4g} at step {step}; {way}")
@@ -27,7 +27,7 @@ class Diverged(ValueError):
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has stopped the run, which is saved. `exit_code`: as a shell has it."""
+    """A signal has stopped the run, which is saved. `exit_code`: as in a shell."""
 
     def __init__(self, number: int, step: int, way: str, result: dict):
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; {way}")
@@ -35,7 +35,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Run:
-    """A training that survives. What it trains, measures and writes is told by a subclass.
+    """A training that survives. A subclass says what it trains, measures and writes.
 
     `steps` yields what each step returns, which waits in `pending`; `look` reads it, calls `check`
     and says whether to stop; `measure` returns a row if the model is the best so far; `write` saves
@@ -46,7 +46,7 @@ class Run:
     world = 1  # processes
 
     def __init__(self, out: Path, recipe, device: torch.device, data: list, every: tuple[int, int]):
-        """`data`: what a resumed run compares; `every`: so many steps it measures and saves."""
+        """`data`: has to be the same on resume; `every`: steps between measurements, and saves."""
         self.out, self.recipe, self.device, self.data, self.every = out, recipe, device, data, every
         self.step, self.best, self.saved, self.pending = 0, None, None, []
 
@@ -114,7 +114,7 @@ class Run:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list, for whoever finishes a step first."""
+    """Collect SIGINT and SIGTERM in a list, so that the step can be finished first."""
     caught, old = [], {}
     for number in (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ():
         if signal.getsignal(number) not in (signal.SIG_IGN, None):

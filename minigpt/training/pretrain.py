@@ -105,7 +105,8 @@ class Pretraining(Run):
         self.checkpoints = Checkpoints(out / "checkpoints")
         self.loss, self.begin, self.speed = None, None, None
         self.resume()
-        self.logs = Logs(out, self.step, tensorboard) if self.processes.is_first else None
+        known = -1 if self.saved is None else self.step
+        self.logs = Logs(out, known, tensorboard) if self.processes.is_first else None
         is_gpu, dtype = self.device.type == "cuda", getattr(torch, recipe.dtype)
         self.peak = is_gpu and matrix_peak(self.device, dtype)
 

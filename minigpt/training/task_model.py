@@ -159,11 +159,16 @@ def open_finetuned(
 
 @torch.no_grad()
 def predict(task: Task, network: Network, items: Items, progress: bool, batch_size=32) -> list:
-    """Return what labels are: classes, numbers of right answers, or scores."""
+    """Return what labels are: classes, numbers of right answers, or scores.
+
+    Raises ValueError if the model is broken: it computes no finite scores.
+    """
     order, found = sorted(range(len(items.lengths)), key=items.lengths.__getitem__), []
     network.eval()
     for start in tqdm(range(0, len(order), batch_size), "dev", leave=False, disable=not progress):
         ids, ends, *_ = items.batch(order[start : start + batch_size], network.device)
         found.append(Network.forward(network, ids, ends)[0].cpu())  # float32
     scores = torch.cat(found)[torch.tensor(order).argsort()]
+    if not scores.isfinite().all():
+        raise ValueError("the model computes no finite scores; train it with a lower rate")
     return (scores.argmax(-1) if task.labels else scores[:, 0]).tolist()
