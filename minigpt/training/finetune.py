@@ -132,9 +132,9 @@ def speed_up(network: Network, dtype: str | None, most: int = 0) -> None:
     how = {"enabled": dtype != "float32", "cache_enabled": False}  # which graphs cannot have
     cast = torch.autocast(network.device.type, getattr(torch, dtype), **how)
     network.forward = cast(network.forward)
-    if not is_gpu:
+    if network.device.type == "cpu":
         network.forward = ShortDropout()(network.forward)
-    elif most <= MOST:
+    elif is_gpu and most <= MOST:
         network.forward = graphed(network, network.forward)
 
 
